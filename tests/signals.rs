@@ -183,7 +183,7 @@ fn a_signal_in_a_wait_pauses_with_7_and_the_same_command_goes_on() {
     let (code, out, err) = served.run(&["status", "p.yaml"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("paused: asked to stop"), "{out}");
-    assert!(out.contains("nobody holds the lock"), "{out}");
+    assert!(out.contains("no process holds the lock"), "{out}");
 }
 
 #[test]

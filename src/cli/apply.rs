@@ -18,19 +18,19 @@ use crate::run::unless_stopped::unless_stopped;
 
 /// Run or resume the upgrade
 ///
-/// The same command goes on with a run that was stopped, here or on another machine.
+/// The same command continues a run that was stopped, here or on another machine.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
     #[command(flatten)]
     plan: PlanArg,
-    /// Do not ask; needed without a terminal
+    /// Do not ask for confirmation; required without a terminal
     #[arg(long)]
     auto_approve: bool,
     /// Pause after this step
     #[arg(long, value_name = "STEP")]
     until: Option<String>,
-    /// Do not hold the run against the Ready pods that this workload had when the run began, because it was made smaller
-    /// on purpose: kind, namespace and name as the message gives them, such as "StrimziPodSet shop/kafka"
+    /// Do not require that this workload has as many Ready pods as when the run began, because it was scaled down on
+    /// purpose: kind, namespace and name as in the message, such as "StrimziPodSet shop/kafka"
     #[arg(long, value_name = "WORKLOAD")]
     accept_short: Vec<String>,
 }
@@ -40,14 +40,14 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
     // Everything that needs no cluster is checked first, so that a mistake costs nothing.
     let plan_input = read_plan_input(cx, &args.plan)?;
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
-        return Err(
-            usage_error("without a terminal nobody can be asked: give --auto-approve")
-                .with_hint("`eksup plan` shows first what would be done")
-                .with_next_command(format!(
-                    "{} --auto-approve",
-                    cx.command_again("apply", &args.plan)
-                )),
-        );
+        return Err(usage_error(
+            "there is no terminal to ask for confirmation: use --auto-approve",
+        )
+        .with_hint("`eksup plan` shows what would be done")
+        .with_next_command(format!(
+            "{} --auto-approve",
+            cx.command_again("apply", &args.plan)
+        )));
     }
     let flags = if args.auto_approve {
         vec!["--auto-approve".to_owned()]
@@ -80,7 +80,7 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
     };
     if !yes {
         return Err(
-            RunError::new(RunErrorKind::Paused, "not confirmed; nothing was done")
+            RunError::new(RunErrorKind::Paused, "not confirmed; nothing was changed")
                 .with_next_command(commands.resume),
         );
     }

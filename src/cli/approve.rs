@@ -22,10 +22,10 @@ use crate::run::stored_run::stored_route;
 /// Somebody else may write between our read and our write; this often in a row nobody does.
 const MAX_WRITE_ATTEMPTS: u32 = 10;
 
-/// Approve a step of the open run, so that the run may go on with it
+/// Approve a step of the open run, so that the run may continue with it
 ///
-/// The approval is left on the run's ConfigMap; the next `eksup apply`, or the one that runs, takes it over into the
-/// journal. Without a step it is the one that the run waits for. It counts for this run only.
+/// The approval is written to the run's ConfigMap; the `eksup apply` that runs, or the next one, records it in the
+/// journal. Without a step, the step that the run waits for is approved. It counts for this run only.
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
     /// The plan file, a step, or both in this order
@@ -34,7 +34,7 @@ pub struct ApproveArgs {
     /// Use `plans/NAME.yaml` of the working directory
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// Who approves; without it, the AWS identity of the caller
+    /// Who approves; the default is the AWS identity of the caller
     #[arg(long, value_name = "WHO")]
     by: Option<String>,
 }
@@ -57,7 +57,7 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
         let Some((stored, state)) = parse_open_run(stored)? else {
             return Err(RunError::new(
                 RunErrorKind::Mismatch,
-                format!("cluster {cluster} has no open run to approve anything of"),
+                format!("cluster {cluster} has no open run, so there is no step to approve"),
             )
             .with_next_command(cx.command_again("apply", &arg)));
         };
@@ -83,7 +83,7 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
     }
     Err(RunError::new(
         RunErrorKind::Unexpected,
-        "other processes keep writing the run's ConfigMap; run the same command again",
+        "other processes write to the run's ConfigMap all the time; run the same command again",
     ))
 }
 

@@ -10,31 +10,31 @@ use crate::run::error::{RunError, usage_error};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// AWS region; before the plan's and the environment's
+    /// AWS region; overrides those of the plan and of the environment
     #[arg(long, global = true, value_name = "REGION")]
     pub region: Option<String>,
     /// AWS profile
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Reach Kubernetes by this kubeconfig instead of by EKS; it must lead to the same cluster
+    /// Connect to Kubernetes with this kubeconfig instead of with EKS's endpoint; it must be of the same cluster
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Context in the kubeconfig; alone, the kubeconfig is KUBECONFIG's or the home folder's
+    /// Context in the kubeconfig; without --kubeconfig, the one of KUBECONFIG or of the home folder
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// How results are written on stdout
+    /// Format of results on stdout
     #[arg(long, global = true, value_enum, default_value_t)]
     pub format: FormatArg,
-    /// Colours; `auto` looks at the terminal, NO_COLOR and CI
+    /// Use of colours; `auto` depends on the terminal, NO_COLOR and CI
     #[arg(long, global = true, value_enum, default_value_t)]
     pub color: ColorChoice,
-    /// Lines instead of progress bars
+    /// Print lines instead of progress bars
     #[arg(long, global = true)]
     pub no_progress: bool,
-    /// Where runs leave their events and records, a folder a run
+    /// Folder for the events and records of runs, with one folder per run
     #[arg(long, global = true, value_name = "DIR", default_value = "eksup-runs")]
     pub run_dir: PathBuf,
-    /// Log every call to AWS and Kubernetes, and its answer's code, to `eksup.log` in the run folder; twice: when it leaves, too
+    /// Log every call to AWS and Kubernetes with its response code to `eksup.log` in the run folder; given twice, also when it is sent
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }

@@ -51,7 +51,7 @@ pub fn run_chaos(
     std::panic::set_hook(Box::new(move |info| {
         let seed = current_seed().unwrap_or_default();
         Ui::print_to_stderr(&format!(
-            "{info}\nto see it again: {told} --chaos --seed {seed}"
+            "{info}\nto replay it: {told} --chaos --seed {seed}"
         ));
     }));
     let trial = Trial {
@@ -75,7 +75,7 @@ pub fn run_chaos(
         return Err(RunError::new(
             RunErrorKind::NotReady,
             format!(
-                "without any chaos this upgrade does not end well: {}",
+                "this upgrade fails without chaos: {}",
                 failure_reason(&calm)
             ),
         )
@@ -89,7 +89,7 @@ pub fn run_chaos(
     let (of, what) = match request.what {
         TrialSelection::One => return run_one_seed(ui, &trial, first, again),
         TrialSelection::Seeds(seeds) => (Some(seeds), "seed"),
-        TrialSelection::EveryRecord => (None, "a death at record"),
+        TrialSelection::EveryRecord => (None, "the death at record"),
     };
     let bar = BatchProgress::new(ui, of);
     let each = |tally: &TrialTally| {
@@ -106,7 +106,7 @@ pub fn run_chaos(
     print_summary(ui, &tally, request.what)?;
     for report in tally.failed.values().skip(1) {
         let (number, why) = (report.number, failure_reason(report));
-        ui.print_note(&format!("{what} {number} ends badly: {why}"));
+        ui.print_note(&format!("{what} {number} fails: {why}"));
     }
     let Some(report) = tally.failed.into_values().next() else {
         return Ok(());
@@ -145,11 +145,7 @@ fn run_one_seed(ui: &Ui, trial: &Trial<'_>, seed: u64, again: &str) -> Result<()
 fn bad_end_error(report: &TrialReport, what: &str) -> RunError {
     RunError::new(
         RunErrorKind::Unexpected,
-        format!(
-            "{what} {} ends badly: {}",
-            report.number,
-            failure_reason(report)
-        ),
+        format!("{what} {} fails: {}", report.number, failure_reason(report)),
     )
 }
 
@@ -180,7 +176,7 @@ fn print_trial(ui: &Ui, report: &TrialReport) {
         ui.print_note(&format!("fault {rule} fired {times} times"));
     }
     ui.print_note(&format!(
-        "seed {}: {}, {} processes, {} deaths, {} requests, {} looks at the laws, {} of virtual time",
+        "seed {}: {}, {} processes, {} deaths, {} requests, {} checks of the invariants, {} of virtual time",
         report.number,
         report.trial_end.map_or("no end".to_owned(), |l| format!("{l:?}")),
         report.processes,
@@ -190,7 +186,7 @@ fn print_trial(ui: &Ui, report: &TrialReport) {
         format_duration(report.took),
     ));
     for fault in &report.faults {
-        ui.print_note(&format!("bad: {fault}"));
+        ui.print_note(&format!("violated: {fault}"));
     }
 }
 
@@ -260,7 +256,7 @@ fn print_summary(ui: &Ui, tally: &TrialTally, what: TrialSelection) -> Result<()
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "{} trials: {}; {} processes, {} deaths, {} requests, {} looks at the laws",
+        "{} trials: {}; {} processes, {} deaths, {} requests, {} checks of the invariants",
         tally.trials,
         ends.join(", "),
         tally.processes,
@@ -278,7 +274,7 @@ fn print_summary(ui: &Ui, tally: &TrialTally, what: TrialSelection) -> Result<()
     if !tally.classes_never_fired().is_empty() {
         let _ = writeln!(
             text,
-            "never came about: {}",
+            "never occurred: {}",
             tally.classes_never_fired().join(", ")
         );
     }

@@ -16,12 +16,12 @@ use crate::run::judged_route;
 use crate::run::not_ready::{count_blockers, not_ready_error};
 use crate::run::permissions;
 
-/// Show readiness findings only; never writes anything
+/// Show readiness findings only; changes nothing
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     #[command(flatten)]
     plan: PlanArg,
-    /// Judge this snapshot instead of the live cluster; your own permissions are not asked about
+    /// Check this snapshot instead of the live cluster; your own permissions are not checked
     #[arg(long, value_name = "FILE")]
     snapshot: Option<PathBuf>,
 }

@@ -15,7 +15,7 @@ const HELP_STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
-/// Takes an EKS cluster to a new Kubernetes version, blue to green, unattended.
+/// Upgrades an EKS cluster to a new Kubernetes version, blue to green, unattended.
 ///
 /// A new node group (green) is created beside the old one (blue), traffic and pods move to it, and blue is deleted after
 /// a soak. The run's journal is kept in the cluster: whatever stops a run, the same `eksup apply` continues it, from any

@@ -61,7 +61,7 @@ fn typed_command() -> String {
 fn run_command(cx: &CommandContext, command: Command) -> Result<(), RunError> {
     if cx.global.format.general_format().is_none() && !matches!(command, Command::Policy(_)) {
         return Err(usage_error(
-            "only `eksup policy` can be written so; use --format text, json or markdown",
+            "only `eksup policy` has this format; use --format text, json or markdown",
         ));
     }
     match command {

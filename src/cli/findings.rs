@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn objects_with_one_way_out_are_listed_under_it() {
         let expected = "\
-block EKSUP-P006 2 workloads: A pod would lose what is in its emptyDir
+block EKSUP-P006 2 workloads: A pod would lose the data in its emptyDir
         Deployment a/b: loses x
         StatefulSet a/c: loses y
       fix: fix EKSUP-P006

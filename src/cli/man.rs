@@ -7,7 +7,7 @@ use clap::Args;
 use super::context::CommandContext;
 use crate::run::error::{RunError, RunErrorKind};
 
-/// Print the manual page, or write one page a subcommand
+/// Print the manual page, or write one page per subcommand
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// Write `eksup.1`, `eksup-apply.1` and so on into this folder

@@ -39,7 +39,7 @@ pub fn check_same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), RunErr
         plan.cluster
     ))
     .with_hint(
-        "name one of the same cluster with --snapshot, or the snapshot's cluster in the plan",
+        "name a snapshot of the plan's cluster with --snapshot, or the snapshot's cluster in the plan",
     ))
 }
 

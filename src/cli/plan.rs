@@ -25,18 +25,18 @@ use crate::run::stored_run::{read_run_state, stored_route};
 
 /// Show findings, the route step by step with every object it touches, points of no return, and how long it takes
 ///
-/// Writes nothing to the cluster.
+/// Changes nothing in the cluster.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     #[command(flatten)]
     plan: PlanArg,
-    /// Save the plan for `eksup apply FILE`, which refuses when the cluster has drifted since
+    /// Save the plan for `eksup apply FILE`, which refuses it if the cluster has drifted since then
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// End with 10 when there is something to do, 0 when there is nothing
+    /// End with exit code 10 if there is something to do, and with 0 if there is nothing
     #[arg(long)]
     detailed_exitcode: bool,
-    /// Plan for this snapshot instead of the live cluster; your own permissions are not asked about
+    /// Plan for this snapshot instead of the live cluster; your own permissions are not checked
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     snapshot: Option<PathBuf>,
 }
@@ -65,7 +65,7 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunEr
         let route = stored_route(state)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         cx.ui.print_note(&format!(
-            "run {} is open: {done} of {} steps are done; `eksup apply` goes on with it",
+            "run {} is open: {done} of {} steps are done; `eksup apply` continues it",
             state.run,
             state.steps.len()
         ));
@@ -147,7 +147,7 @@ fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Re
     }
     if route.steps.is_empty() {
         cx.ui.print_note(&format!(
-            "nothing to do: cluster {} is as the plan wants it",
+            "nothing to do: cluster {} is as the plan describes it",
             plan.cluster
         ));
         return Ok(());

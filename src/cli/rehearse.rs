@@ -28,10 +28,10 @@ use crate::run::execute::execute_run;
 use crate::twin::k8s::cloud_hooks;
 use crate::twin::{Twin, fault, scenario};
 
-/// Run the same apply against a simulated cluster, in virtual time; touches nothing real
+/// Run the same apply against a simulated cluster, in virtual time; changes nothing real
 ///
-/// Without a snapshot it starts from the bundled one where the plan is for that cluster, else from the live cluster,
-/// which is only read.
+/// Without a snapshot it starts from the bundled one if the plan is for that cluster, and otherwise from the live
+/// cluster, which is only read.
 #[derive(Debug, Args)]
 pub struct RehearseArgs {
     #[command(flatten)]
@@ -39,18 +39,18 @@ pub struct RehearseArgs {
     /// Start from this snapshot, or from a bundled scenario such as `fleet-100`
     #[arg(long, value_name = "FILE")]
     snapshot: Option<PathBuf>,
-    /// What happens by chance; the same seed gives the same run
+    /// Seed of what happens by chance; the same seed gives the same run
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// max, realtime, or a factor such as 60x
+    /// Speed of virtual time: max, realtime, or a factor such as 60x
     #[arg(long, default_value = "max")]
     speed: RehearsalSpeed,
-    /// Something that goes wrong, such as `throttle:eks:DescribeUpdate:3` or `kubelet-dies:1@40m`; see `docs/twin.md`
+    /// Fault to inject, such as `throttle:eks:DescribeUpdate:3` or `kubelet-dies:1@40m`; see `docs/twin.md`
     #[arg(long = "fault", value_name = "RULE")]
     faults: Vec<fault::FaultRule>,
     #[command(flatten)]
     guard: GuardArgs,
-    /// Leave events and records in the run folder, as a real run does
+    /// Write events and records to the run folder, as a real run does
     #[arg(long)]
     record: bool,
     /// Pause after this step
@@ -59,14 +59,14 @@ pub struct RehearseArgs {
     /// Let the seed decide what goes wrong: faults, deaths of the process, other people's changes; see `docs/twin.md`
     #[arg(long, conflicts_with_all = ["speed", "faults", "record", "until"])]
     chaos: bool,
-    /// With --chaos: this many seeds, from --seed on; stops at the first that ends badly
+    /// With --chaos: this many seeds, from --seed on; stops at the first that fails
     #[arg(long, value_name = "N", requires = "chaos")]
     seeds: Option<u64>,
-    /// With --chaos: nothing goes wrong but that the process dies, once at each record of the journal, before it is written
-    /// and after
+    /// With --chaos: the only fault is that the process dies at a record of the journal, once before and once after each is
+    /// written
     #[arg(long, requires = "chaos", conflicts_with = "seeds")]
     every_record: bool,
-    /// With --seeds or --every-record: do not stop at the first that ends badly
+    /// With --seeds or --every-record: do not stop at the first that fails
     #[arg(long, requires = "chaos")]
     keep_going: bool,
 }
@@ -179,8 +179,7 @@ async fn run_rehearsal(
     }
     for (kind, times) in twin.with_world(|world| cloud_hooks::stand_in_counts(world)) {
         cx.ui.print_note(&format!(
-            "note: pods of {kind} objects were made again {times} times in place of their operator, which the twin does not \
-             know; make sure that the real one does so"
+            "note: pods of {kind} objects were created again {times} times, as the twin does not know their operator; make sure that the operator does so"
         ));
     }
     // Of a run that ended early it would say nothing.

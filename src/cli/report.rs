@@ -10,10 +10,10 @@ use crate::run::error::{RunError, RunErrorKind, usage_error};
 
 /// Write one self-contained page: timeline, traffic, drains, waits and why
 ///
-/// It is made from the events that a run left in its folder; nothing is asked of the cluster.
+/// It is made from the events in a run's folder; no call is made to the cluster.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// A run's folder or its `events.jsonl`; without it, the newest run in the run folder
+    /// A run's folder or its `events.jsonl`; the default is the newest run in the run folder
     #[arg(long, value_name = "FILE")]
     run: Option<PathBuf>,
     /// The page

@@ -20,19 +20,19 @@ use crate::run::stored_run::{read_run_state, stored_route};
 use crate::run::unless_stopped::unless_stopped;
 use crate::run::version_rollback;
 
-/// Roll the run back: traffic and pods to blue, green deleted
+/// Roll the run back: traffic and pods return to blue, green is deleted
 ///
-/// Ends with 5 when everything is rolled back that can be; what stays is said before and after. The control plane and its
-/// add-ons stay as they are unless --control-plane is given: blue runs as well below a newer control plane.
+/// Ends with exit code 5 when everything is rolled back that can be; what stays is shown before and after. The control
+/// plane and its add-ons stay as they are unless --control-plane is given: blue also works with a newer control plane.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
     #[command(flatten)]
     plan: PlanArg,
-    /// Also use EKS's own version rollback; refused before anything is touched where it is not possible (the last minor
-    /// only, within 7 days of its end, no kubelet of that minor left, no rollback insight in ERROR or UNKNOWN)
+    /// Also use EKS's own version rollback; refused before anything is changed if it is not possible (the last minor only,
+    /// within 7 days after that hop, with no kubelet of that minor left and no rollback insight in ERROR or UNKNOWN)
     #[arg(long)]
     control_plane: bool,
-    /// Do not ask; needed without a terminal
+    /// Do not ask for confirmation; required without a terminal
     #[arg(long)]
     auto_approve: bool,
 }
@@ -50,7 +50,7 @@ pub async fn check_version_rollback(
             .with_state(status_lines(state, route, None))
             .with_hint("nothing was changed")
             .with_hint(format!(
-                "`{plain}` rolls everything else back and leaves the control plane and its add-ons as they are: blue runs as well below it"
+                "`{plain}` rolls everything else back and leaves the control plane and its add-ons as they are: blue works with them"
             ))
             .with_next_command(plain)
     };
@@ -60,7 +60,7 @@ pub async fn check_version_rollback(
     }
     let Some(hop) = version_rollback::find_last_hop(state, route) else {
         return Err(refused(format!(
-            "run {} has not touched the control plane, so there is no version to roll back",
+            "run {} has not changed the control plane, so there is no version to roll back",
             state.run
         )));
     };
@@ -71,7 +71,7 @@ pub async fn check_version_rollback(
         return Ok(());
     }
     Err(refused(format!(
-        "the control plane cannot go from {} back to {}:\n  - {}",
+        "the control plane cannot be rolled back from {} to {}:\n  - {}",
         hop.to,
         hop.from,
         against.join("\n  - ")
@@ -90,10 +90,10 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     }
     let commands = cx.run_commands("rollback", &args.plan, flags);
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
-        return Err(
-            usage_error("without a terminal nobody can be asked: give --auto-approve")
-                .with_next_command(format!("{} --auto-approve", commands.resume)),
-        );
+        return Err(usage_error(
+            "there is no terminal to ask for confirmation: use --auto-approve",
+        )
+        .with_next_command(format!("{} --auto-approve", commands.resume)));
     }
     let (asker, stop) = stop::stop_channel();
     signals::listen_for_signals(asker, cx.ui.clone())?;
@@ -132,7 +132,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     }
     if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Roll it back?")).await? {
         return Err(
-            RunError::new(RunErrorKind::Paused, "not confirmed; nothing was done")
+            RunError::new(RunErrorKind::Paused, "not confirmed; nothing was changed")
                 .with_next_command(commands.resume),
         );
     }

@@ -75,7 +75,7 @@ pub async fn prepare_route(
             }
         }
         None => cx.ui.print_note(&format!(
-            "nothing to do: cluster {} is as the plan wants it",
+            "nothing to do: cluster {} is as the plan describes it",
             plan_input.plan.cluster
         )),
     }

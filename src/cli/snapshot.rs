@@ -9,7 +9,7 @@ use super::context::CommandContext;
 use crate::inventory::snapshot;
 use crate::run::error::RunError;
 
-/// Write one reading of the live cluster to a file, without secrets and env values
+/// Write what is read from the live cluster to a file, without secrets and values of environment variables
 ///
 /// A rehearsal can start from it: `eksup rehearse PLAN --snapshot FILE`.
 #[derive(Debug, Args)]

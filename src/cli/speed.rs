@@ -23,7 +23,7 @@ impl FromStr for RehearsalSpeed {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong =
-            || format!("`{text}` is no speed: write max, realtime, or a factor such as 60x");
+            || format!("`{text}` is not a speed: write max, realtime, or a factor such as 60x");
         match text {
             "max" => Ok(Self::Max),
             "realtime" => Ok(Self::Times(1.0)),

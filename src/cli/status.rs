@@ -125,7 +125,7 @@ fn render_status(
                 .unwrap_or_default();
             text += &format!("; {} holds the lock, renewed {ago} ago\n\n", lock.holder);
         }
-        None => text += "; nobody holds the lock\n\n",
+        None => text += "; no process holds the lock\n\n",
     }
     for line in gates {
         text += &format!("{line}\n");
@@ -188,7 +188,7 @@ fn describe_hop(hop: &LastHop, blockers: &[String], now: Timestamp) -> String {
             state_diff::format_time(until),
             hop.to
         ),
-        None => format!("the hop to {} is under way; it cannot be stopped", hop.to),
+        None => format!("the hop to {} is in progress; it cannot be stopped", hop.to),
     }
 }
 
@@ -209,7 +209,7 @@ async fn describe_rollback(
     if scope.is_worthwhile {
         let first = scope.undone.last().cloned().unwrap_or_default();
         lines.push(format!(
-            "`eksup rollback` rolls back everything down to `{first}`"
+            "`eksup rollback` rolls back everything from the last step to `{first}`"
         ));
     }
     if let Some(hop) = version_rollback::find_last_hop(state, route) {

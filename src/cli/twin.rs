@@ -30,13 +30,13 @@ struct ServeArgs {
     /// A bundled scenario such as `expense-dev` or `multi-hop`, or a snapshot's file
     #[arg(value_name = "SCENARIO", default_value = "expense-dev")]
     scenario: String,
-    /// The port; 0 takes a free one
+    /// The port; 0 is any free port
     #[arg(long, default_value_t = 4566)]
     port: u16,
-    /// What happens by chance
+    /// Seed of what happens by chance
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Something that goes wrong; see `docs/twin.md`
+    /// Fault to inject; see `docs/twin.md`
     #[arg(long = "fault", value_name = "RULE")]
     faults: Vec<fault::FaultRule>,
     #[command(flatten)]
@@ -62,7 +62,7 @@ pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), RunEr
     let region = snapshot.inventory.region.clone();
     if let Some(rule) = args.faults.iter().find(|r| r.clock_skew().is_some()) {
         return Err(usage_error(format!(
-            "fault rule `{rule}`: a served twin does not set the clocks of those who call it"
+            "fault rule `{rule}`: a served twin cannot change the clock of its callers"
         ))
         .with_hint("use it with `eksup rehearse`"));
     }
@@ -83,7 +83,7 @@ pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), RunEr
         "export AWS_ENDPOINT_URL={url}\nexport AWS_REGION={region}\nexport AWS_DEFAULT_REGION={region}\nexport AWS_ACCESS_KEY_ID=twin\nexport AWS_SECRET_ACCESS_KEY=twin\n"
     ))?;
     cx.ui.print_note(&format!(
-        "serving cluster {cluster} at {url}; Ctrl-C ends it"
+        "serving cluster {cluster} at {url}; press Ctrl-C to stop"
     ));
     let mut terminate =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())

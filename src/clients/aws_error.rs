@@ -216,7 +216,7 @@ fn message_with_remedy(class: ErrorClass, status: u16, code: &str, message: &str
     // Some services answer with a code alone, some with a message alone, and a wrong endpoint with neither.
     let said = match (code, message) {
         ("", "") if status == 404 || status == 501 => {
-            format!("the endpoint does not know this operation (HTTP {status})")
+            format!("the endpoint does not support this operation (HTTP {status})")
         }
         ("", "") => format!("HTTP {status}"),
         ("", message) => message.to_owned(),
@@ -236,7 +236,7 @@ fn message_with_remedy(class: ErrorClass, status: u16, code: &str, message: &str
         // EKS hands on what EC2 said, with the action only in the blob.
         (ErrorClass::Denied, _) if message.contains(LAUNCH_NOT_AUTHORIZED) => {
             format!(
-                "{said}; EKS tries out the launch with the caller's rights: allow ec2:RunInstances and ec2:CreateTags"
+                "{said}; EKS tests the launch with the caller's permissions: allow ec2:RunInstances and ec2:CreateTags"
             )
         }
         _ => said,
@@ -284,7 +284,7 @@ fn describe_credentials_error(error: &CredentialsError) -> (ErrorClass, String) 
         {
             (
                 ErrorClass::Transient,
-                format!("the service that hands out the AWS credentials did not answer: {said}"),
+                format!("the service that provides the AWS credentials did not answer: {said}"),
             )
         }
         _ => (
@@ -301,7 +301,7 @@ pub fn describe_tls_failure(chain: &str) -> Option<String> {
     }
     // The words are those of rustls. Others come out as they are, as a failure that may pass.
     let why = if chain.contains("UnknownIssuer") || chain.contains("BadSignature") {
-        "TLS: the server's certificate is not signed by the expected authority (a wrong CA, or a proxy that opens TLS)"
+        "TLS: the server's certificate is not signed by the expected authority (a wrong CA, or a proxy that intercepts TLS)"
     } else if chain.contains("NotValidForName") || chain.contains("not valid for name") {
         "TLS: the server's certificate is for another name"
     } else if chain.contains("Expired") || chain.contains("NotValidYet") {

@@ -82,7 +82,7 @@ fn identity_mismatch(
         IDENTITY_PROOF_OPERATION,
         ErrorClass::Invalid,
         format!(
-            "the kubeconfig leads to `{}`, and the cluster to upgrade is `{}` ({}): {why}; name the right --context, or leave --kubeconfig out",
+            "the kubeconfig is of `{}`, and the cluster to upgrade is `{}` ({}): {why}; name the right --context, or leave --kubeconfig out",
             reached.url,
             cluster.arn,
             cluster.endpoint.as_deref().unwrap_or("no endpoint"),

@@ -82,7 +82,7 @@ fn proxy_for_server(
         }
         None => (
             environment.intercept(server),
-            "the environment (HTTPS_PROXY; NO_PROXY goes past it)",
+            "the environment (HTTPS_PROXY; NO_PROXY lists exceptions)",
         ),
     };
     match proxy {
@@ -118,7 +118,7 @@ fn check_transport_security(config: &kube::Config) -> Result<(), ApiError> {
     let url = &config.cluster_url;
     if config.accept_invalid_certs {
         return Err(invalid_connection(format!(
-            "the kubeconfig turns TLS verification off for `{url}` (insecure-skip-tls-verify); eksup does not connect so: put the cluster's CA in its place"
+            "the kubeconfig turns TLS verification off for `{url}` (insecure-skip-tls-verify); eksup refuses such a connection: set the cluster's CA instead"
         )));
     }
     let loopback = matches!(url.host(), Some("localhost" | "127.0.0.1" | "[::1]"));

@@ -97,7 +97,7 @@ pub fn config_from_eks(
         ApiError::new(
             "connect to the cluster",
             ErrorClass::Invalid,
-            format!("the API server's address `{endpoint}` is no address: {e}"),
+            format!("the API server's address `{endpoint}` is not valid: {e}"),
         )
     })?;
     let mut config = kube::Config::new(url);

@@ -47,7 +47,7 @@ pub(super) async fn read_limits(
         }
         Some(None) => notes.add_note(
             "ec2:DescribeVolumes",
-            "there are more volumes than are counted, so whether green's fit into the quota is not known",
+            "there are more volumes than eksup counts, so it is unknown whether green's volumes fit into the quota",
         ),
         None => {}
     }

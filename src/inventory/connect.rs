@@ -149,11 +149,14 @@ pub async fn find_cluster(aws: &AwsApi, name: &str) -> Result<eks::Cluster, ApiE
                 .collect::<Vec<_>>()
                 .join(", ")
         ),
-        Err(other) => format!("and which there are could not be read ({})", other.message),
+        Err(other) => format!(
+            "and the names of its clusters could not be read ({})",
+            other.message
+        ),
     };
     Err(ApiError {
         message: format!(
-            "there is no cluster `{name}` in region `{}`; {there}. Name another with --cluster, or the right --region or --profile.",
+            "there is no cluster `{name}` in region `{}`; {there}. Name another cluster with --cluster, or check --region and --profile.",
             aws.region
         ),
         ..error
@@ -183,7 +186,7 @@ fn eks_client_config(
     let credentials = aws
         .config
         .credentials_provider()
-        .ok_or_else(|| refused("cannot be signed in to: there are no AWS credentials"))?;
+        .ok_or_else(|| refused("cannot be connected to: there are no AWS credentials"))?;
     let config = client::config_from_eks(endpoint, cluster.certificate_authority.as_deref())?;
     Ok((
         config,

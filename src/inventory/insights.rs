@@ -46,7 +46,7 @@ async fn refresh_and_wait(
         return Ok(InsightsRefreshOutcome::Completed);
     }
     say(&format!(
-        "EKS judges its upgrade insights again; this may take up to {} s",
+        "EKS refreshes its upgrade insights; this may take up to {} s",
         REFRESH_TIMEOUT.as_secs()
     ));
     // One that is under way, whoever asked for it, is as good as our own.
@@ -67,7 +67,7 @@ async fn refresh_and_wait(
         else {
             if !shows && began.elapsed() >= REFRESH_SHOWS_WITHIN {
                 return not_completed(format!(
-                    "EKS was asked, and shows no refresh after {} s",
+                    "EKS was asked to refresh them, and shows no refresh after {} s",
                     REFRESH_SHOWS_WITHIN.as_secs()
                 ));
             }
@@ -82,7 +82,7 @@ async fn refresh_and_wait(
         }
     }
     not_completed(format!(
-        "EKS has not ended it within {} s",
+        "EKS did not end the refresh within {} s",
         REFRESH_TIMEOUT.as_secs()
     ))
 }

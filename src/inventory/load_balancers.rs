@@ -29,7 +29,7 @@ pub(super) async fn read_load_balancers(
     notes: &UnreadNotes,
 ) -> Result<VpcLoadBalancers, ApiError> {
     let Some(vpc) = &cluster.vpc_id else {
-        notes.add_note("elasticloadbalancing:DescribeLoadBalancers", &format!("EKS names no VPC for cluster `{}`, so its load balancers cannot be told from others", cluster.name));
+        notes.add_note("elasticloadbalancing:DescribeLoadBalancers", &format!("EKS names no VPC for cluster `{}`, so its load balancers cannot be distinguished from others", cluster.name));
         return Ok(VpcLoadBalancers::default());
     };
     // Only those of the cluster's VPC: an account may have many, and others are no business of an upgrade.

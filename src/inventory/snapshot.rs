@@ -45,7 +45,7 @@ pub enum SnapshotError {
         source: std::io::Error,
     },
     /// The text is no JSON, or the JSON no snapshot.
-    #[error("this is no snapshot: {0}; take one with `eksup snapshot`")]
+    #[error("this is not a snapshot: {0}; take one with `eksup snapshot`")]
     Malformed(#[source] serde_json::Error),
     /// The text is of another kind or version.
     #[error(
@@ -162,7 +162,7 @@ fn note_missing_lists(snapshot: &mut Snapshot) {
         let op = format!("list {}", path.rsplit('/').next().unwrap_or(path));
         let unread = &mut snapshot.inventory.unread;
         if !snapshot.kubernetes.contains_key(*path) && !unread.iter().any(|u| u.op == op) {
-            let why = "the snapshot was taken without it".to_owned();
+            let why = "the snapshot was taken without this reading".to_owned();
             unread.push(Unread { op, why });
         }
     }

@@ -34,7 +34,7 @@ pub enum JournalError {
     #[error("the run's checkpoint in the cluster cannot be read: {0}")]
     Unreadable(String),
     /// Somebody else wrote the checkpoint since it was read.
-    #[error("another process has written the run's checkpoint; this one must not go on")]
+    #[error("another process has written the run's checkpoint; this one must stop")]
     FenceLost,
     /// The checkpoint would not fit into a ConfigMap.
     #[error("the run's checkpoint has {bytes} bytes; a ConfigMap takes {limit}")]

@@ -37,7 +37,7 @@ pub enum LeaseError {
     #[error("another run holds the lock: {holder} renewed it {seconds_ago} s ago")]
     Busy { holder: String, seconds_ago: i64 },
     /// Somebody else has taken it from us.
-    #[error("the lock was taken by {holder}; this process must not go on")]
+    #[error("the lock was taken by {holder}; this process must stop")]
     Lost { holder: String },
     /// A call failed.
     #[error("the lock: {0}")]

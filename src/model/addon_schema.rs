@@ -10,9 +10,9 @@ pub fn check_configuration(values: &str, schema: &str) -> Result<(), String> {
         format!("it is neither JSON nor YAML (line {line})")
     })?;
     let schema: Value =
-        serde_json::from_str(schema).map_err(|e| format!("EKS's schema is no JSON: {e}"))?;
+        serde_json::from_str(schema).map_err(|e| format!("EKS's schema is not JSON: {e}"))?;
     let validator = jsonschema::validator_for(&schema)
-        .map_err(|e| format!("EKS's schema is no JSON Schema: {e}"))?;
+        .map_err(|e| format!("EKS's schema is not a JSON Schema: {e}"))?;
     let errors: Vec<String> = validator
         .iter_errors(&values)
         .map(|e| format!("{} at `{}`", e.masked(), e.instance_path()))

@@ -56,7 +56,7 @@ pub fn run_by<'a>(budget: &Pdb, pods: impl Iterator<Item = &'a Pod> + Clone) -> 
     };
     let owner = owners().find(some_only)?;
     Some(format!(
-        "it selects some of the pods of {} {} only, by a label that moves",
+        "it selects some of the pods of {} {} only, by a label that moves between them",
         owner.kind, owner.name
     ))
 }

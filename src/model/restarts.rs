@@ -19,7 +19,7 @@ pub fn no_restart(deployment: &Workload, claims: bool) -> Option<String> {
         ))
     } else if let Some(owner) = &deployment.owner {
         Some(format!(
-            "Deployment {key} belongs to {} {}, which may take a restart back",
+            "Deployment {key} belongs to {} {}, which may undo a restart",
             owner.kind, owner.name
         ))
     } else if claims {

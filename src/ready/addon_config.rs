@@ -35,6 +35,7 @@ pub fn check_addon_configurations(case: &ReadinessInput<'_>, out: &mut Vec<Findi
         let values = addon.and_then(|a| a.configuration_values.as_deref());
         let schemas = case.inventory.addon_schemas.get(&name);
         let schema = schemas.and_then(|s| s.get(&version));
+        // A schema that could not be read is a finding of its own, and an empty one allows everything.
         let (Some(values), Some(schema)) = (values, schema) else {
             continue;
         };
@@ -45,9 +46,11 @@ pub fn check_addon_configurations(case: &ReadinessInput<'_>, out: &mut Vec<Findi
             out.push(Finding::new(
                 Code::AddonConfiguration,
                 format!("add-on {name}"),
-                format!("its configuration does not satisfy the schema of {version}, to which the route takes it: {why}"),
+                format!("its configuration does not match the schema of {version}, to which the route updates it: {why}"),
                 format!(
-                    "change it first, so that the version of today and {version} both take it: aws eks update-addon --cluster-name {} --addon-name {name} --configuration-values ...; or pin another version under `addons.pins`",
+                    "before the upgrade, change it so that both the present version and {version} accept it: aws eks \
+                     update-addon --cluster-name {} --addon-name {name} --configuration-values ...; or pin another \
+                     version under `addons.pins`",
                     case.plan.cluster
                 ),
             ));

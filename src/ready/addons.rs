@@ -12,13 +12,17 @@ use crate::route::{self, StepSpec};
 pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for addon in &case.inventory.addons {
         let subject = format!("add-on {}", addon.name);
+        // The state of today, before anything moves.
         if addon.status != AddonStatus::Active {
             let why: Vec<String> = addon
                 .health
                 .iter()
                 .map(|h| format!("{}: {}", h.code, h.message))
                 .collect();
-            let detail = format!("its status is {} {}", addon.status, why.join("; "));
+            let mut detail = format!("its status is {}", addon.status);
+            if !why.is_empty() {
+                detail += &format!(": {}", why.join("; "));
+            }
             // EKS says DEGRADED while a rollout lags; that passes, a failed update does not.
             let skipped = case.plan.addons.skip.contains(&addon.name);
             let severity = if skipped
@@ -30,24 +34,27 @@ pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 Severity::Blocker
             };
             let fix = if skipped {
-                "nothing to do for the upgrade: the plan skips it"
+                "nothing to do: the plan skips it"
             } else {
-                "fix it first: an upgrade would not tell a new fault from this one; or list it in `addons.skip`, and it is left alone"
+                "fix it before the upgrade: otherwise it hides faults that the upgrade causes. Or list it in `addons.skip`, \
+                 so that eksup does not touch it"
             };
-            let finding = Finding::new(Code::AddonStatus, &subject, detail.trim_end(), fix);
+            let finding = Finding::new(Code::AddonStatus, &subject, detail, fix);
             out.push(finding.with_severity(severity));
         }
         check_compatibility(case, &addon.name, out);
     }
     addon_config::check_addon_configurations(case, out);
+    // Add-ons that run without EKS: the route has no steps for them.
     for found in route::find_self_managed(case.inventory) {
         let version = found.version.as_deref().unwrap_or("of unknown version");
         out.push(Finding::new(
             Code::AddonSelfManaged,
             format!("add-on {}", found.addon),
-            format!("{} ({version}) is not managed by EKS: eksup leaves it as it is", found.workload),
+            format!("{} ({version}) is not managed by EKS, so eksup does not update it", found.workload),
             format!(
-                "before each hop, bring it to a version for the next minor by hand; or let EKS manage it: aws eks create-addon --cluster-name {} --addon-name {} --resolve-conflicts NONE",
+                "before each hop, update it by hand to a version for the next minor; or let EKS manage it: aws eks \
+                 create-addon --cluster-name {} --addon-name {} --resolve-conflicts NONE",
                 case.plan.cluster, found.addon
             ),
         ));
@@ -63,11 +70,11 @@ fn not_listed(case: &ReadinessInput<'_>, name: &str, minor: Minor) -> Option<Str
     let listed = case.inventory.addon_catalog.get(name)?.get(&minor);
     Some(match listed {
         None => format!(
-            "EKS's catalogue for {minor} was not read, so nobody knows whether it runs there"
+            "EKS's catalogue for {minor} could not be read, so it is unknown whether the add-on runs there"
         ),
         Some(offers) if offers.is_empty() => format!("EKS lists no version of it for {minor}"),
         Some(_) => format!(
-            "EKS lists no version of it for {minor} and for the architectures of the cluster's nodes"
+            "EKS lists no version of it for {minor} that runs on the architectures of the cluster's nodes"
         ),
     })
 }
@@ -75,7 +82,9 @@ fn not_listed(case: &ReadinessInput<'_>, name: &str, minor: Minor) -> Option<Str
 /// What to do about an add-on that EKS does not list.
 fn suggest_fix(case: &ReadinessInput<'_>, name: &str) -> String {
     format!(
-        "ask its publisher what it runs on. Then either keep its objects and remove it from EKS's management: aws eks delete-addon --cluster-name {} --addon-name {name} --preserve; or remove it; or list it in `addons.skip` to go on with it as it is; or stop at an older minor",
+        "ask its publisher which Kubernetes versions it supports. Then keep its objects and remove it from EKS's \
+         management: aws eks delete-addon --cluster-name {} --addon-name {name} --preserve; or remove it; or list it in \
+         `addons.skip` to continue with it as it is; or choose an older `to`",
         case.plan.cluster
     )
 }
@@ -89,11 +98,12 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
     };
     let skipped = case.plan.addons.skip.iter().any(|s| s == name);
     let hops = case.minors_ahead().next().is_some();
+    // The catalogue does not know the add-on at all.
     if catalog.is_none_or(|c| c.values().all(Vec::is_empty)) {
         let finding = Finding::new(
             Code::AddonUnknown,
             subject,
-            "DescribeAddonVersions lists no version of it, so nobody knows what it runs on",
+            "DescribeAddonVersions lists no version of it, so it is unknown which Kubernetes versions it supports",
             suggest_fix(case, name),
         );
         // Without a hop nothing changes under it, and who skips it has said that it is theirs to watch.
@@ -104,6 +114,7 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
         });
         return;
     }
+    // It knows the add-on, and no version of it for a minor ahead: no update could help there.
     if let Some((minor, why)) = case
         .minors_ahead()
         .find_map(|minor| Some((minor, not_listed(case, name, minor)?)))
@@ -125,6 +136,7 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
         }
         return;
     }
+    // Each minor ahead has versions. A skipped add-on keeps its own, which must be among them.
     let runs = |version: &AddonVersion, minor| {
         let offers = route::offers_on_minor(case.inventory, name, minor);
         offers.iter().any(|o| o.version == *version)
@@ -140,6 +152,7 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
         }
         return;
     }
+    // The route changes the version of any other add-on: each must run on its minor until the next hop.
     let Some(route) = case.route else { return };
     let mut version = addon.version.clone();
     // The minor that is reached, and whether the add-on runs on it when the next hop (or the end) comes.
@@ -162,8 +175,8 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
         out.push(Finding::new(
             Code::AddonIncompatible,
             subject,
-            format!("{version} does not run on {minor}, and EKS offers no newer version there"),
-            "remove the add-on, replace it, or stop at an older minor",
+            format!("{version} does not run on {minor}, and EKS offers no newer version that does"),
+            "remove the add-on, replace it, or choose an older `to`",
         ));
     }
 }

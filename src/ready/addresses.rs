@@ -40,6 +40,7 @@ pub fn check_addresses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .iter()
         .map(|change| compute_demand(case, change, cni, ipv6))
         .collect();
+    // A count from assumed settings is told as such, before it is used.
     if !ipv6 {
         report_unknown(case, &demands, out);
     }
@@ -68,6 +69,7 @@ fn compute_demand<'a>(
     ipv6: bool,
 ) -> AddressDemand<'a> {
     let inventory = case.inventory;
+    // Pods in their node's network have no address of their own.
     let own = |p: &&crate::model::kube::Pod| !p.host_network && !p.is_finished();
     let (mut moving, mut daemons) = (0, HashMap::<&str, usize>::new());
     for pod in inventory.pods_of(&change.blue.name).filter(own) {
@@ -78,6 +80,7 @@ fn compute_demand<'a>(
             moving += usize::from(!pod.mirror);
         }
     }
+    // Each node of green has all DaemonSets, and an even share of the pods that move.
     let daemons = daemons.into_values().max().unwrap_or(0);
     let whole = i64::from(route::live_node_count(inventory, change.blue).max(1));
     let pods = (to_i64(moving) + whole - 1) / whole + to_i64(daemons);
@@ -125,17 +128,19 @@ fn interface_limits(
 
 fn describe_cni(cni: &CniSettings, ipv6: bool) -> String {
     if ipv6 {
-        return "one for itself, as pods have IPv6 addresses".to_owned();
+        return "one address for itself, because pods have IPv6 addresses".to_owned();
     }
     let mut how = if cni.prefix_delegation {
-        format!("prefixes of {PREFIX_ADDRESSES} addresses in a row, with one kept ready")
+        format!(
+            "whole prefixes of {PREFIX_ADDRESSES} consecutive addresses, with one free prefix kept ready"
+        )
     } else if cni.warm_addresses.is_some() || cni.minimum_addresses.is_some() {
-        "an address for each pod and those the network plugin keeps ready".to_owned()
+        "one address for each pod, and those that the network plugin keeps ready".to_owned()
     } else {
-        "whole network interfaces, with one kept ready".to_owned()
+        "the addresses of whole network interfaces, with one free interface kept ready".to_owned()
     };
     if cni.custom_networking {
-        how += "; pods take theirs from the ENIConfigs' subnets";
+        how += "; pods get their addresses from the subnets of the ENIConfigs";
     }
     how
 }
@@ -146,25 +151,30 @@ fn report_unknown(
     demands: &[AddressDemand<'_>],
     out: &mut Vec<Finding>,
 ) {
-    let fix = "look at the settings of DaemonSet kube-system/aws-node (WARM_*, MINIMUM_IP_TARGET, ENABLE_PREFIX_DELEGATION, AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG) and at the free addresses of the subnets";
+    let fix = "check the settings of DaemonSet kube-system/aws-node (WARM_*, MINIMUM_IP_TARGET, ENABLE_PREFIX_DELEGATION, \
+         AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG) and the free addresses of the subnets";
     if case.inventory.cni.is_none() {
         out.push(Finding::new(
             Code::AddressesUnknown,
             format!("cluster {}", case.plan.cluster),
-            "the settings of the VPC CNI plugin could not be read (or another network plugin runs): its defaults are counted",
+            "the settings of the VPC CNI plugin could not be read (or another network plugin runs), so its default \
+             settings are assumed",
             fix,
         ));
     }
+    // The limits of the instance type decide how much a whole interface or prefix costs.
     for demand in demands {
         if interface_limits(case, demand.change).is_none() {
             out.push(Finding::new(
                 Code::AddressesUnknown,
                 format!("node group {}", demand.change.green.name),
-                format!("how many network interfaces its instances have is not known: {} of {} addresses are counted", UNKNOWN_LIMITS.interfaces, UNKNOWN_LIMITS.addresses),
-                "allow ec2:DescribeInstanceTypes, or look at the free addresses of its subnets",
+                format!("it is unknown how many network interfaces its instances have: {} interfaces of {} addresses are \
+                     assumed", UNKNOWN_LIMITS.interfaces, UNKNOWN_LIMITS.addresses),
+                "allow ec2:DescribeInstanceTypes, or check the free addresses of its subnets",
             ));
         }
     }
+    // Without the ENIConfigs' subnets nothing can be said of the pods' addresses: no count follows.
     let custom = case
         .inventory
         .cni
@@ -174,8 +184,8 @@ fn report_unknown(
         out.push(Finding::new(
             Code::AddressesUnknown,
             format!("cluster {}", case.plan.cluster),
-            "pods take their addresses from the subnets of ENIConfigs, and none of those could be read",
-            "allow `list eniconfigs` and ec2:DescribeSubnets, or look at the free addresses of those subnets",
+            "pods get their addresses from the subnets of the ENIConfigs, and none of these subnets could be read",
+            "allow `list eniconfigs` and ec2:DescribeSubnets, or check the free addresses of these subnets",
         ));
     }
 }
@@ -204,6 +214,7 @@ fn group_by_subnet<'d, 'a>(demands: &'d [AddressDemand<'a>]) -> Vec<Vec<&'d Addr
         let mut ids: BTreeSet<&str> =
             (demand.change.green.subnets.iter().map(String::as_str)).collect();
         let mut members = vec![demand];
+        // A green that shares subnets with several sets joins them into one.
         let (touching, apart): (Vec<_>, Vec<_>) =
             sets.into_iter().partition(|(s, _)| !s.is_disjoint(&ids));
         for (subnets, others) in touching {
@@ -247,6 +258,7 @@ fn check_node_subnets(
     }
     let nodes: i64 = sharing.iter().map(|d| d.nodes).sum();
     let full: i64 = sharing.iter().map(|d| d.nodes * d.each.node_subnets).sum();
+    // Without an address no node starts; with too few, nodes start and pods wait.
     let any = free_addresses(&subnets, cni, false);
     let whole = free_addresses(&subnets, cni, !cni.custom_networking);
     let severity = if any < nodes {
@@ -297,10 +309,12 @@ fn report_shortage(
         Code::GreenIps,
         format!("subnets {}", ids.join(", ")),
         format!(
-            "{there} addresses are free, and {} takes about {full} of them: {nodes} nodes with up to {pods} pods that have an address of their own, and each node takes {how}",
+            "{there} addresses are free, and {} needs about {full}: {nodes} nodes, each with up to {pods} pods that need \
+             an address; each node uses {how}",
             name_some(&greens)
         ),
-        "free addresses, add a CIDR, use `capacity: {surge: 1}`, or have the network plugin keep less ready (WARM_IP_TARGET, MINIMUM_IP_TARGET)",
+        "free up addresses, add a CIDR to the VPC, set `capacity: {surge: 1}`, or configure the network plugin to keep \
+         fewer addresses ready (WARM_IP_TARGET, MINIMUM_IP_TARGET)",
     );
     out.push(finding.with_severity(severity));
 }
@@ -315,6 +329,7 @@ fn check_zones(
 ) {
     let own = subnets_of(case, demand.change);
     let zones: BTreeSet<&str> = own.iter().map(|s| s.zone.as_str()).collect();
+    // Rounded down: what does not divide evenly may go to any zone.
     let even = demand.nodes / to_i64(zones.len()).max(1);
     let of_pods = eni_subnets(case);
     for zone in zones {
@@ -327,10 +342,11 @@ fn check_zones(
         if must && any < 1 {
             severity = Severity::Blocker;
         }
+        // First what the nodes take, then what their pods take, which has other subnets with custom networking.
         let whole = free_addresses(&here, cni, !cni.custom_networking);
         if whole < nodes * demand.each.node_subnets || (must && any < 1) {
             short_of.push(format!(
-                "{} of {} there",
+                "{} of the {} needed in the group's subnets",
                 whole.min(any),
                 nodes * demand.each.node_subnets
             ));
@@ -340,7 +356,7 @@ fn check_zones(
             let there = free_addresses(&pods, cni, true);
             if there < nodes * demand.each.pod_subnets {
                 short_of.push(format!(
-                    "{there} of {} in the ENIConfigs' subnets there",
+                    "{there} of the {} needed in the subnets of the ENIConfigs",
                     nodes * demand.each.pod_subnets
                 ));
             }
@@ -348,8 +364,9 @@ fn check_zones(
         if short_of.is_empty() || nodes == 0 {
             continue;
         }
+        // A zone that green can do without is only a warning.
         let why = if must {
-            "green must have a node there, for a volume or for pods that ask for the zone"
+            "green must have a node there, for a volume or for pods that require the zone"
         } else {
             "Auto Scaling spreads green over all zones"
         };
@@ -358,10 +375,10 @@ fn check_zones(
                 Code::GreenIps,
                 format!("zone {zone} of {}", demand.change.green.name),
                 format!(
-                    "addresses for {nodes} of green's nodes: {}; {why}, and each node takes {how}",
+                    "too few addresses are free for {nodes} of green's nodes: {}; {why}, and each node uses {how}",
                     short_of.join(", ")
                 ),
-                "free addresses in that zone, or add a CIDR there",
+                "free up addresses in that zone, or add a CIDR there",
             )
             .with_severity(severity),
         );

@@ -84,11 +84,13 @@ fn check_priority_classes(
         let Some(class) = class.filter(|c| !c.is_empty() && !built_in(c)) else {
             continue;
         };
+        // The API server's own words, so that a search for them leads here.
         let refusal = format!("no PriorityClass with name {class} was found");
         let fix = format!(
-            "create the PriorityClass again, or name one that exists in the template (kubectl get priorityclass); `{class}` was \
-             deleted after the pods were made"
+            "create the PriorityClass `{class}` again (it was deleted after the pods were created), or name an existing \
+             one in the template: kubectl get priorityclass"
         );
+        // Certain only where both the classes and the template are known.
         let (severity, detail) = match classes {
             Some(all) if all.iter().any(|c| c == class) => continue,
             // An older version had no such reading.
@@ -96,19 +98,20 @@ fn check_priority_classes(
             None => (
                 Severity::Warning,
                 format!(
-                    "its pods name the PriorityClass {class}, and whether that exists is not known: without it the API server refuses \
-                     the pod in the place of one that was evicted"
+                    "its pods name the PriorityClass {class}, and it is unknown whether that exists: if not, the API \
+                     server refuses the replacement of an evicted pod"
                 ),
             ),
             Some(_) if group.maker.is_none() => (
                 Severity::Warning,
                 format!(
-                    "its pods name a PriorityClass that does not exist, so that a new one that names it too is refused: {refusal}"
+                    "its pods name a PriorityClass that does not exist, so the API server refuses a replacement that \
+                     names it too: {refusal}"
                 ),
             ),
             Some(_) => (
                 group.severity,
-                format!("the API server refuses its next pod: {refusal}"),
+                format!("the API server refuses the replacement of an evicted pod: {refusal}"),
             ),
         };
         let finding = Finding::new(Code::PriorityClassGone, name, detail, fix);
@@ -127,6 +130,7 @@ fn check_pod_security(
         return;
     }
     for (name, group) in groups {
+        // What the namespace enforces. Most enforce nothing.
         let Some(first) = group.pods.first() else {
             continue;
         };
@@ -149,6 +153,7 @@ fn check_pod_security(
         let Some(broken) = broken else {
             continue;
         };
+        // The next pod comes from the template: where that conforms, or is not known, the refusal is not certain.
         let template = group.maker.map(|w| &w.template.admission);
         let certain = template.is_some_and(|t| !violations_at(t, level, newest).is_empty());
         let words: Vec<&str> = broken.iter().map(|v| v.as_str()).collect();
@@ -157,6 +162,7 @@ fn check_pod_security(
             level.as_str(),
             words.join(", ")
         );
+        // The strictest level that still admits these pods.
         let enough = match broken
             .iter()
             .any(|v| v.is_forbidden_at(SecurityLevel::Baseline))
@@ -165,18 +171,19 @@ fn check_pod_security(
             false => SecurityLevel::Baseline.as_str(),
         };
         let fix = format!(
-            "have the template conform, or lower the level for the upgrade: kubectl label namespace {namespace} {ENFORCE_LABEL}={enough} \
+            "change the template so that it conforms, or lower the level for the upgrade: kubectl label namespace {namespace} {ENFORCE_LABEL}={enough} \
              --overwrite"
         );
         let (severity, detail) = match certain {
             true => (
                 group.severity,
-                format!("the API server refuses its next pod: {refusal}"),
+                format!("the API server refuses the replacement of an evicted pod: {refusal}"),
             ),
             false => (
                 Severity::Warning,
                 format!(
-                    "its pods would be refused now, and whether the next ones are as they are is not known: {refusal}"
+                    "the API server would refuse its running pods now, and it is unknown whether their replacements are \
+                     like them: {refusal}"
                 ),
             ),
         };

@@ -41,19 +41,20 @@ fn autoscaler_image(workload: &Workload) -> Option<&str> {
 /// An autoscaler simulates the scheduler of its own minor.
 fn check_version(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec<Finding>) {
     let image = autoscaler_image(workload).unwrap_or_default();
+    // The registry's port has a colon too, and a digest may follow the tag.
     let tag = image.rsplit('/').next().and_then(|n| n.split_once(':'));
     let minor = tag.and_then(|(_, tag)| Minor::from_reported(tag.split('@').next()?).ok());
     let to = case.plan.to;
     let detail = match minor {
         Some(minor) if minor == to => return,
-        Some(minor) => format!("it is of {minor}, and the cluster will be at {to}"),
+        Some(minor) => format!("its version is {minor}, and the cluster will be at {to}"),
         None => format!("its version cannot be read from {image}, and the cluster will be at {to}"),
     };
     out.push(Finding::new(
         Code::AutoscalerVersion,
         format!("Deployment {}", workload.key),
         detail,
-        format!("give it an image of {to} after the upgrade: each version is tested with its own minor only"),
+        format!("update it to an image for {to} after the upgrade: each of its versions is tested with its own minor only"),
     ));
 }
 
@@ -66,19 +67,22 @@ fn check_discovery(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec
         let of_flag = found.filter(|(name, _)| *name == flag);
         of_flag.map(|(_, v)| v.to_owned()).collect::<Vec<_>>()
     };
+    // The two ways in which an autoscaler is told its groups.
     let [by_name, by_tag] = [marks::AUTOSCALER_FLAGS[0], marks::AUTOSCALER_FLAGS[1]].map(values);
     if by_name.is_empty() && by_tag.is_empty() {
         out.push(Finding::new(
             Code::AutoscalerUnread,
             subject,
-            "none of its flags says which node groups it manages, so whether green will be one of them is unknown",
-            "make sure by hand that it finds groups by tags that green's Auto Scaling group gets too: those that EKS sets, and blue's own",
+            "none of its flags says which node groups it manages, so it is unknown whether it will manage green",
+            "make sure that it finds node groups by tags that green's Auto Scaling group will have too: those that EKS \
+             sets, and blue's own",
         ));
         return;
     }
     for change in &case.changes {
         let (blue, green) = (&change.blue.name, &change.green.name);
         for asg in case.inventory.asgs_of(blue) {
+            // `--nodes=min:max:name` never covers green, whose Auto Scaling group has another name.
             let named = by_name
                 .iter()
                 .any(|v| v.splitn(3, ':').nth(2) == Some(&asg.name));
@@ -87,6 +91,7 @@ fn check_discovery(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec
             for tag in tags.iter_mut().filter(|t| t.key == NODEGROUP_TAG) {
                 tag.value.clone_from(green);
             }
+            // Discovery that finds blue and not green, and discovery that finds green.
             let mut discovered = by_tag.iter().filter_map(|v| v.strip_prefix("asg:tag="));
             let lost: Vec<&str> = discovered
                 .clone()
@@ -95,11 +100,15 @@ fn check_discovery(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec
                 })
                 .collect();
             let found = discovered.any(|wanted| has_wanted_tags(wanted, &tags));
+            // It does not manage blue, so that green loses nothing.
             let why = if named {
-                format!("`--nodes` names {}, which is {blue}'s", asg.name)
+                format!(
+                    "`--nodes` names {}, the Auto Scaling group of {blue}",
+                    asg.name
+                )
             } else if !lost.is_empty() {
                 format!(
-                    "it finds {blue} by {}, which {green} will not have",
+                    "it finds {blue} by tags that {green} will not have ({})",
                     lost.join(" and ")
                 )
             } else {
@@ -111,8 +120,9 @@ fn check_discovery(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec
             out.push(Finding::new(
                 Code::AutoscalerMissesGreen,
                 &subject,
-                format!("{why}: it will not grow or shrink {green}, during the upgrade and after it"),
-                "let it find groups by tags: `--node-group-auto-discovery=asg:tag=k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/CLUSTER`, which EKS sets on every group",
+                format!("{why}, so it will not scale {green} during the upgrade or after it"),
+                "let it find node groups by the tags that EKS sets on every group: \
+                 `--node-group-auto-discovery=asg:tag=k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/CLUSTER`",
             ));
         }
     }
@@ -131,6 +141,7 @@ fn has_wanted_tags(wanted: &str, tags: &[AsgTag]) -> bool {
 
 /// Processes that somebody suspended.
 fn report_suspended(change: &BlueGreenPair<'_>, asg: &Asg, out: &mut Vec<Finding>) {
+    // What an earlier run suspended is no news to the user.
     let ours = asg.tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG);
     let theirs = asg.suspended.iter();
     let theirs = theirs.filter(|p| !(ours && *p == "AZRebalance")).cloned();
@@ -140,13 +151,13 @@ fn report_suspended(change: &BlueGreenPair<'_>, asg: &Asg, out: &mut Vec<Finding
     let mut parts = Vec::new();
     if !carried.is_empty() {
         parts.push(format!(
-            "{} is suspended for {green} too",
+            "eksup suspends {} for {green} too",
             carried.join(", ")
         ));
     }
     if !left.is_empty() {
         parts.push(format!(
-            "{} is not, because green could not be made, filled or emptied without",
+            "eksup does not suspend {} for {green}, because green cannot be created, filled or emptied without it",
             left.join(", ")
         ));
     }
@@ -157,7 +168,8 @@ fn report_suspended(change: &BlueGreenPair<'_>, asg: &Asg, out: &mut Vec<Finding
         Code::ProcessSuspended,
         format!("Auto Scaling group {} of {}", asg.name, change.blue.name),
         parts.join("; "),
-        "suspend what is missing for green after the upgrade, or resume what was suspended for a reason that has passed",
+        "after the upgrade, suspend for green what is still to be suspended; or resume the processes before the upgrade, \
+         if they need not be suspended any more",
     ));
 }
 
@@ -169,23 +181,26 @@ fn report_extras(
     out: &mut Vec<Finding>,
 ) {
     let mut parts = Vec::new();
+    // A warm pool that EKS made is cloned with the node group.
     if asg.warm_pool && change.green.warm_pool_config.is_none() {
-        parts.push("a warm pool that EKS does not know of".to_owned());
+        parts.push("a warm pool that is not part of the node group".to_owned());
     }
     if asg.protects_new {
         parts.push("scale-in protection of new instances".to_owned());
     }
+    // Single instances may be protected although new ones are not.
     let protected = asg.instances.iter().filter(|i| i.protected);
     let protected: Vec<String> = protected.map(|i| i.id.clone()).collect();
     if !protected.is_empty() {
         parts.push(format!("scale-in protection of {}", name_some(&protected)));
     }
+    // EKS gives every group its own two hooks, green's too.
     let hooks = case.inventory.lifecycle_hooks.get(&asg.name);
     let hooks = hooks.into_iter().flatten();
     for hook in hooks.filter(|h| !EKS_HOOKS.contains(&h.name.as_str())) {
         let when = hook.transition.rsplit('_').next().unwrap_or_default();
         let tells = hook.notifies.as_ref();
-        let tells = tells.map_or_else(String::new, |arn| format!(", told to {arn}"));
+        let tells = tells.map_or_else(String::new, |arn| format!(", notifies {arn}"));
         let hook = format!(
             "lifecycle hook {} ({}, {}{tells})",
             hook.name,
@@ -200,8 +215,9 @@ fn report_extras(
     out.push(Finding::new(
         Code::GroupExtras,
         format!("Auto Scaling group {} of {}", asg.name, change.blue.name),
-        format!("it has {}; {} gets none of it", parts.join(", "), change.green.name),
-        "set it up for green after the upgrade where it is still wanted, a lifecycle hook with `aws autoscaling put-lifecycle-hook`; protected instances also stay when a group is scaled to zero (`retire.then: keep-at-zero`)",
+        format!("it has {}, which {} does not get", parts.join(", "), change.green.name),
+        "if green needs it too, set it up after the upgrade (a lifecycle hook with `aws autoscaling put-lifecycle-hook`). \
+         Protected instances also stay when the group is scaled to zero (`retire.then: keep-at-zero`)",
     ));
 }
 
@@ -284,8 +300,8 @@ mod tests {
         assert!(
             suspended[0]
                 .1
-                .contains("AZRebalance is suspended for expense-green too")
-                && suspended[0].1.contains("Launch is not"),
+                .contains("eksup suspends AZRebalance for expense-green too")
+                && suspended[0].1.contains("does not suspend Launch"),
             "{suspended:?}"
         );
         // What an unfinished run of this tool suspended is no news.
@@ -329,7 +345,7 @@ mod tests {
         assert!(
             told.len() == 1
                 && told[0].contains(
-                    "lifecycle hook drain-queue (terminating, ABANDON, told to arn:aws:sqs"
+                    "lifecycle hook drain-queue (terminating, ABANDON, notifies arn:aws:sqs"
                 ),
             "{told:?}"
         );

@@ -12,6 +12,7 @@ use crate::plan::{BudgetConsent, OnDeadline, OperatorBudgets, SingleReplicas, St
 
 /// Judges budgets over pods that move.
 pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
+    // Pods under two budgets: no state of the budgets ever allows their eviction.
     let mut over: HashMap<&NamespacedName, Vec<String>> = HashMap::new();
     for budget in &case.inventory.pdbs {
         for pod in held_pods(case, budget) {
@@ -26,13 +27,14 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 Code::TwoBudgets,
                 format!("pod {}", pod.key),
                 format!(
-                    "{} select it, and the API server refuses such an eviction forever",
+                    "{} select it, and the API server always refuses to evict a pod that several budgets select",
                     budgets.join(" and ")
                 ),
-                "delete one of the budgets or narrow its selector",
+                "delete one of the budgets, or narrow its selector",
             ));
         }
     }
+    // With `recreate` the drain passes over budgets.
     if case.plan.strategy == Strategy::Recreate {
         return;
     }
@@ -43,10 +45,12 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         }
         let subject = format!("PodDisruptionBudget {}", pdb.key);
         let names: Vec<String> = held.iter().map(|p| p.key.to_string()).collect();
+        // Closed for good: it takes a consent or a change.
         if allows_nothing(pdb) {
             out.push(blocking_finding(case, pdb, &held, subject, &names));
             continue;
         }
+        // Closed today. Pods that are not Ready can keep it closed, as their own eviction needs it open.
         let sick: Vec<String> = held
             .iter()
             .filter(|p| !p.ready && p.phase == "Running")
@@ -58,17 +62,19 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 Code::SickUnderBudget,
                 subject,
                 format!(
-                    "{} are not Ready, and the budget lets a sick pod go only while {} are healthy ({} are)",
+                    "{} are not Ready, and the budget allows the eviction of a pod that is not Ready only while {} pods \
+                     are healthy ({} are)",
                     name_some(&sick), pdb.desired_healthy, pdb.current_healthy
                 ),
-                format!("repair the pods, or: kubectl -n {} patch pdb {} -p '{{\"spec\":{{\"unhealthyPodEvictionPolicy\":\"AlwaysAllow\"}}}}'", pdb.key.namespace, pdb.key.name),
+                format!("fix the pods, or allow their eviction: kubectl -n {} patch pdb {} -p '{{\"spec\":{{\"unhealthyPodEvictionPolicy\":\"AlwaysAllow\"}}}}'", pdb.key.namespace, pdb.key.name),
             ));
         } else {
             out.push(Finding::new(
                 Code::BudgetShort,
                 subject,
                 format!(
-                    "it allows 0 of {} ({} healthy, {} needed): {} would wait",
+                    "it allows no eviction at present: of its {} pods {} are healthy, and {} must be. The drain would \
+                     wait for {}",
                     pdb.expected,
                     pdb.current_healthy,
                     pdb.desired_healthy,
@@ -128,17 +134,19 @@ impl<'a> BlockingBudget<'a> {
         let (namespace, name) = (&self.pdb.key.namespace, &self.pdb.key.name);
         let then = match drain.on_deadline {
             OnDeadline::Stop => "the run stops",
-            OnDeadline::Skip => "the node is left",
-            OnDeadline::Delete => "they are deleted past it",
+            OnDeadline::Skip => "the drain skips the node",
+            OnDeadline::Delete => "the pods are deleted despite the budget",
         };
         let deadline = duration::format_duration(drain.pod_deadline);
         let tried = format!(
-            "as the plan consents to, evictions are tried while it is closed, and whoever runs it has {deadline} (`podDeadline`) to let \
-             the pods go; then {then}"
+            "the plan consents: evictions are tried although the budget allows none, and its owner has {deadline} \
+             (`podDeadline`) to allow them; then {then}"
         );
         let deleted = format!(
-            "as the plan consents to, its pods are deleted past it when it has refused them for {deadline} (`podDeadline`)"
+            "the plan consents: its pods are deleted despite the budget after their eviction was refused for {deadline} \
+             (`podDeadline`)"
         );
+        // A consent for this very budget counts before all others, in both directions.
         match drain.budget_consent(namespace, name) {
             Some(BudgetConsent::Delete) => return Some((Severity::Warning, deleted)),
             Some(BudgetConsent::Wait) => return Some((Severity::Warning, tried)),
@@ -149,12 +157,15 @@ impl<'a> BlockingBudget<'a> {
         if !self.data.is_empty() {
             return None;
         }
+        // The gentlest first: no downtime, then a short one, then whatever the deadline does.
         if drain.single_replicas == SingleReplicas::Surge && self.restartable {
-            let surge = "its Deployment is restarted, so that the new pod is Ready on green before the old one goes";
+            let surge = "nothing to do: `drain.singleReplicas: surge` restarts its Deployment, so that the new pod is \
+                 Ready on green before the old one ends";
             return Some((Severity::Info, surge.to_owned()));
         }
         if drain.single_replicas == SingleReplicas::Evict && self.single {
-            let evict = "as the plan consents to, its single replica is deleted past it, and is down until the next one is Ready";
+            let evict = "the plan consents: its only pod is deleted despite the budget, and the workload is down until \
+                 the replacement is Ready";
             return Some((Severity::Warning, evict.to_owned()));
         }
         let opens = self.operator.is_some() && self.pdb.sync_failed.is_none();
@@ -169,23 +180,27 @@ impl<'a> BlockingBudget<'a> {
         let key = &self.pdb.key;
         let (namespace, name) = (&key.namespace, &key.name);
         let wait = format!("`drain.budgets: {{\"{key}\": wait}}`");
+        // Where data would be lost nothing quicker is offered.
         if !self.data.is_empty() {
             return vec![
-                "have its operator move the data off these nodes before anything else, and do not relax or delete the budget until it has"
+                "have its operator move the data off these nodes before the upgrade, and do not relax or delete the \
+                 budget before that is done"
                     .to_owned(),
-                format!("{wait} in the plan then waits until the operator lets the pod go (`{namespace}/*` for all of the namespace)"),
+                format!("set {wait}, so that the drain waits until the operator allows the eviction (`{namespace}/*` for \
+                     all budgets of the namespace)"),
             ];
         }
         let mut ways = Vec::new();
+        // A budget that cannot be computed stays closed whatever its pods do, so that no wait helps.
         if self.pdb.sync_failed.is_some() {
             let selected = self.held.len();
             match self.pdb.owner.as_ref() {
                 Some(owner) => ways.push(format!(
-                    "have {} {}, which makes the budget, write minAvailable as a number, or none at all",
+                    "configure {} {}, which creates the budget, to set minAvailable as a number or to create no budget",
                     owner.kind, owner.name
                 )),
                 None => ways.push(format!(
-                    "write minAvailable as a number: kubectl -n {namespace} patch pdb {name} --type merge -p \
+                    "set minAvailable as a number: kubectl -n {namespace} patch pdb {name} --type merge -p \
                      '{{\"spec\":{{\"maxUnavailable\":null,\"minAvailable\":{}}}}}'",
                     selected.saturating_sub(1).max(1)
                 )),
@@ -195,26 +210,29 @@ impl<'a> BlockingBudget<'a> {
             ));
             return ways;
         }
+        // An operator would restore what is edited by hand.
         if self.operator.is_some() {
             ways.push(format!(
-                "set `drain.operatorBudgets: wait`, so that evictions are tried and the operator has until `podDeadline` to move its \
-                 pods ({wait} for this budget alone)"
+                "set `drain.operatorBudgets: wait` ({wait} for this budget alone), so that evictions are tried and the \
+                 operator has until `podDeadline` to move its pods"
             ));
             ways.push(format!(
-                "have the operator leave the budget out for the upgrade; what is edited by hand it puts back (kubectl -n {namespace} \
-                 get pdb {name} -o yaml shows whose it is)"
+                "configure the operator to create no budget during the upgrade. Do not edit the budget by hand, because \
+                 the operator restores it (kubectl -n {namespace} get pdb {name} -o yaml shows its owner)"
             ));
             return ways;
         }
+        // A budget of the user's own: what costs least comes first.
         if self.restartable {
             ways.push(
-                "set `drain.singleReplicas: surge` (a restart brings up the new pod first)"
+                "set `drain.singleReplicas: surge` (a restart starts the new pod before the old one ends)"
                     .to_owned(),
             );
         }
         if self.single {
             ways.push(
-                "set `drain.singleReplicas: evict` if it may be down for a moment".to_owned(),
+                "set `drain.singleReplicas: evict` if the workload may be down for a moment"
+                    .to_owned(),
             );
             ways.push("run a second replica".to_owned());
         }
@@ -234,16 +252,18 @@ impl<'a> BlockingBudget<'a> {
         };
         let mut detail = match &pdb.sync_failed {
             Some(why) => format!(
-                "{rule} cannot be worked out (SyncFailed: {why}), so that it allows nothing: {} would block the drain",
+                "the disruption controller cannot compute {rule} (SyncFailed: {why}), so the budget allows no eviction: \
+                 {} would block the drain",
                 name_some(names)
             ),
             None => format!(
-                "{rule} never lets a pod go: {} would block the drain",
+                "{rule} never allows an eviction: {} would block the drain",
                 name_some(names)
             ),
         };
+        // Why the usual fixes are not offered.
         if let Some(operator) = &self.operator {
-            detail += &format!(". An operator runs it: {operator}");
+            detail += &format!(". An operator controls it: {operator}");
         }
         if let Some(pod) = self.data.first() {
             let owner = pod.owner.as_ref();
@@ -251,8 +271,8 @@ impl<'a> BlockingBudget<'a> {
                 .map(|o| format!("{} {}", o.kind, o.name))
                 .unwrap_or_default();
             detail += &format!(
-                ". Pod {}, which {owner} makes, keeps data on its node's disk (hostPath): they end with the node, and whoever \
-                 relaxes the budget loses them",
+                ". Pod {}, which {owner} creates, keeps data on its node's disk (hostPath). The data is lost when the \
+                 node is deleted, so it is lost if the budget is relaxed",
                 pod.key
             );
         }
@@ -280,7 +300,7 @@ pub fn surge_refusal(case: &ReadinessInput<'_>, pod: &Pod) -> Option<String> {
     let Some(deployment) = case.workloads.deployment_of(pod) else {
         let kind = pod.owner.as_ref().map_or("no controller", |o| &o.kind);
         return Some(format!(
-            "it belongs to {kind}, and only a Deployment starts the new pod first"
+            "it belongs to {kind}, and only a Deployment starts the new pod before the old one ends"
         ));
     };
     no_restart(deployment, !pod.claims.is_empty())

@@ -37,6 +37,7 @@ pub fn check_capacity(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     if left.is_empty() {
         return;
     }
+    // Whether growth would help decides between a blocker and a warning.
     let larger = DrainSimulation::new(case, |c| max_green_size(case, c));
     // Which of a workload's pods is left depends on the order: the workload counts.
     let left_at_most = larger.empty_blue(&pods, &volumes, MoveOrder::NodeByNode);
@@ -119,6 +120,7 @@ impl<'c> DrainSimulation<'c> {
             new_daemons: Vec::new(),
         };
         let blue_first = case.plan.strategy == Strategy::Recreate;
+        // Nodes of today: blue's take no pods, and where blue is emptied before green exists they are left out.
         for node in &case.inventory.nodes {
             let blue = node
                 .nodegroup_name()
@@ -134,6 +136,7 @@ impl<'c> DrainSimulation<'c> {
                 node.clone()
             });
         }
+        // Green's nodes, open and with their DaemonSets.
         for change in &case.changes {
             let first = stand.nodes.len();
             let green = green_nodes::initial_nodes(case, change, size(change));
@@ -149,6 +152,7 @@ impl<'c> DrainSimulation<'c> {
         let blue = inventory.nodes_of(&change.blue.name);
         let blue: BTreeSet<&str> = blue.map(|n| n.name.as_str()).collect();
         let on_blue = |p: &&Pod| p.node.as_deref().is_some_and(|n| blue.contains(n));
+        // One pod for each DaemonSet, and for each mirror pod, that runs on blue now.
         let mut examples: BTreeMap<&str, &Pod> = BTreeMap::new();
         for pod in inventory.pods.iter().filter(on_blue) {
             let stays = (pod.is_daemon_pod() || pod.mirror) && !pod.is_finished();
@@ -158,6 +162,7 @@ impl<'c> DrainSimulation<'c> {
         }
         let sets = inventory.workloads.iter();
         let sets: Vec<_> = sets.filter(|w| w.kind == "DaemonSet").collect();
+        // A pod that exists tells its exact share. A DaemonSet that starts on green only has its template.
         for (i, node) in self.nodes.iter().enumerate().skip(first) {
             let belongs = |set: &crate::model::kube::Workload| {
                 node_affinity::workload_matches_node(set, &node.name, &node.labels)
@@ -192,6 +197,7 @@ impl<'c> DrainSimulation<'c> {
             let others = &template.scheduling.other_requests;
             view.reserve_room(*node, template.requests, others);
         }
+        // The pods that leave, by the node that they leave together.
         let moving: BTreeSet<&NamespacedName> =
             self.case.moving_pods().iter().map(|p| &p.key).collect();
         let moving = pods.iter().copied().filter(|p| moving.contains(&p.key));
@@ -207,9 +213,11 @@ impl<'c> DrainSimulation<'c> {
                 .unwrap_or_default();
             by_node.entry(node).or_default().push(pod);
         }
+        // Node by node: what finds no place waits, and is tried again when other pods have left.
         let mut waiting: Vec<&Pod> = Vec::new();
         let mut refused = RefusedPods::default();
         for mut pods in by_node.into_values() {
+            // Volumes bind pods to zones, so that these pods go first, then the largest.
             if together {
                 pods.sort_by_key(|p| {
                     let bound = !volumes::volumes_of_pod(volumes, p).is_empty();
@@ -227,6 +235,7 @@ impl<'c> DrainSimulation<'c> {
                 break;
             }
         }
+        // Asked once more for the reasons, now that blue is empty.
         let why = |pod: &Pod, no: PlacementFailure| (pod.key.clone(), no);
         waiting
             .into_iter()
@@ -340,6 +349,7 @@ fn spread_over_blue(
     let spreading = pods.iter().filter(|p| spread.contains(&p.key));
     let owners: PodOwners<'_> = spreading.map(|p| owner_of(p)).collect();
     let of_owners = |p: &Pod| owners.contains(&owner_of(p));
+    // The same drain, with the setting that the fix would name.
     let honouring: Vec<Pod> = (pods.iter().filter(|p| of_owners(p)))
         .map(|pod| {
             let mut pod = (*pod).clone();
@@ -366,6 +376,7 @@ fn report_spreads(
 ) {
     let mut told = BTreeSet::new();
     let pods = case.inventory.pods.iter();
+    // One finding for each workload, in the words of its first pod.
     for pod in pods.filter(|p| over_blue.contains(&p.key)) {
         if !told.insert(owner_of(pod)) {
             continue;
@@ -379,11 +390,12 @@ fn report_spreads(
             Code::SpreadOverBlue,
             format!("pod {}", pod.key),
             format!(
-                "its pods are spread over {}, and blue's closed nodes count as places with no pod until blue is gone, so that green's nodes may take too few: {}",
+                "its pods are spread over {}. Blue's cordoned nodes count as places without pods until blue is deleted, \
+                 so green's nodes may take too few of the pods: {}",
                 constraints.join(", "),
                 left[&pod.key]
             ),
-            "set `nodeTaintsPolicy: Honor` in its topologySpreadConstraints, so that closed nodes do not count",
+            "set `nodeTaintsPolicy: Honor` in its topologySpreadConstraints, so that cordoned nodes do not count",
         );
         out.push(if left_at_most.contains(&owner_of(pod)) {
             finding
@@ -403,18 +415,19 @@ fn report_no_room(
 ) {
     let greens: Vec<&str> = case.changes.iter().map(|c| c.green.name.as_str()).collect();
     let subject = format!("node group {}", greens.join(", "));
+    // Room and rules are fixed in different ways, so that each has a finding of its own.
     let rest = left.into_iter().filter(|(key, _)| !over_blue.contains(key));
     let (room, rules): (UnplacedPods, UnplacedPods) = rest.partition(|(_, no)| is_only_room(no));
     for (left, what, fix) in [
         (
             room,
-            "by their requests there is no room for",
-            "raise blue's size before the upgrade, or check with an autoscaler that green can grow to its maximum",
+            "there is no room for the requests of",
+            "increase blue's size before the upgrade, or make sure that an autoscaler can grow green to its maximum",
         ),
         (
             rules,
-            "by their spread or (anti-)affinity there is no place for",
-            "raise blue's size before the upgrade so that green has more nodes, or relax the rule for the upgrade",
+            "no node satisfies the topology spread or the (anti-)affinity of",
+            "increase blue's size before the upgrade, so that green has more nodes, or relax the rule for the upgrade",
         ),
     ] {
         let Some(first) = left.values().next() else {
@@ -427,6 +440,7 @@ fn report_no_room(
             format!("{what} {} ({first})", name_some(&names)),
             fix,
         );
+        // What a larger green would place only needs somebody, or an autoscaler, to let it grow.
         let owners = owners_of_unplaced(case.inventory.pods.iter(), &left);
         out.push(if !owners.is_disjoint(left_at_most) {
             finding
@@ -447,9 +461,9 @@ fn report_unknown_sizes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::DoesNotFit,
             format!("node group {}", change.green.name),
             format!(
-                "how large {name} is could not be read: it is taken to be as large as blue's nodes"
+                "the size of {name} could not be read, so its nodes are assumed to be as large as blue's"
             ),
-            "allow ec2:DescribeInstanceTypes, or make sure yourself that blue's pods fit",
+            "allow ec2:DescribeInstanceTypes, or check by hand that blue's pods fit",
         );
         out.push(finding.with_severity(Severity::Warning));
     }

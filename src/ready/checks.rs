@@ -37,6 +37,7 @@ pub fn check_readiness(
     route: &Result<Route, Vec<RouteProblem>>,
 ) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
+    // Problems of the route are findings too, and everything else is still checked.
     for problem in route.as_ref().err().into_iter().flatten() {
         findings.push(Finding {
             severity: Severity::Blocker,
@@ -59,19 +60,22 @@ pub fn check_readiness(
     findings
 }
 
-/// A reading that failed is never silent, and never taken for an empty answer by what rests on it.
+/// A reading that failed is never silent, and never taken for an empty answer.
 fn report_unread(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for Unread { op, why } in &case.inventory.unread {
         let finding = Finding::new(
             Code::Unread,
             op,
             why,
-            "allow the call (`eksup policy` prints what is needed), or make sure by hand of what it would have said",
+            "allow the call (`eksup policy` prints what is needed), or check by hand what it would have returned",
         );
-        let rests = REQUIRED_READINGS.iter().find(|r| r.is_of(op));
-        out.push(match rests {
+        let required = REQUIRED_READINGS.iter().find(|r| r.is_of(op));
+        out.push(match required {
             Some(reading) if reading.is_blocking(case) => Finding {
-                detail: format!("{why}. {} on it", reading.rests),
+                detail: format!(
+                    "{why}. Without it, eksup cannot determine {}",
+                    reading.determines
+                ),
                 fix: reading.fix_text().to_owned(),
                 ..finding.with_severity(Severity::Blocker)
             },
@@ -90,129 +94,129 @@ enum ReadingNeed {
     ForInsights,
 }
 
-/// A reading that something rests on. What is not in [`REQUIRED_READINGS`] only warns: dates of support, Fargate profiles, free
+/// A reading that the upgrade depends on. What is not in [`REQUIRED_READINGS`] only warns: dates of support, Fargate profiles, free
 /// addresses (EKS refuses by itself what does not fit), instances, what the API server says of its version.
 struct RequiredReading {
     /// The operation, or what it begins with.
     op: &'static str,
     needed: ReadingNeed,
-    /// What rests, as the beginning of a sentence.
-    rests: &'static str,
+    /// What cannot be determined without it, as the end of a sentence.
+    determines: &'static str,
 }
 
 const fn required_reading(
     op: &'static str,
     needed: ReadingNeed,
-    rests: &'static str,
+    determines: &'static str,
 ) -> RequiredReading {
-    RequiredReading { op, needed, rests }
+    RequiredReading {
+        op,
+        needed,
+        determines,
+    }
 }
 
 /// `docs/findings.md` shows the same table.
 const REQUIRED_READINGS: &[RequiredReading] = &[
-    required_reading(
-        "eks:DescribeNodegroup",
-        ReadingNeed::Always,
-        "The whole route rests",
-    ),
-    required_reading(
-        "eks:ListNodegroups",
-        ReadingNeed::Always,
-        "The whole route rests",
-    ),
+    required_reading("eks:DescribeNodegroup", ReadingNeed::Always, "the route"),
+    required_reading("eks:ListNodegroups", ReadingNeed::Always, "the route"),
     required_reading(
         "eks:DescribeAddon",
         ReadingNeed::Always,
-        "The add-ons' order and versions rest",
+        "the order and the versions of the add-ons",
     ),
     required_reading(
         "eks:ListAddons",
         ReadingNeed::Always,
-        "The add-ons' order and versions rest",
+        "the order and the versions of the add-ons",
     ),
     required_reading(
         "eks:DescribeAddonVersions",
         ReadingNeed::Always,
-        "The add-ons' order and versions rest",
+        "the order and the versions of the add-ons",
     ),
     // Asked for only where an add-on has a configuration.
     required_reading(
         "eks:DescribeAddonConfiguration",
         ReadingNeed::Always,
-        "Whether add-ons' configuration suits their next versions rests",
+        "whether the add-ons' configuration suits their next versions",
     ),
-    required_reading("list nodes", ReadingNeed::Always, "The whole route rests"),
-    required_reading("list pods", ReadingNeed::Always, "The whole route rests"),
+    required_reading("list nodes", ReadingNeed::Always, "the route"),
+    required_reading("list pods", ReadingNeed::Always, "the route"),
     required_reading(
         "list poddisruptionbudgets",
         ReadingNeed::Always,
-        "What the drain may evict rests",
+        "what the drain may evict",
     ),
     required_reading(
         "list deployments",
         ReadingNeed::Always,
-        "Add-ons that EKS does not manage, and the drain, rest",
+        "which add-ons EKS does not manage, and what the drain may evict",
     ),
     required_reading(
         "list daemonsets",
         ReadingNeed::Always,
-        "Add-ons that EKS does not manage, and green's readiness, rest",
+        "which add-ons EKS does not manage, and whether green is ready",
     ),
     required_reading(
         "autoscaling:DescribeAutoScalingGroups",
         ReadingNeed::Always,
-        "Green's size and the target groups that it joins rest",
+        "green's size and the target groups that it joins",
     ),
     required_reading(
         "elasticloadbalancing:",
         ReadingNeed::ToMoveNodes,
-        "The target groups that green joins and blue leaves rest",
+        "the target groups that green joins and blue leaves",
     ),
     required_reading(
         "ec2:DescribeLaunchTemplateVersions",
         ReadingNeed::ToMoveNodes,
-        "Green's image and user data rest",
+        "green's image and user data",
     ),
     required_reading(
         "list services",
         ReadingNeed::ToMoveNodes,
-        "The order of traffic and drain rests",
+        "the order of traffic and drain",
     ),
     required_reading(
         "list targetgroupbindings",
         ReadingNeed::ToMoveNodes,
-        "Which target groups may be edited rests",
+        "which target groups it may edit",
     ),
     required_reading(
         "list persistentvolumes",
         ReadingNeed::ToMoveNodes,
-        "The zones that green needs rest",
+        "the zones in which green needs nodes",
     ),
     required_reading(
         "list volumeattachments",
         ReadingNeed::ToMoveNodes,
-        "The proof that blue is empty rests",
+        "whether blue is empty",
     ),
     required_reading(
         "list replicasets",
         ReadingNeed::ToMoveNodes,
-        "The drain rests",
+        "what the drain may evict",
     ),
     required_reading(
         "list statefulsets",
         ReadingNeed::ToMoveNodes,
-        "The drain rests",
+        "what the drain may evict",
     ),
-    required_reading("list jobs", ReadingNeed::ToMoveNodes, "The drain rests"),
+    required_reading(
+        "list jobs",
+        ReadingNeed::ToMoveNodes,
+        "what the drain may evict",
+    ),
     required_reading(
         "eks:ListInsights",
         ReadingNeed::ForInsights,
-        "Whether an insight blocks rests",
+        "whether an insight blocks the upgrade",
     ),
     required_reading(
         "eks:DescribeInsight",
         ReadingNeed::ForInsights,
-        "Whether an insight blocks rests",
+        "whether an insight blocks the upgrade",
     ),
 ];
 

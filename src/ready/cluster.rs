@@ -25,15 +25,16 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let cluster = &case.inventory.cluster;
     let subject = format!("cluster {}", cluster.name);
     let hops = case.minors_ahead().next().is_some();
+    // An update in progress is either the route's own next hop or in its way.
     if let Some((update, to)) = next_hop_in_progress(case) {
         out.push(Finding::new(
             Code::UpdateAdopted,
             &subject,
             format!(
-                "EKS update {} takes it to {to} already, and this run did not begin it",
+                "EKS update {} already upgrades it to {to}, and this run did not start it",
                 update.id
             ),
-            "nothing to do: the run takes that update up as its own hop and waits for its end",
+            "nothing to do: the run adopts that update as its own hop and waits until it ends",
         ));
     } else if cluster.status != ClusterStatus::Active {
         let running: Vec<String> = case
@@ -42,14 +43,18 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             .iter()
             .map(|u| format!("update {} ({}) is in progress", u.id, u.kind))
             .collect();
-        let detail = format!("its status is {} {}", cluster.status, name_some(&running));
+        let mut detail = format!("its status is {}", cluster.status);
+        if !running.is_empty() {
+            detail += &format!(": {}", name_some(&running));
+        }
         out.push(Finding::new(
             Code::ClusterNotActive,
             &subject,
-            detail.trim_end(),
-            "wait until EKS says ACTIVE; an update that runs is shown by `aws eks list-updates`",
+            detail,
+            "wait until its status is ACTIVE; `aws eks list-updates` shows an update in progress",
         ));
     }
+    // What EKS and the API server say of the cluster today.
     for issue in &cluster.health {
         let detail = format!("{}: {}", issue.code, issue.message);
         let fix = if issue.resource_ids.is_empty() {
@@ -62,22 +67,26 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     if let Some(server) = case.inventory.server_version
         && server != cluster.version
     {
-        let detail = format!("it says {server}, and EKS says {}", cluster.version);
+        let detail = format!(
+            "the API server reports version {server}, and EKS reports {}",
+            cluster.version
+        );
         out.push(Finding::new(
             Code::ServerDiffers,
             &subject,
             detail,
-            "an update may be ending just now: look again in a few minutes",
+            "an update may just be ending: check again in a few minutes",
         ));
     }
     if cluster.auto_mode {
         out.push(Finding::new(
             Code::AutoMode,
             &subject,
-            "nodes of Auto Mode are replaced by EKS once the control plane moves, by their own disruption budgets",
-            "nothing to do; eksup moves managed node groups only",
+            "EKS replaces the nodes of Auto Mode after the control plane is upgraded, within their own disruption budgets",
+            "nothing to do: eksup replaces managed node groups only",
         ));
     }
+    // What concerns a hop only.
     if hops {
         check_free_ips(case, &subject, out);
         check_offered(case, &subject, out);
@@ -98,6 +107,7 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
         Insights::Warn => Severity::Warning,
         Insights::Ignore => Severity::Info,
     };
+    // Three ways to know nothing: the list failed, it is empty, or it is of other minors.
     let upgrade: Vec<&Insight> = inventory
         .insights
         .iter()
@@ -109,7 +119,7 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
         .find(|u| u.op.starts_with("eks:ListInsights") || u.op.starts_with("eks:DescribeInsight"));
     let missing = match unread {
         Some(unread) => Some(format!(
-            "{} failed ({}), so nobody knows what EKS has against {next}",
+            "{} failed ({}), so it is unknown whether EKS reports a problem with {next}",
             unread.op, unread.why
         )),
         None if upgrade.is_empty() => Some("EKS lists no upgrade insight for it".to_owned()),
@@ -121,7 +131,7 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
                 .collect();
             let minors: Vec<String> = minors.into_iter().collect();
             Some(format!(
-                "its upgrade insights speak of {} only, and the next hop goes to {next}",
+                "its upgrade insights are for {} only, and the next hop goes to {next}",
                 name_some(&minors)
             ))
         }
@@ -129,7 +139,8 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
     };
     // Where the hop is in progress already, it is too late for advice on it.
     if let Some(detail) = missing.filter(|_| next_hop_in_progress(case).is_none()) {
-        let fix = "look again in some minutes (`aws eks list-insights`; EKS judges by itself once a day, and after each hop), or set `controlPlane.insights: warn` to go on without them";
+        let fix = "check again in a few minutes with `aws eks list-insights` (EKS refreshes its insights once a day and \
+             after each hop), or set `controlPlane.insights: warn` to continue without them";
         // What was refused may hide anything; a cluster of today, or one at the newest version, just has none yet.
         let severity = match unread {
             Some(_) => severity,
@@ -138,17 +149,21 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
         out.push(Finding::new(Code::InsightsMissing, subject, detail, fix).with_severity(severity));
         return;
     }
+    // There are insights of the next minor, and they may be of yesterday.
     if let InsightsRefreshOutcome::NotCompleted { why } = &inventory.insights_refresh {
         let last = upgrade.iter().filter_map(|i| i.last_refresh).min();
         let last = last.map_or_else(
-            || "nobody knows when".to_owned(),
+            || "an unknown time".to_owned(),
             |t| t.strftime("%Y-%m-%d %H:%M UTC").to_string(),
         );
         let finding = Finding::new(
             Code::InsightsOld,
             subject,
-            format!("EKS judged them last at: {last}; they could not be refreshed: {why}"),
-            "allow eks:StartInsightsRefresh and eks:DescribeInsightsRefresh (`eksup policy`), or look at them with `aws eks list-insights`; what was fixed or broken since then does not show",
+            format!(
+                "EKS refreshed its upgrade insights last at {last}, and they could not be refreshed now: {why}"
+            ),
+            "allow eks:StartInsightsRefresh and eks:DescribeInsightsRefresh (`eksup policy` prints what is needed), or \
+             read them with `aws eks list-insights`; they do not show what was fixed or broken since then",
         );
         out.push(finding.with_severity(severity.max(Severity::Warning)));
     }
@@ -194,6 +209,7 @@ fn next_hop_in_progress<'a>(case: &ReadinessInput<'a>) -> Option<(&'a Update, Mi
     };
     let same = update.kind == "VersionUpdate"
         && update.params.get("Version").map(String::as_str) == Some(next.to_string().as_str());
+    // Only a step on node groups before the hop keeps the run from adopting it.
     let first = case
         .route?
         .steps
@@ -226,8 +242,9 @@ fn check_free_ips(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Findin
     out.push(Finding::new(
         Code::ControlPlaneIps,
         subject,
-        format!("an upgrade needs {MIN_FREE_IPS} free addresses in subnets of two zones: {}", name_some(&list)),
-        "free addresses, or give the cluster other subnets of the same zones with UpdateClusterConfig",
+        format!("an upgrade needs {MIN_FREE_IPS} free addresses in subnets of two zones, and the cluster's subnets have \
+             fewer: {}", name_some(&list)),
+        "free up addresses, or give the cluster other subnets of the same zones with `aws eks update-cluster-config`",
     ));
 }
 
@@ -236,6 +253,7 @@ fn check_offered(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding
     if versions.is_empty() {
         return;
     }
+    // Each minor on the route must be offered, as EKS goes one at a time.
     for minor in case.minors_ahead() {
         let found = versions.iter().find(|v| v.version == minor);
         if found.is_none_or(|v| v.status == VersionStatus::Unsupported) {
@@ -249,10 +267,11 @@ fn check_offered(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding
                 Code::TargetNotOffered,
                 subject,
                 format!("EKS does not offer {minor}"),
-                format!("EKS offers {}", known.join(", ")),
+                format!("choose a `to` that EKS offers: {}", known.join(", ")),
             ));
         }
     }
+    // The target is where the cluster stays, so that its support alone matters.
     let Some(target) = versions.iter().find(|v| v.version == case.plan.to) else {
         return;
     };
@@ -275,9 +294,10 @@ fn check_offered(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding
             format!("{what} of {} ends on {date}", case.plan.to)
         };
         let fix = if extended {
-            "plan the next upgrade, or go further now; extended support costs extra"
+            "choose a newer `to`, or plan the next upgrade; extended support costs extra"
         } else {
-            "the cluster's policy is STANDARD: EKS upgrades it by itself at the end of standard support"
+            "choose a newer `to`, or plan the next upgrade: the cluster's upgrade policy is STANDARD, so EKS upgrades it \
+             by itself at the end of standard support"
         };
         out.push(Finding::new(Code::TargetSupport, subject, detail, fix));
         return;
@@ -317,6 +337,7 @@ fn check_insight(case: &ReadinessInput<'_>, insight: &Insight, out: &mut Vec<Fin
 }
 
 fn is_fixed_by_route(case: &ReadinessInput<'_>, insight: &Insight) -> bool {
+    // What comes after the hop would fix the insight too late for EKS.
     let before_hop = || {
         case.route.iter().flat_map(|r| &r.steps).take_while(
             |s| !matches!(&s.spec, StepSpec::ControlPlane { to, .. } if insight.kubernetes_version.is_none_or(|v| *to >= v)),

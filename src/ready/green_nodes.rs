@@ -82,6 +82,7 @@ pub fn initial_nodes(
     let zones = green_zones(case, change);
     let discovered = discovered_labels(case, change);
     let types = instance_types(case, change);
+    // Auto Scaling may choose any type, so that only the smallest is sure to have room.
     let smallest = types.iter().min_by_key(|t| {
         let room = allocatable_room(case, change, t).map(|(room, _)| room);
         room.map_or((0, 0), |r| (r.cpu_millis, r.memory_bytes))
@@ -130,6 +131,7 @@ pub fn to_kubernetes_taint(taint: &NodegroupTaint) -> Taint {
 /// Whether a taint of the group comes off each node once its agents run there, as a CNI's or a storage driver's does
 /// (CTL-7): the group gives it, and no Ready node of blue has it.
 fn is_taken_off(case: &ReadinessInput<'_>, change: &BlueGreenPair<'_>, taint: &Taint) -> bool {
+    // Without a Ready node of blue it is unknown, and the taint counts.
     let mut given = change.blue.taints.iter().map(to_kubernetes_taint);
     let nodes = case.inventory.nodes_of(&change.blue.name);
     let mut ready = nodes.filter(|n| n.is_ready()).peekable();
@@ -200,6 +202,7 @@ fn make_node(
     name: &str,
 ) -> GreenNode {
     let (inventory, blue) = (case.inventory, &change.blue.name);
+    // A blue node of the same zone is the model, as it has that zone's labels.
     let of_zone = |n: &&Node| n.zone() == Some(zone);
     let like = inventory.nodes_of(blue).find(of_zone);
     let like = like.or_else(|| inventory.nodes_of(blue).next());
@@ -210,8 +213,10 @@ fn make_node(
     for (key, value) in registered.labels {
         labels.entry(key).or_insert(value);
     }
+    // Taints that agents take off by themselves keep no pod away for long.
     let taints = change.green.taints.iter().map(to_kubernetes_taint);
     let taints = taints.filter(|t| !is_taken_off(case, change, t));
+    // A type whose size is unknown counts as large as the smallest node of blue.
     let (allocatable, other_allocatable) = room.clone().unwrap_or_else(|| {
         let smallest = inventory
             .nodes_of(blue)
@@ -251,6 +256,7 @@ fn node_labels(
     zone: &str,
     instance_type: &str,
 ) -> BTreeMap<String, String> {
+    // What every node gets comes from the model, then what differs on green replaces it.
     let of_like = like.into_iter().flat_map(|n| &n.labels);
     let given = of_like.filter(|(key, _)| given_by_cluster(key));
     let mut labels: BTreeMap<String, String> = given.map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -272,6 +278,7 @@ fn node_labels(
     }
     set("node.kubernetes.io/instance-type", instance_type);
     set("beta.kubernetes.io/instance-type", instance_type);
+    // Processor and operating system follow green's image, which may be another than blue's.
     if let Some(arch) = node_architecture(change, instance_type) {
         set("kubernetes.io/arch", arch);
         set("beta.kubernetes.io/arch", arch);
@@ -327,6 +334,7 @@ fn allocatable_room(
             of_type.min_by_key(|n| (n.allocatable.cpu_millis, n.allocatable.memory_bytes));
         smallest.map(|n| (n.allocatable, n.other_allocatable.clone()))
     };
+    // Real nodes first, blue's before others: what they have left for pods was not computed.
     let inventory = case.inventory;
     let blue = &mut inventory.nodes_of(&change.blue.name);
     smallest(blue)
@@ -354,6 +362,7 @@ fn room_of_size(
             *least = (*least).min(*amount);
         }
     }
+    // Devices come with the instance type, whatever blue's nodes have.
     for (resource, amount) in [
         ("nvidia.com/gpu", size.nvidia_gpus),
         ("aws.amazon.com/neuron", size.neuron_devices),
@@ -386,6 +395,7 @@ fn max_pods(case: &ReadinessInput<'_>, instance_type: &str, cpus: i64) -> i64 {
     if cni.is_some_and(|c| c.prefix_delegation) {
         return most;
     }
+    // With custom networking the first interface carries no pods.
     let first = i64::from(cni.is_some_and(|c| c.custom_networking));
     let limits = case.inventory.interface_limits.get(instance_type);
     limits.map_or(most, |l| {

@@ -36,6 +36,7 @@ fn check_processor(
     out: &mut Vec<Finding>,
 ) {
     let plan_entry = case.plan.node_group(&change.blue.name);
+    // The AMI type tells the processor, and so does a custom image that could be read.
     let of_type = change.green.ami_type.as_deref().and_then(ami_type_is_arm);
     let template = route::launch_template_of_green(case.inventory, change.blue, &plan_entry);
     let image = plan_entry
@@ -57,18 +58,19 @@ fn check_processor(
     if wrong.is_empty() {
         return;
     }
+    // Named as the user knows the image: by its type, or by its id.
     let name = change.green.ami_type.as_deref();
     let name = name.or(image.map(String::as_str)).unwrap_or_default();
     out.push(Finding::new(
         Code::ImageMisfit,
         format!("node group {}", change.green.name),
         format!(
-            "image {name} is for {} processors, and {} has {}",
+            "image {name} is for {} processors, and {} has {} processors",
             processor_name(arm),
             name_some(&wrong),
             processor_name(!arm)
         ),
-        "give the group an `amiType` (or an `ami`) for the processor of its `instanceTypes`; one group has one kind",
+        "set an `amiType` (or an `ami`) for the processor of the group's `instanceTypes`; a group has one kind of processor",
     ));
 }
 
@@ -81,6 +83,7 @@ fn check_drivers(change: &BlueGreenPair<'_>, types: &[String], out: &mut Vec<Fin
     if !ami_type_is_accelerated(ami_type) {
         return;
     }
+    // Types without a device run on any image.
     let wrong: Vec<String> = types
         .iter()
         .filter(|t| matches!(accelerator_of(t), Accelerator::Nvidia | Accelerator::Neuron))
@@ -91,7 +94,7 @@ fn check_drivers(change: &BlueGreenPair<'_>, types: &[String], out: &mut Vec<Fin
         out.push(Finding::new(
             Code::ImageMisfit,
             format!("node group {}", change.green.name),
-            format!("image type {ami_type} has no driver for the devices of {}", name_some(&wrong)),
+            format!("AMI type {ami_type} has no driver for the devices of {}", name_some(&wrong)),
             "set `amiType` to the NEURON type for inf and trn instances and to the NVIDIA type for g and p instances",
         ));
     }
@@ -107,6 +110,7 @@ fn check_offerings(
     let Some(limits) = &case.inventory.limits else {
         return;
     };
+    // Unless the zones of every type are known, one that is not might be offered there.
     let known: Option<Vec<&BTreeSet<String>>> =
         types.iter().map(|t| limits.offerings.get(t)).collect();
     let Some(known) = known.filter(|k| !k.is_empty()) else {
@@ -125,6 +129,7 @@ fn check_offerings(
     if without.is_empty() {
         return;
     }
+    // Green needs a node in such a zone, or could have none anywhere, or simply avoids the zone.
     let demanded = without.iter().any(|z| change.zones.contains(z));
     let nowhere = without.len() == zones.len();
     // Blue lives with it where the types are its own.
@@ -137,21 +142,21 @@ fn check_offerings(
         return;
     }
     let what = if demanded {
-        "green must have a node there, for a volume or a spread"
+        "green must have a node there, for a volume or for pods that require the zone"
     } else if nowhere {
-        "no zone of its subnets is left"
+        "none of its subnets is in another zone"
     } else {
-        "green has nodes in the other zones only"
+        "green will have nodes in its other zones only"
     };
     let finding = Finding::new(
         Code::TypeNotOffered,
         format!("node group {}", change.green.name),
         format!(
-            "{} is not offered in {}: {what}",
+            "none of its instance types ({}) is offered in {}: {what}",
             name_some(types),
             name_some(&without)
         ),
-        "give the group other `instanceTypes`, of which one at least is offered in each zone",
+        "set `instanceTypes` for the group of which at least one is offered in each zone",
     );
     out.push(if demanded || nowhere {
         finding
@@ -171,6 +176,7 @@ fn check_reservations(
     }
     let plan_entry = case.plan.node_group(&change.blue.name);
     let template = route::launch_template_of_green(case.inventory, change.blue, &plan_entry);
+    // A reservation is in the launch template, or follows from the group's capacity type.
     let of_template = |o: &crate::model::ec2::LaunchOptions| {
         if o.market.as_deref() == Some("capacity-block") {
             Some("a Capacity Block".to_owned())
@@ -188,7 +194,9 @@ fn check_reservations(
     out.push(Finding::new(
         Code::CapacityReserved,
         format!("node group {}", change.blue.name),
-        format!("its instances run in {what}, which has as many as were reserved: green's cannot launch beside them"),
-        "set `strategy: recreate` in a plan for this group alone, or make a template version without the reservation and set `launchTemplateVersion`",
+        format!("its instances run in {what}, which holds as many instances as were reserved: green's instances cannot \
+             launch while blue's use it"),
+        "set `strategy: recreate` in a plan for this group alone, or create a template version without the reservation \
+         and set `launchTemplateVersion`",
     ));
 }

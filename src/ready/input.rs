@@ -38,6 +38,7 @@ impl<'a> ReadinessInput<'a> {
     /// Puts a case together. Where there is no route, the groups that are behind the target count as blue.
     pub fn new(plan: &'a Plan, inventory: &'a Inventory, route: Option<&'a Route>) -> Self {
         let mut changes: Vec<BlueGreenPair<'a>> = Vec::new();
+        // A group that stops over at a minor in between has several greens: the first takes blue's pods.
         for step in route.iter().flat_map(|r| &r.steps) {
             if let StepSpec::CreateGreen {
                 blue, group, zones, ..
@@ -52,6 +53,7 @@ impl<'a> ReadinessInput<'a> {
                 });
             }
         }
+        // Without a route, the groups that the plan names and that are behind its version stand for blue.
         let blues: BTreeSet<&str> = if route.is_some() {
             changes.iter().map(|c| c.blue.name.as_str()).collect()
         } else {

@@ -31,6 +31,7 @@ fn most_groups(case: &ReadinessInput<'_>) -> usize {
         .map(|g| g.name.as_str())
         .collect();
     let mut most = there.len();
+    // A group that is kept at zero nodes still counts.
     for step in case.route.iter().flat_map(|r| &r.steps) {
         match &step.spec {
             StepSpec::CreateGreen { group, .. } => {
@@ -60,6 +61,7 @@ fn check_group_quota(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     if i64::try_from(most).unwrap_or(i64::MAX) <= quota {
         return;
     }
+    // How many of the groups fit at a time is the fix.
     let there = case.inventory.nodegroups.len();
     let room = usize::try_from(quota).unwrap_or(0).saturating_sub(there);
     let names: Vec<&str> = case.changes.iter().map(|c| c.blue.name.as_str()).collect();
@@ -76,7 +78,8 @@ fn check_group_quota(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     } else {
         let batches: Vec<String> = names.chunks(room).map(|batch| batch.join(", ")).collect();
         format!(
-            "name {room} groups at most at a time under `nodeGroups` and run one plan after the other ({}), or ask AWS for a higher quota (Service Quotas, {})",
+            "name at most {room} groups at a time under `nodeGroups` and run one plan after the other ({}), or ask AWS \
+             for a higher quota (Service Quotas, {})",
             batches.join("; then "),
             NODE_GROUPS.code
         )
@@ -85,7 +88,8 @@ fn check_group_quota(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         Code::GroupQuota,
         format!("cluster {}", case.plan.cluster),
         format!(
-            "it has {there} node groups, and with the greens of {} there are {most} at once; {told} {quota}: EKS would refuse the rest after the control plane has moved",
+            "it has {there} node groups, and with this plan's greens ({}) it would have {most} at the same time; {told} \
+             {quota}. EKS would refuse the rest after the control plane is upgraded",
             names.len()
         ),
         fix,
@@ -123,6 +127,7 @@ fn types_now(inventory: &Inventory, group: &Nodegroup) -> Vec<String> {
         .filter(of_group)
         .map(|i| i.instance_type.clone())
         .collect();
+    // An empty group, or one whose instances were not read.
     if types.is_empty() {
         group.instance_types.clone()
     } else {
@@ -135,6 +140,7 @@ fn most_cpus(case: &ReadinessInput<'_>, limits: &Limits) -> (BTreeMap<CpuClass, 
     let mut running: BTreeMap<String, BTreeMap<CpuClass, i64>> = BTreeMap::new();
     let (mut more, mut most) = (BTreeMap::new(), BTreeMap::new());
     let mut unknown = Vec::new();
+    // What each group runs today and gives back when it is retired.
     for group in &case.inventory.nodegroups {
         let nodes = i64::from(route::live_node_count(case.inventory, group));
         let types = types_now(case.inventory, group);
@@ -146,6 +152,7 @@ fn most_cpus(case: &ReadinessInput<'_>, limits: &Limits) -> (BTreeMap<CpuClass, 
             .collect();
         running.insert(group.name.clone(), all);
     }
+    // Greens add, retired blues subtract, in the order of the route: the peak counts.
     for step in case.route.iter().flat_map(|r| &r.steps) {
         match &step.spec {
             StepSpec::CreateGreen { blue, group, .. } => {
@@ -199,15 +206,19 @@ fn check_cpu_quotas(case: &ReadinessInput<'_>, limits: &Limits, out: &mut Vec<Fi
             Code::QuotaUnknown,
             subject,
             detail,
-            "look at it in Service Quotas (Amazon EC2) and at what runs in the account and region: green needs as many vCPUs as blue, at the same time",
+            "compare the quota (Service Quotas, Amazon EC2) with what runs in the account and region: green needs as many \
+             vCPUs as blue, at the same time",
         )
     };
+    // Types whose vCPUs are not known are in no sum: that is told instead.
     if !unknown.is_empty() {
         out.push(tell(
             format!("node group {}", name_some(&unknown)),
-            "how many vCPUs its instance types have could not be read, so nobody knows whether they fit into the account's quota".to_owned(),
+            "the number of vCPUs of its instance types could not be read, so it is unknown whether they fit into the \
+             account's quota".to_owned(),
         ));
     }
+    // Each class of instances has a quota of its own, on-demand and spot apart.
     for (class, more) in most.into_iter().filter(|(_, more)| *more > 0) {
         let used = in_use.get(&class.quota.quota_key()).copied().unwrap_or(0);
         let Some(quota) = limits.quota_value(class.quota) else {
@@ -220,8 +231,10 @@ fn check_cpu_quotas(case: &ReadinessInput<'_>, limits: &Limits, out: &mut Vec<Fi
             Finding::new(
                 Code::CpuQuota,
                 format!("quota {} ({})", class.quota.code, class.name),
-                format!("the account may run {quota} vCPUs of it in {}, {used} run now, and green needs {more} more beside blue", case.inventory.region),
-                "ask AWS for a higher quota (Service Quotas, Amazon EC2), move fewer groups at a time under `nodeGroups`, or set `strategy: recreate`",
+                format!("the account may run {quota} of these vCPUs in {}: {used} run now, and green needs {more} more \
+                     beside blue", case.inventory.region),
+                "ask AWS for a higher quota (Service Quotas, Amazon EC2), name fewer groups at a time under `nodeGroups`, \
+                 or set `strategy: recreate`",
             )
             .with_severity(Severity::Blocker),
         );

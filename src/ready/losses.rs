@@ -31,8 +31,9 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 continue;
             }
         }
+        // Each kind of loss has a consent of its own.
         if pod.owner.is_none() && !covers_either_name(&bare_scope, pod, &name) {
-            bare.add_loss(&name, "nothing would make it again".to_owned());
+            bare.add_loss(&name, "no controller would create it again".to_owned());
         }
         if !covers_either_name(&empty_scope, pod, &name) {
             for volume in pod.empty_dirs_with_data() {
@@ -54,6 +55,7 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             }
         }
     }
+    // Told at the end, so that one consent names all workloads and keeps those that the plan names already.
     let consent = bare.consent_snippet("barePods", &drain.bare_pods);
     bare.report_losses(
         out,
@@ -65,8 +67,10 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     empty_dirs.report_losses(
         out,
         Code::EmptyDir,
-        |volumes| format!("data in an emptyDir end with the pod: {volumes}"),
-        &format!("if that may be lost, consent to it: {consent}"),
+        |volumes| {
+            format!("the data in its emptyDir volumes is lost when the pod is evicted: {volumes}")
+        },
+        &format!("if the data may be lost, consent to it: {consent}"),
     );
     for (system, losses) in host_paths {
         let consent = losses.consent_snippet("hostPath", &drain.host_path);
@@ -74,14 +78,16 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             None => losses.report_losses(
                 out,
                 Code::HostPathData,
-                |volumes| format!("data on the node's disk end with blue: {volumes}"),
-                &format!("move the data by the application's own means first; if they may be lost, consent to it: {consent}"),
+                |volumes| format!("its data on the node's disk is lost when blue is deleted: {volumes}"),
+                &format!("move the data with the application's own tools before the upgrade; if the data may be lost, \
+                     consent to it: {consent}"),
             ),
             Some(at) => {
                 let system = &STORAGE_SYSTEMS[at];
                 let detail = |volumes: &str| {
                     format!(
-                        "{} keeps the data of its volumes on the node's disk, which ends with blue: {volumes}",
+                        "{} keeps the data of its volumes on the node's disk, and the data is lost when blue is deleted: \
+                         {volumes}",
                         system.name
                     )
                 };
@@ -115,6 +121,7 @@ fn report_finite_pod(
     let deadline = duration::format_duration(drain.node_deadline);
     let finding =
         |what: String, fix: String| Finding::new(Code::RunningJob, name.to_string(), what, fix);
+    // Waited for: a pod that is older than the deadline will hardly end within it.
     if !covers_either_name(evicted, pod, name) {
         let limit = i64::try_from(drain.node_deadline.as_secs()).unwrap_or(i64::MAX);
         let age = pod
@@ -122,24 +129,29 @@ fn report_finite_pod(
             .map(|c| case.inventory.taken_at.as_second() - c.as_second());
         out.push(if age.is_some_and(|age| age > limit) {
             finding(
-                format!("the drain waits up to {deadline} for its pods to end, and one of them has run for longer already"),
-                format!("make sure that it ends, raise `drain.nodeDeadline`, or let it be evicted: {}", consent_text("jobs", &[], std::slice::from_ref(name))),
+                format!("the drain waits up to {deadline} for its pods to end, and one of them has already run for longer"),
+                format!("make sure that it ends, raise `drain.nodeDeadline`, or allow its eviction: {}", consent_text("jobs", &[], std::slice::from_ref(name))),
             )
             .with_severity(Severity::Warning)
         } else {
-            let what = format!("the drain waits for its pods to end, up to {deadline}");
-            finding(what, "`drain.jobs` says whether they are waited for or evicted".to_owned())
+            let what = format!("the drain waits up to {deadline} for its pods to end");
+            finding(what, "nothing to do: `drain.jobs` decides whether the drain waits for them or evicts them".to_owned())
         });
         return;
     }
+    // Evicted: a Job starts its pods again, and of other owners that is not known.
     match &pod.owner {
         Some(owner) if owner.kind == "Job" => out.push(finding(
             "its pods are evicted, and the Job starts them again on green".to_owned(),
-            "`drain.jobs` says whether they are waited for or evicted".to_owned(),
+            "nothing to do: `drain.jobs` decides whether the drain waits for them or evicts them"
+                .to_owned(),
         )),
         Some(owner) => out.push(
             finding(
-                format!("its pods are evicted before they have ended, and nothing but {} {} can start them again", owner.kind, owner.name),
+                format!(
+                    "its pods are evicted before they end, and only {} {} can start them again",
+                    owner.kind, owner.name
+                ),
                 "make sure that it does, or set `drain.jobs: wait`".to_owned(),
             )
             .with_severity(Severity::Warning),

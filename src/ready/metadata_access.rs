@@ -41,6 +41,7 @@ pub fn access_of_pods(
         },
         OsFamily::Windows | OsFamily::Other => MetadataAccess::Unknown,
     };
+    // What the template sets counts more than any default.
     let Some(options) = template.map(|t| &t.options) else {
         return if has_template {
             MetadataAccess::Unknown
@@ -68,21 +69,21 @@ pub fn access_of_pods(
 const AWS_CALLERS: &[(&str, &str)] = &[
     (
         "aws-load-balancer-controller",
-        "targets and load balancers are not kept",
+        "targets and load balancers are not updated",
     ),
     (
         "aws-alb-ingress-controller",
-        "targets and load balancers are not kept",
+        "targets and load balancers are not updated",
     ),
     ("cluster-autoscaler", "no node is added or removed"),
     (
         "aws-ebs-csi-driver",
         "no volume is attached, and pods with volumes do not start",
     ),
-    ("aws-efs-csi-driver", "no volume is made"),
-    ("aws-fsx-csi-driver", "no volume is made"),
-    ("external-dns", "DNS records are not kept"),
-    ("external-secrets", "secrets are not brought"),
+    ("aws-efs-csi-driver", "no volume is created"),
+    ("aws-fsx-csi-driver", "no volume is created"),
+    ("external-dns", "DNS records are not updated"),
+    ("external-secrets", "secrets are not synchronized"),
     ("karpenter", "no node is launched"),
     ("aws-for-fluent-bit", "logs are not sent"),
     ("cloudwatch-agent", "metrics and logs are not sent"),
@@ -91,7 +92,7 @@ const AWS_CALLERS: &[(&str, &str)] = &[
     ("velero", "backups are not made"),
     ("yace", "metrics are not read"),
     ("cloudwatch-exporter", "metrics are not read"),
-    ("ack-", "the AWS objects it keeps are not kept"),
+    ("ack-", "the AWS objects that it manages are not updated"),
 ];
 
 /// The metadata service tells the AWS Load Balancer Controller its VPC and region, unless flags do.
@@ -114,6 +115,7 @@ fn has_own_role(inventory: &Inventory, pod: &Pod) -> bool {
         a.namespace == pod.key.namespace
             && Some(&a.service_account) == pod.cloud.service_account.as_ref()
     };
+    // The add-on's role is put on the service account by EKS.
     let of_addon = |name: &str, account: &str| {
         let mut addons = inventory.addons.iter();
         pod.cloud.service_account.as_deref() == Some(account)
@@ -144,7 +146,8 @@ fn expected_failure(inventory: &Inventory, pod: &Pod) -> Option<String> {
             return None;
         }
         if own {
-            return Some("it asks the metadata service for its VPC and region (`--aws-vpc-id` and `--aws-region` tell it) and does not start without".to_owned());
+            return Some("it reads its VPC and region from the metadata service, unless `--aws-vpc-id` and `--aws-region` \
+                 are set, and does not start without them".to_owned());
         }
     }
     if own {
@@ -201,6 +204,7 @@ pub fn check_metadata_access(
     out: &mut Vec<Finding>,
 ) {
     let inventory = case.inventory;
+    // By workload: what will not work, and whether the upgrade itself depends on it.
     let mut failing: BTreeMap<String, String> = BTreeMap::new();
     let mut needed: BTreeSet<String> = BTreeSet::new();
     for pod in pods_of(inventory, &change.blue.name) {
@@ -219,38 +223,44 @@ pub fn check_metadata_access(
         .iter()
         .map(|(name, what)| format!("{name} ({what})"))
         .collect();
+    // Why containers do not reach the service, or may not.
     let system = family.map_or("its image", OsFamily::display_name);
     let why = match access {
         MetadataAccess::Unknown if family.is_none() => {
-            "whether containers reach the metadata service on green's image is not known".to_owned()
+            "it is unknown whether containers reach the metadata service with green's image"
+                .to_owned()
         }
         MetadataAccess::Unknown => format!(
             "the launch template sets no hop limit for the metadata service, and with {system} containers may not reach it"
         ),
         MetadataAccess::Open | MetadataAccess::Closed => format!(
-            "with {system} the metadata service answers over one hop, and a container is two away"
+            "with {system} the metadata service answers over one hop, and a container is two hops away"
         ),
     };
     let mut detail = format!(
-        "{why}; these have no role of their own: {}",
+        "{why}. These workloads have no role of their own: {}",
         list.join(", ")
     );
+    // What the plan's consent is worth here: nothing where the drain would hang, or on a guess.
     if consent && !needed.is_empty() {
         let needed: Vec<String> = needed.iter().cloned().collect();
         detail += &format!(
-            ". The upgrade itself cannot go on without {}, `amiType` or not",
+            ". Setting `amiType` is not enough: the upgrade itself needs {}",
             needed.join(", ")
         );
     } else if consent && !knows_roles(inventory) {
-        detail += ". Which pods have a role of their own could not be read: nothing is given up on a guess";
+        detail +=
+            ". Setting `amiType` is not enough: it is unknown which pods have a role of their own";
     } else if consent {
-        detail += ". As the plan's `amiType` accepts, the run does not wait for these to be Ready on green";
+        detail += ". The plan's `amiType` accepts this: the run does not wait until they are Ready on green";
     }
     let finding = Finding::new(
         Code::MetadataLost,
         format!("node group {}", change.blue.name),
         detail,
-        "give their service accounts a role (EKS Pod Identity, or IAM roles for service accounts), or give the group a launch template with a hop limit of 2 (`HttpPutResponseHopLimit`); where neither is needed, set `amiType` for the group",
+        "give their service accounts a role (EKS Pod Identity, or IAM roles for service accounts), or give the group a \
+         launch template with a hop limit of 2 (`HttpPutResponseHopLimit`); if neither is needed, set `amiType` for the \
+         group",
     );
     out.push(if consent && needed.is_empty() && knows_roles(inventory) {
         finding.with_severity(Severity::Warning)
@@ -297,6 +307,7 @@ pub fn accepted_losses(plan: &Plan, inventory: &Inventory) -> AcceptedLosses {
         let Some(blue) = inventory.find_nodegroup(&group.blue) else {
             continue;
         };
+        // Only where access is lost by the move.
         let has_template = blue.launch_template.is_some();
         let before = access_of_pods(
             route::blue_os_family(inventory, blue),
@@ -311,6 +322,7 @@ pub fn accepted_losses(plan: &Plan, inventory: &Inventory) -> AcceptedLosses {
         if before != MetadataAccess::Open || after == MetadataAccess::Open {
             continue;
         }
+        // What the drain itself needs is never given up.
         for pod in pods_of(inventory, &blue.name) {
             if expected_failure(inventory, pod).is_some() && !is_needed(inventory, pod) {
                 let groups = losses.entry(workload_text(pod)).or_default();

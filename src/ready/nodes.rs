@@ -30,9 +30,10 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 Code::GroupNotActive,
                 &subject,
                 format!("its status is {other}"),
-                "wait until EKS says ACTIVE, or fix what failed",
+                "wait until its status is ACTIVE, or fix what failed",
             )),
         }
+        // What keeps a clone of it from working, then what keeps it from being deleted.
         health(case, group, &subject, out);
         subnets(case, group, &subject, out);
         let consent = case.plan.node_group(name).delete_owned;
@@ -43,11 +44,14 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::GroupOwned,
                 subject,
-                format!("its tags say that {owner} owns it; deleting it behind its back leaves {owner} with a group that is not there, and green outside of it"),
-                format!("set `deleteOwned: true` for it and bring {owner} up to date afterwards, or set `retire.then: keep-at-zero`"),
+                format!("its tags say that {owner} owns it. If eksup deletes it, {owner} still expects this group and \
+                     does not know green"),
+                format!("set `deleteOwned: true` for the group and update {owner} after the upgrade, or set `retire.then: \
+                     keep-at-zero`"),
             ));
         }
     }
+    // Nodes and groups beside those that move, then whether green can take blue's place.
     unhealthy::check_unready_nodes(case, out);
     check_unmoved_groups(case, out);
     check_other_nodes(case, out);
@@ -69,18 +73,22 @@ fn health(case: &ReadinessInput<'_>, group: &Nodegroup, subject: &str, out: &mut
     let (severity, fix) = match (degraded, empty) {
         (_, true) => (
             Severity::Warning,
-            "nothing to do for the upgrade: it has no nodes, and green is not asked to be better",
+            "nothing to do: the group has no nodes, and green does not have to be healthier than blue",
         ),
         (true, false) if accepted => (
             Severity::Warning,
-            "nothing to do: the plan says `acceptDegraded: true`; green is not asked to be better than blue",
+            "nothing to do: the plan has `acceptDegraded: true`, and green does not have to be healthier than blue",
         ),
         (true, false) => (
             Severity::Blocker,
-            "fix it first: green is cloned from it, and what keeps blue from launching nodes keeps green from it too; if it is of the \
-             past (EKS looks again only when the group launches a node), set `acceptDegraded: true` for the group under `nodeGroups`",
+            "fix it before the upgrade: green is cloned from it, and what stops blue from launching nodes stops green \
+             too. If the cause is gone (EKS checks again only when the group launches a node), set `acceptDegraded: true` \
+             for the group under `nodeGroups`",
         ),
-        (false, false) => (Severity::Warning, "fix it first: green is cloned from it"),
+        (false, false) => (
+            Severity::Warning,
+            "fix it before the upgrade: green is cloned from it",
+        ),
     };
     let mut details: Vec<String> = group
         .health
@@ -116,11 +124,12 @@ fn subnets(case: &ReadinessInput<'_>, group: &Nodegroup, subject: &str, out: &mu
         Code::SubnetGone,
         subject,
         format!(
-            "{} of its subnets do not exist: {}. Green is made in blue's subnets, and EKS refuses it",
+            "{} of its subnets do not exist: {}. Green is created in blue's subnets, and EKS refuses a node group in a \
+             subnet that does not exist",
             gone.len(),
             gone.join(", ")
         ),
-        "a node group's subnets cannot be changed: replace this group by hand by one in subnets that are there, or leave it out of \
+        "the subnets of a node group cannot be changed: replace this group by hand with one in subnets that exist, or leave it out of \
          `nodeGroups`",
     ));
 }
@@ -135,7 +144,7 @@ fn check_unmoved_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 Code::ImageStays,
                 format!("node group {}", group.name),
                 format!("it has an image of its own and stays at kubelet {kubelet}"),
-                "set `nodeGroups[].ami` or `launchTemplateVersion` for it to move it too",
+                "to upgrade it too, set `nodeGroups[].ami` or `launchTemplateVersion` for it",
             ));
         }
     }
@@ -145,6 +154,7 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut own = Vec::new();
     let mut moving = Vec::new();
     let mut fargate = Vec::new();
+    // Old nodes of no managed group: who replaces them decides what there is to do.
     for node in &case.inventory.nodes {
         let old = Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k < case.plan.to);
         let kind = node.labels.get("eks.amazonaws.com/compute-type");
@@ -164,24 +174,29 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         out.push(Finding::new(
             Code::UnmanagedNodes,
             &subject,
-            format!("{} stay as they are", name_some(&own)),
-            "replace them yourself; they keep their access as long as their IAM role is mapped, and green keeps blue's role in use",
+            format!("{} belong to no managed node group, so eksup does not replace them", name_some(&own)),
+            "replace them by hand. They have access to the cluster as long as their IAM role is mapped; green uses blue's \
+             role too, so EKS keeps its mapping",
         ));
     }
     if !fargate.is_empty() {
         out.push(Finding::new(
             Code::Fargate,
             &subject,
-            format!("{} keep their kubelet", name_some(&fargate)),
-            "restart these workloads after the upgrade: new pods come up with the cluster's version",
+            format!(
+                "{} keep their kubelet version until their pods are recreated",
+                name_some(&fargate)
+            ),
+            "restart these workloads after the upgrade: new Fargate pods get the cluster's version",
         ));
     }
     if !moving.is_empty() {
         out.push(Finding::new(
             Code::SelfMoving,
             &subject,
-            format!("{} are replaced by whoever runs them once the control plane moves, at the same time as this upgrade", name_some(&moving)),
-            "set disruption budgets on the NodePools if that is too much at once",
+            format!("Karpenter or Auto Mode replaces {} after the control plane is upgraded, at the same time as this \
+                 upgrade replaces node groups", name_some(&moving)),
+            "set disruption budgets on the NodePools if these are too many nodes at the same time",
         ));
     }
 }
@@ -200,17 +215,20 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             tolerations::first_untolerated_by_daemon(&node.taints, &daemon.tolerations).is_none()
         };
         for (change, green) in case.changes.iter().zip(&greens) {
+            // It runs on blue, and no kind of node that green may have suits it.
             let mut blue = case.inventory.nodes_of(&change.blue.name);
             let on_blue = blue.any(|n| wants.missing_on(n).is_empty() && tolerates(n));
             let belongs = |n: &Node| wants.missing_on(n).is_empty() && tolerates(n);
             if !on_blue || green.kinds.iter().any(belongs) {
                 continue;
             }
+            // The kind of node that lacks least tells best what to change.
             let least = green.kinds.iter().map(|n| (wants.missing_on(n), n));
             let Some((lacks, node)) = least.min_by_key(|(lacks, _)| lacks.len()) else {
                 continue;
             };
             let subject = format!("DaemonSet {}", daemon.key);
+            // Its selector is met, so that a taint keeps it off.
             if lacks.is_empty() {
                 let taint =
                     tolerations::first_untolerated_by_daemon(&node.taints, &daemon.tolerations);
@@ -222,7 +240,7 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                         "nodes of {} have the taint {key}, which it does not tolerate",
                         green.name
                     ),
-                    "give it a toleration, or take the taint out of the plan",
+                    "add a toleration to it, or take the taint out of the plan",
                 ));
                 continue;
             }
@@ -232,7 +250,7 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 Code::DaemonOnBlueOnly,
                 subject,
                 format!(
-                    "it selects {}, which nodes of {} do not have",
+                    "it requires {}, which no node of {} has",
                     texts.join(", "),
                     green.name
                 ),
@@ -245,6 +263,7 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 /// Taints that blue's nodes have and green's will not.
 fn check_taints(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for change in &case.changes {
+        // Green's taints come from the group and from user data, which may not have been read.
         let registered = green_nodes::green_registration(case, change);
         let known = registered.is_some();
         let registered = registered.unwrap_or_default().taints;
@@ -265,20 +284,23 @@ fn check_taints(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         });
         let texts: Vec<String> = texts.collect();
         let mut detail = format!(
-            "its nodes have {}, which the node group does not give them: {} will be without, and takes pods that it keeps off",
+            "its nodes have {}, which the node group does not set: nodes of {} will not have it, and will take pods that \
+             it keeps away",
             texts.join(", "),
             change.green.name
         );
         if !known {
-            detail += ", unless the launch template's user data sets it, which was not read";
+            detail += ", unless the launch template's user data sets it, which could not be read";
         }
+        // A taint that a node group may not have cannot simply be set in the plan.
         let refused = lost
             .iter()
             .any(|t| reserved_labels::is_reserved_domain(&t.key));
         let fix = if refused {
-            "EKS takes no taint of that domain for a node group: use a key of your own, set it under `nodeGroups[].taints`, and give pods a toleration of it"
+            "EKS accepts no taint of that domain for a node group: use a key of your own, set it under \
+             `nodeGroups[].taints`, and add a toleration to the pods"
         } else {
-            "set it under `nodeGroups[].taints` if it is to stay"
+            "if green's nodes need it too, set it under `nodeGroups[].taints`"
         };
         out.push(Finding::new(
             Code::HandMadeTaint,

@@ -18,6 +18,7 @@ pub fn check_operating_systems(case: &ReadinessInput<'_>, out: &mut Vec<Finding>
         let ami_type = change.green.ami_type.as_deref();
         let blue = route::blue_os_family(case.inventory, change.blue);
         let green = route::green_os_family(case.inventory, change.blue, &plan_entry, ami_type);
+        // Misfits that block are problems of the route already.
         for misfit in route::find_misfits(case.inventory, change.blue, &plan_entry, ami_type) {
             if !misfit.blocks {
                 out.push(Finding::new(
@@ -29,6 +30,7 @@ pub fn check_operating_systems(case: &ReadinessInput<'_>, out: &mut Vec<Finding>
             }
         }
         let Some(blue) = blue else { continue };
+        // Pods lose the nodes' credentials only where they have them today.
         let before = metadata_access::access_of_pods(
             Some(blue),
             route::launch_template_of(case.inventory, change.blue),
@@ -58,38 +60,42 @@ fn report_other_system(
     consent: bool,
     out: &mut Vec<Finding>,
 ) {
+    // What pods and user data notice of it.
     let mut changes = Vec::new();
     if blue == OsFamily::AmazonLinux2 {
         changes.push(
-            "control groups are of version 2, which old JVMs, .NET and agents misread".to_owned(),
+            "nodes use control groups version 2, which old JVMs, old .NET runtimes and old agents misread".to_owned(),
         );
         if green == OsFamily::AmazonLinux2023 {
-            changes.push("the metadata service wants session tokens (IMDSv2)".to_owned());
+            changes.push("the metadata service requires session tokens (IMDSv2)".to_owned());
             changes.push("nodes are set up by nodeadm, not by /etc/eks/bootstrap.sh".to_owned());
         }
     }
     if green == OsFamily::Bottlerocket {
         changes.push(
-            "there is no shell and no package manager, and user data is settings in TOML"
+            "nodes have no shell and no package manager, and their user data is settings in TOML"
                 .to_owned(),
         );
     }
+    // Workloads that are not known to call AWS, and may.
     if lost {
         let others = metadata_access::without_own_role(case, change);
         if !others.is_empty() {
             changes.push(format!(
-                "containers no longer reach the nodes' credentials, and whether workloads without a role of their own call AWS is not known: {}",
+                "containers no longer reach the nodes' credentials, and it is unknown whether these workloads, which have \
+                 no role of their own, call AWS: {}",
                 name_some(&others)
             ));
         }
     }
+    // Who decided on it: the plan, or EKS by having no such image any more.
     let why = if consent {
-        "the plan says so"
+        "the plan sets it"
     } else {
-        "EKS has no image of blue's for that version, or the plan's image is another"
+        "EKS has no image of blue's operating system for that version, or the plan sets another image"
     };
     let mut detail = format!(
-        "{} becomes {} ({why})",
+        "its operating system changes from {} to {} ({why})",
         blue.display_name(),
         green.display_name()
     );
@@ -100,7 +106,8 @@ fn report_other_system(
         Code::OtherSystem,
         format!("node group {}", change.blue.name),
         detail,
-        "try the workloads on a node group of that image first; `amiType` in `nodeGroups[]` says that it is meant",
+        "test the workloads on a node group of that image before the upgrade, and set `nodeGroups[].amiType` to accept \
+         the change",
     );
     out.push(if consent {
         finding.with_severity(Severity::Info)
@@ -121,8 +128,10 @@ fn check_karpenter(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     out.push(Finding::new(
         Code::KarpenterSystem,
         format!("NodePool {}", name_some(&pools)),
-        format!("its nodes run Amazon Linux 2, of which EKS has no image for {}: Karpenter finds none and launches no node", case.plan.to),
-        "set `amiFamily: AL2023` (and `amiSelectorTerms`) in its EC2NodeClass first, and look at its user data and `metadataOptions`",
+        format!("its nodes run Amazon Linux 2, and EKS has no image of it for {}: Karpenter finds no image and launches \
+             no node", case.plan.to),
+        "before the upgrade, set `amiFamily: AL2023` (and `amiSelectorTerms`) in its EC2NodeClass, and check its user \
+         data and `metadataOptions`",
     ));
 }
 

@@ -94,7 +94,7 @@ fn an_operators_budget_waits_by_consent_but_not_where_its_pods_keep_data_on_the_
     let found = judge(&wait, true);
     assert_eq!(found.severity, Severity::Blocker);
     assert!(
-        !found.fix.contains("edit pdb") && found.detail.contains("end with the node"),
+        !found.fix.contains("edit pdb") && found.detail.contains("lost when the node is deleted"),
         "{found:?}"
     );
 }
@@ -136,7 +136,7 @@ fn a_single_replica_that_a_restart_cannot_move_is_told_why() {
     assert!(
         mysql
             .detail
-            .contains("only a Deployment starts the new pod first"),
+            .contains("only a Deployment starts the new pod before the old one ends"),
         "{mysql:?}"
     );
 }

@@ -67,6 +67,7 @@ impl<'a> NodeRequirements<'a> {
                 text: format!("{key}={value}"),
             })
             .collect();
+        // The terms are alternatives: the one that needs least is the one to meet.
         if let Some(affinity) = self.affinity
             && !node_affinity::selector_matches(affinity, &node.name, &node.labels)
         {
@@ -75,7 +76,7 @@ impl<'a> NodeRequirements<'a> {
             missing.extend(least.unwrap_or_else(|| {
                 vec![MissingRequirement {
                     key: String::new(),
-                    text: "what its empty node affinity asks for".to_owned(),
+                    text: "a node affinity that is empty".to_owned(),
                 }]
             }));
         }
@@ -108,6 +109,7 @@ fn lacks_of_term(term: &NodeSelectorTerm, node: &Node) -> Vec<MissingRequirement
             text,
         }
     });
+    // Fields name nodes, and are judged by the rules of a term that has nothing else.
     let named = |f: &&SelectorExpression| {
         let one = NodeSelectorTerm {
             expressions: Vec::new(),
@@ -148,6 +150,7 @@ pub fn check_placement(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     }
     let greens = green_candidates(case);
     let blue = |n: &Node| n.nodegroup_name().is_some_and(|g| case.blues.contains(g));
+    // Nodes of other groups may take pods too.
     let others: Vec<&Node> = (case.inventory.nodes.iter())
         .filter(|n| !blue(n) && n.is_ready() && !n.unschedulable && !n.deleting)
         .collect();
@@ -184,6 +187,7 @@ fn verdict_of(
     };
     let tolerated =
         |n: &&Node| tolerations::first_untolerated(&n.taints, wants.tolerations).is_none();
+    // Nodes that the pod selects, and of them those whose taints it tolerates.
     let selected: Vec<&Node> = all().filter(|n| wants.is_met_by(n)).collect();
     let fitting: Vec<&Node> = selected.iter().copied().filter(tolerated).collect();
     if fitting
@@ -192,6 +196,7 @@ fn verdict_of(
     {
         return PlacementVerdict::Fits;
     }
+    // Only labels that programs set later make green fit.
     if !fitting.is_empty() {
         let keys = wants.node_selector.keys();
         let terms = wants.affinity.iter().flat_map(|a| &a.terms);
@@ -204,6 +209,7 @@ fn verdict_of(
         discovered.dedup();
         return PlacementVerdict::Discovered(discovered);
     }
+    // Selected, and kept off by a taint of green's.
     for green in greens {
         let taint = green.kinds.iter().filter(|n| wants.is_met_by(n));
         let taint = taint
@@ -211,12 +217,13 @@ fn verdict_of(
             .next();
         if let Some(taint) = taint {
             let detail = format!(
-                "{} has the taint {}, which it does not tolerate",
+                "nodes of {} have the taint {}, which it does not tolerate",
                 green.name, taint.key
             );
             return PlacementVerdict::Taint { detail };
         }
     }
+    // Not selected at all: the kind of node that lacks least tells best what to change.
     let least = |green: &GreenCandidate| {
         let lacks = green.kinds.iter().map(|n| wants.missing_on(n));
         lacks.min_by_key(Vec::len).unwrap_or_default()
@@ -225,7 +232,11 @@ fn verdict_of(
         greens.iter().map(|g| (g, least(g))).collect();
     let reasons = lacks.iter().map(|(green, lacks)| {
         let texts: Vec<&str> = lacks.iter().map(|l| l.text.as_str()).collect();
-        format!("{} has no {}", green.name, texts.join(", "))
+        format!(
+            "it requires {}, which no node of {} has",
+            texts.join(", "),
+            green.name
+        )
     });
     let reasons: Vec<String> = reasons.collect();
     let keys: Vec<&str> = lacks
@@ -241,27 +252,30 @@ fn verdict_of(
 
 /// What to do about labels that green's nodes will lack. Never to set a label that EKS or the kubelet refuses.
 pub fn suggest_label_fix(keys: &[&str], registration_known: bool) -> String {
+    // First the keys whose value only blue's nodes can have, then those that nobody may set.
     let any = |wanted: &dyn Fn(&str) -> bool| keys.iter().any(|k| wanted(k));
     if any(&|k| k == "kubernetes.io/hostname" || k == "metadata.name") {
-        return "it names a node: take that out of its nodeSelector or affinity".to_owned();
+        return "its nodeSelector or affinity names a node: remove that requirement".to_owned();
     }
     if any(&|k| k == NODEGROUP_LABEL || k.starts_with("alpha.eksctl.io/")) {
-        return "it names its node group: select by a label that green has too".to_owned();
+        return "its nodeSelector or affinity names its node group: select by a label that both groups have".to_owned();
     }
     if any(&|k| green_nodes::given_by_cluster(k)) {
-        return "green's nodes are of another kind than blue's: give the group such an image, instance type or subnet in the plan, or change its nodeSelector or affinity".to_owned();
+        return "green's nodes are of another kind than blue's: set a suitable image, instance type or subnet for the \
+             group, or change the nodeSelector or affinity".to_owned();
     }
     if let Some(key) = keys.iter().find(|k| reserved_labels::is_reserved_domain(k)) {
         let domain = key.split('/').next().unwrap_or_default();
         return format!(
-            "EKS and the kubelet take no label of {domain} for a node group: select by a label of your own instead, and set that under `nodeGroups[].labels`"
+            "EKS and the kubelet accept no label of {domain} for a node group: select by a label of your own instead, and \
+             set it under `nodeGroups[].labels`"
         );
     }
     let mut fix =
-        "set the label under `nodeGroups[].labels`, or change its nodeSelector or affinity"
+        "set the label under `nodeGroups[].labels`, or change the nodeSelector or affinity"
             .to_owned();
     if !registration_known {
-        fix += "; if the launch template's user data sets it, which was not read, green has it too";
+        fix += ". The launch template's user data could not be read: if it sets the label, green has it too";
     }
     fix
 }
@@ -272,7 +286,8 @@ fn report_verdict(pod: &Pod, verdict: PlacementVerdict, out: &mut Vec<Finding>) 
         PlacementVerdict::Fits => {}
         PlacementVerdict::Discovered(keys) => {
             let detail = format!(
-                "it selects {}, which programs in the cluster set on nodes that have joined: green's nodes have it once they have run there",
+                "it requires {}, which programs in the cluster set on nodes that have joined: green's nodes have it only \
+                 after these programs have run there",
                 keys.join(", ")
             );
             let fix = "make sure that the DaemonSet which sets the label runs on green too";
@@ -283,7 +298,7 @@ fn report_verdict(pod: &Pod, verdict: PlacementVerdict, out: &mut Vec<Finding>) 
             out.push(Finding::new(Code::PinnedToBlue, subject, reasons, fix));
         }
         PlacementVerdict::Taint { detail } => {
-            let fix = "take the taint out of the plan, or give the pod a toleration";
+            let fix = "add a toleration to it, or take the taint out of the plan";
             out.push(Finding::new(Code::NewTaint, subject, detail, fix));
         }
     }

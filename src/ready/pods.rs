@@ -17,6 +17,7 @@ const LONGEST_DEADLINE_SECONDS: i64 = 7 * 86_400;
 pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let drain = &case.plan.drain;
     let mut ports: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+    // What closes a node of blue: only a pod that tolerates both may come back to it.
     let closed = [
         new_taint(BLUE_TAINT),
         new_taint("node.kubernetes.io/unschedulable"),
@@ -27,11 +28,12 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             .iter()
             .all(|t| pod.tolerations.iter().any(|tol| tol.tolerates(t)))
         {
-            let fix = "narrow its tolerations: `operator: Exists` without a key tolerates everything, so the pod stays on blue and ends with its node, all of its kind at once";
+            let fix = "narrow its tolerations (`operator: Exists` without a key tolerates every taint); otherwise the pod \
+                 ends with its node, together with all other pods of its workload there";
             out.push(Finding::new(
                 Code::ToleratesBlue,
                 &subject,
-                "it tolerates the taint and the cordon that close blue",
+                "it tolerates the taint and the cordon that keep pods off blue, so the drain leaves it where it is",
                 fix,
             ));
         }
@@ -44,17 +46,18 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 .get("karpenter.sh/do-not-disrupt")
                 .is_some_and(|v| v == "true")
         {
-            let fix = "make sure that its owner expects it to move";
+            let fix = "make sure that its owner expects the eviction";
             out.push(Finding::new(
                 Code::AskedToStay,
                 &subject,
-                "an annotation asks autoscalers to leave it; the drain evicts it all the same",
+                "an annotation asks autoscalers not to evict it; the drain evicts it anyway",
                 fix,
             ));
         }
+        // A deadline within the grace period would end the wait for a pod that does nothing wrong.
         if pod.grace_seconds > i64::try_from(drain.pod_deadline.as_secs()).unwrap_or(i64::MAX) {
             let detail = format!(
-                "terminationGracePeriodSeconds is {}, and `podDeadline` {}",
+                "its terminationGracePeriodSeconds is {}, and `podDeadline` is {}",
                 pod.grace_seconds,
                 duration::format_duration(drain.pod_deadline)
             );
@@ -63,7 +66,7 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 &subject,
                 detail,
                 if pod.grace_seconds >= LONGEST_DEADLINE_SECONDS {
-                    "no `drain.podDeadline` is longer than 7 days: make sure that the pod stops by itself, or shorten its grace period"
+                    "`drain.podDeadline` is 7 days at most: make sure that the pod stops sooner, or shorten its grace period"
                 } else {
                     "raise `drain.podDeadline` beyond it"
                 },
@@ -76,6 +79,7 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 .push(pod.key.to_string());
         }
     }
+    // A host port fits once on a node, so that green needs as many nodes as there are pods.
     let greens: usize = case
         .changes
         .iter()
@@ -86,7 +90,7 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .filter(|(_, pods)| pods.len() > greens && greens > 0)
     {
         let detail = format!(
-            "{} pods want it, one to a node, and green has {greens} nodes: {}",
+            "{} pods need it, each node takes one of them, and green has {greens} nodes: {}",
             pods.len(),
             name_some(&pods)
         );
@@ -94,7 +98,7 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::HostPort,
             format!("host port {port}"),
             detail,
-            "raise blue's size first, so that green has as many nodes",
+            "increase blue's size before the upgrade, so that green has as many nodes",
         ));
     }
     check_workloads(case, out);
@@ -114,6 +118,7 @@ fn held_up_by(case: &ReadinessInput<'_>, workload: &Workload) -> Option<String> 
     if workload.kind != "StatefulSet" || !workload.one_after_another {
         return None;
     }
+    // The controller goes by number: a pod waits only for those of lower numbers.
     let number = |p: &Pod| p.key.name.rsplit('-').next()?.parse::<u32>().ok();
     let is_its = |p: &&&Pod| {
         let owner = p.owner.as_ref();
@@ -149,6 +154,7 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             continue;
         }
         let subject = format!("{} {}", workload.kind, workload.key);
+        // A single replica under a budget is told with the budget.
         let budgeted = || {
             case.inventory.pdbs.iter().any(|b| {
                 b.key.namespace == pod.key.namespace
@@ -161,8 +167,8 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 None if surge => Finding::new(
                     Code::SingleReplica,
                     &subject,
-                    "its Deployment is restarted, so that the new pod is Ready before the old one goes",
-                    "nothing to do: `drain.singleReplicas: surge` asks for it",
+                    "its only pod is replaced: the new pod is Ready on green before the old one ends",
+                    "nothing to do: `drain.singleReplicas: surge` restarts its Deployment",
                 )
                 .with_severity(Severity::Info),
                 refusal => Finding::new(
@@ -170,14 +176,16 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                     &subject,
                     match refusal {
                         Some(why) => format!(
-                            "its only pod is evicted before the next one is Ready; `singleReplicas: surge` does not help: {why}"
+                            "its only pod is evicted before the replacement is Ready; `drain.singleReplicas: surge` does \
+                             not help: {why}"
                         ),
-                        None => "its only pod is evicted before the next one is Ready".to_owned(),
+                        None => "its only pod is evicted before the replacement is Ready".to_owned(),
                     },
-                    "run a second replica for the upgrade, or accept it",
+                    "run a second replica for the upgrade, or accept the downtime",
                 ),
             });
         }
+        // The drain compares with what was Ready at the start, so that this stops only an ordered StatefulSet.
         if workload.ready < workload.desired {
             let detail = format!("{} of {} pods are Ready", workload.ready, workload.desired);
             out.push(match held_up_by(case, workload) {
@@ -185,17 +193,18 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                     Code::NotSettled,
                     &subject,
                     format!(
-                        "{detail}, and a StatefulSet makes no pod again before those of lower numbers are Ready: {first} is not, so \
-                         that each pod after it that is evicted stays away"
+                        "{detail}. A StatefulSet creates a pod again only when all pods of lower numbers are Ready, and \
+                         {first} is not: a pod after it that is evicted does not come back"
                     ),
-                    "fix it first, or set the StatefulSet's `podManagementPolicy: Parallel` (it has to be made again for that)",
+                    "fix it before the upgrade, or set the StatefulSet's `podManagementPolicy: Parallel` (the StatefulSet \
+                     must be created again for that)",
                 )
                 .with_severity(Severity::Blocker),
                 None => Finding::new(
                     Code::NotSettled,
                     &subject,
                     detail,
-                    "fix it first; the drain asks it for no more Ready pods than it had when the run began",
+                    "fix it before the upgrade; the drain requires no more Ready pods of it than it had when the run began",
                 ),
             });
         }

@@ -89,6 +89,7 @@ fn check_overdrawn(
     replaced: &[&Pod],
     out: &mut Vec<Finding>,
 ) -> bool {
+    // The old pod's share is free again when the new one comes.
     let refused = |pod: &&&Pod| {
         let share = share_of(pod);
         refusal(quota, &share, &share).is_some()
@@ -104,7 +105,7 @@ fn check_overdrawn(
         quota,
         &refused,
         format!(
-            "it is overdrawn, so that a pod in the place of one that was evicted is refused ({why})"
+            "more is used than it allows, so the API server refuses the replacement of an evicted pod ({why})"
         ),
         raise(quota),
         out,
@@ -122,6 +123,7 @@ fn check_unstated(
     let inventory = case.inventory;
     let defaults = known_list(inventory, "list limitranges", &inventory.limit_defaults);
     let given = defaults.and_then(|d| d.get(&quota.key.namespace));
+    // What the quota counts, the pod does not set and no LimitRange sets for it.
     let missing = |pod: &Pod| -> Vec<&'static str> {
         let unstated = pod.admission.unstated.iter();
         let unstated = unstated.filter(|r| given.is_none_or(|g| !g.contains(r)));
@@ -136,7 +138,7 @@ fn check_unstated(
     };
     let unless = match defaults {
         Some(_) => "",
-        None => " unless a LimitRange gives it, which is not known",
+        None => ", unless a LimitRange sets them, which is unknown",
     };
     let why = format!(
         "failed quota: {}: must specify {}",
@@ -144,8 +146,10 @@ fn check_unstated(
         missing(first).join(", ")
     );
     let detail = format!(
-        "it counts what its pods do not state, so that a pod in the place of one that was evicted is refused{unless} ({why})"
+        "it counts requests or limits that its pods do not set, so the API server refuses the replacement of an evicted \
+         pod{unless} ({why})"
     );
+    // A LimitRange that was not read may set it, so that the refusal is not certain.
     let before = out.len();
     report(
         case,
@@ -153,7 +157,7 @@ fn check_unstated(
         &all,
         detail,
         format!(
-            "state requests and limits in the template, or have a LimitRange in namespace {} give them",
+            "set requests and limits in the template, or set default ones with a LimitRange in namespace {}",
             quota.key.namespace
         ),
         out,
@@ -175,6 +179,7 @@ fn check_surge(
     if case.plan.drain.single_replicas != SingleReplicas::Surge {
         return;
     }
+    // Which pods the drain restarts: those that their budget does not let go.
     let open_budget = |pod: &Pod| {
         let mut budgets = case.inventory.pdbs.iter();
         budgets.any(|b| {
@@ -190,6 +195,7 @@ fn check_surge(
             .is_some_and(|d| d.desired == 1);
         single && surge_refusal(case, pod).is_none() && !open_budget(pod)
     };
+    // The old pod frees nothing before the new one is Ready.
     let why = |pod: &Pod| refusal(quota, &share_of(pod), &BTreeMap::new());
     let restarted = replaced.iter().filter(is_restarted);
     let refused: Vec<&Pod> = restarted.filter(|p| why(p).is_some()).copied().collect();
@@ -201,7 +207,7 @@ fn check_surge(
         quota,
         &refused,
         format!(
-            "`drain.singleReplicas: surge` starts the new pod beside the old one, for which it has no room ({})",
+            "it has no room for the new pod that `drain.singleReplicas: surge` starts beside the old one ({})",
             why(first).unwrap_or_default()
         ),
         format!("{}, or set `drain.singleReplicas: evict`", raise(quota)),
@@ -217,8 +223,9 @@ fn check_daemon_pods(case: &ReadinessInput<'_>, quota: &ResourceQuota, out: &mut
         let Some(why) = refusal(quota, &needed, &BTreeMap::new()) else {
             continue;
         };
-        let detail =
-            format!("it has no room for DaemonSets' pods on green beside those on blue ({why})");
+        let detail = format!(
+            "it has no room for the pods of DaemonSets on green beside those on blue ({why})"
+        );
         report(case, quota, &counted, detail, raise(quota), out);
         if let Some(finding) = out.pop() {
             let severity = match certain {
@@ -245,6 +252,7 @@ fn count_daemon_pods<'a>(
         // One that selects the nodes of a group by its name does not come to green.
         let daemons = daemons.filter(|p| !p.node_selector.contains_key(NODEGROUP_LABEL));
         let daemons = daemons.filter(|p| !certain || p.node_selector.is_empty());
+        // One pod of each DaemonSet stands for those that green's nodes will have.
         let mut of_sets: BTreeMap<&str, &Pod> = BTreeMap::new();
         for pod in daemons {
             let owner = pod.owner.as_ref().map_or("", |o| o.uid.as_str());
@@ -269,6 +277,7 @@ fn report(
     fix: String,
     out: &mut Vec<Finding>,
 ) {
+    // Several pods of a workload have the same name here.
     let mut names: Vec<String> = pods
         .iter()
         .map(|p| case.workloads.name_of(p).to_string())
@@ -283,7 +292,7 @@ fn report(
     let finding = Finding::new(
         Code::QuotaRefuses,
         format!("ResourceQuota {}", quota.key),
-        format!("{detail}; of {}", name_some(&names)),
+        format!("{detail}; this concerns {}", name_some(&names)),
         fix,
     );
     out.push(finding.with_severity(severity));

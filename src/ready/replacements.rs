@@ -38,10 +38,10 @@ fn check_node_named(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::NodeNamed,
             format!("{} {}", workload.kind, workload.key),
             format!(
-                "its template sets `spec.nodeName: {node}`, a node of blue: whatever is evicted there comes back to it, although it is \
-                 cordoned, and has nowhere to go once it is gone"
+                "its template sets `spec.nodeName: {node}`, a node of blue. A pod that is evicted there returns to that \
+                 node although it is cordoned, and cannot start after the node is deleted"
             ),
-            "take nodeName out of the template; a nodeSelector or an affinity on a label that green has too does the same",
+            "take nodeName out of the template, and select by a label that both groups have instead (nodeSelector or affinity)",
         ));
     }
 }
@@ -54,6 +54,7 @@ fn placed_by_owner(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .into_iter()
         .filter(|p| !p.is_of_its_node())
     {
+        // What Kubernetes' own controllers place has a template that says so.
         let custom = pod.owner.as_ref().is_some_and(is_custom_owner);
         let (Some(manager), true) = (pod.placed_by.as_deref(), custom) else {
             continue;
@@ -71,11 +72,12 @@ fn placed_by_owner(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::NodeNamed,
             name,
             format!(
-                "{manager} made its pods with `spec.nodeName` ({}), past the scheduler: whether it heeds a cordon, or makes them again on \
-                 the node that they are to leave, is not known; in a drain the third pod that comes back ends the run",
+                "{manager} created its pods with `spec.nodeName` ({}), without the scheduler. It is unknown whether it \
+                 respects a cordon or creates them again on the node that is drained; the run stops when a third pod \
+                 comes back to a node",
                 name_some(&nodes)
             ),
-            "look whether its operator heeds cordoned nodes, and pause it or move its pods first if not",
+            "check whether its operator respects cordoned nodes; if not, pause it or move its pods before the upgrade",
         );
         out.push(finding.with_severity(Severity::Warning));
     }
@@ -115,6 +117,7 @@ fn check_shared_claims(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             continue;
         }
         let names: Vec<String> = pods.iter().map(|p| p.key.to_string()).collect();
+        // Siblings are kept until the first of them is Ready, so that they wait for each other.
         let mut by_workload: BTreeMap<String, usize> = BTreeMap::new();
         for workload in pods.iter().filter_map(|p| workload_of(case, p)) {
             *by_workload.entry(workload).or_default() += 1;
@@ -124,17 +127,18 @@ fn check_shared_claims(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Some((workload, _)) => (
                 Severity::Blocker,
                 workload.clone(),
-                "scale it to one replica for the upgrade, or give it a volume that many nodes can mount (ReadWriteMany, such as EFS)",
+                "scale it to one replica for the upgrade, or give it a volume that many nodes can mount (ReadWriteMany, \
+                 such as EFS)",
             ),
             None => (
                 Severity::Warning,
                 format!("claim {claim}"),
-                "make sure that its pods go to one node together, or scale all but one of them to zero for the upgrade",
+                "make sure that its pods move to the same node, or scale all but one of them to zero for the upgrade",
             ),
         };
         let detail = format!(
-            "{} mount claim {}, whose volume one node at a time can use: the first of them that moves waits for the volume until \
-             the last has left the old node",
+            "{} mount claim {}, whose volume only one node at a time can use: the first pod that moves waits for the \
+             volume until the last pod has left the old node",
             name_some(&names),
             claim.name
         );
@@ -158,6 +162,7 @@ fn check_slow_replacements(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         if at_once == 0 || delay.is_zero() {
             continue;
         }
+        // The node with most of its pods takes longest.
         let mut on_nodes: BTreeMap<&str, usize> = BTreeMap::new();
         for pod in &held {
             *on_nodes
@@ -194,22 +199,26 @@ fn slow_finding(
     let drain = &case.plan.drain;
     let each = duration::format_duration(delay);
     let detail = format!(
-        "{most} pods on {node} go {at_once} at a time, and by its probes a replacement takes at least {each} to be Ready"
+        "it allows {at_once} evictions at a time, {node} has {most} of its pods, and by its probes a replacement needs at \
+         least {each} to become Ready"
     );
+    // Each eviction moves the deadline, so that many replacements are only slow.
     if delay <= drain.pod_deadline {
         let detail = format!(
-            "{detail}: about {} for that node",
+            "{detail}: that node needs about {}",
             duration::format_duration(takes)
         );
-        let fix = "nothing to do: deadlines count from the last pod that went; allow more at once if that is too long";
+        let fix = "nothing to do: deadlines count from the last pod that was evicted. If that is too long, let the budget \
+             allow more evictions at a time";
         return Finding::new(Code::SlowReplacement, subject, detail, fix);
     }
     let detail = format!(
         "{detail}, which is longer than `podDeadline` ({})",
         duration::format_duration(drain.pod_deadline)
     );
-    let fix =
-        format!("raise `drain.podDeadline` beyond {each}, or let the budget allow more at once");
+    let fix = format!(
+        "raise `drain.podDeadline` beyond {each}, or let the budget allow more evictions at a time"
+    );
     let severity = match drain.on_deadline {
         OnDeadline::Stop | OnDeadline::Skip => Severity::Blocker,
         OnDeadline::Delete => Severity::Warning,

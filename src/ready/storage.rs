@@ -37,9 +37,11 @@ fn most_added(case: &ReadinessInput<'_>, limits: &Limits) -> StorageByType {
     for step in case.route.iter().flat_map(|r| &r.steps) {
         match &step.spec {
             StepSpec::CreateGreen { blue, group, .. } => {
+                // A green that exists already is part of what is in use.
                 if case.inventory.find_nodegroup(&group.name).is_some() {
                     continue;
                 }
+                // A blue of a later migration is an earlier green, with the volumes that were assumed for it.
                 let like = greens.get(blue.as_str()).cloned();
                 let like = like.unwrap_or_else(|| storage_of_group(case, limits, blue));
                 for (kind, size) in &like {
@@ -75,14 +77,17 @@ pub fn check_storage_quota(case: &ReadinessInput<'_>, limits: &Limits, out: &mut
         let Some(quota) = limits.quota_value(code) else {
             continue;
         };
+        // Quotas of storage count TiB, volumes GiB.
         if more <= 0 || (used + more) as f64 <= quota * GIB_A_TIB {
             continue;
         }
         out.push(Finding::new(
             Code::StorageQuota,
             format!("quota {} ({kind} volumes)", code.code),
-            format!("the account may have {quota} TiB of it in {}, {used} GiB are there, and green needs {more} GiB more beside blue", case.inventory.region),
-            "ask AWS for a higher quota (Service Quotas, Amazon EBS), delete volumes that nobody uses, or move fewer groups at a time under `nodeGroups`",
+            format!("the account may have {quota} TiB of these volumes in {}: {used} GiB exist now, and green needs \
+                 {more} GiB more beside blue", case.inventory.region),
+            "ask AWS for a higher quota (Service Quotas, Amazon EBS), delete unused volumes, or name fewer groups at a \
+             time under `nodeGroups`",
         ));
     }
 }

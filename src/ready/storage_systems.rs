@@ -73,7 +73,8 @@ impl StorageSystem {
     /// What to do before its data end with blue, as the beginning of a sentence that ends with a consent.
     pub fn fix_text(&self) -> String {
         format!(
-            "have {} rebuild the copies on green before blue is deleted: let a person approve that moment (`approvals: {{before: [retire]}}`), and consent",
+            "have {} rebuild the copies on green before blue is deleted. Require an approval for that step (`approvals: \
+             {{before: [retire]}}`), and consent",
             self.name
         )
     }

@@ -27,6 +27,7 @@ pub fn check_traffic(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 /// What the plan does about classic load balancers.
 fn check_classic(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let steps = case.route.iter().flat_map(|r| &r.steps);
+    // The route has decided; this only tells of it.
     let left: BTreeSet<(&str, &str)> = steps
         .filter_map(|step| match &step.spec {
             StepSpec::DetachTargets {
@@ -40,9 +41,9 @@ fn check_classic(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::ClassicBalancer,
             format!("classic load balancer {name}"),
             format!(
-                "green joins it, and {blue} leaves it once other instances are in service there"
+                "green joins it, and {blue} leaves it after other instances are in service there"
             ),
-            "nothing has to be done; the route has the steps",
+            "nothing to do: the route has the steps",
         ));
     }
 }
@@ -50,6 +51,7 @@ fn check_classic(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 /// A Service may have the cloud provider or the load balancer controller take nodes with certain labels only.
 fn check_target_node_labels(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for service in &case.inventory.services {
+        // With pods as targets the nodes do not matter.
         let annotation = |name: &str| {
             let key = format!("service.beta.kubernetes.io/aws-load-balancer-{name}");
             service.annotations.get(&key).map(String::as_str)
@@ -71,12 +73,14 @@ fn check_target_node_labels(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             };
             wanted.iter().all(has)
         };
+        // Blue is selected, and would not be if its nodes were green.
         for change in &case.changes {
             let on_blue = case.inventory.nodes_of(&change.blue.name);
             let mut on_blue = on_blue.filter(|n| takes(&n.labels)).peekable();
             if on_blue.peek().is_none() || on_blue.any(|n| takes(&as_on_green(change, n))) {
                 continue;
             }
+            // The labels to set: not those that every node gets from the cluster.
             let given = green_labels(change);
             let lost = wanted.iter().filter(|(key, value)| {
                 !given_by_cluster(key)
@@ -89,7 +93,8 @@ fn check_target_node_labels(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::ServiceTakesBlue,
                 format!("service {}", service.key),
-                format!("aws-load-balancer-target-node-labels is `{text}`: its load balancer takes nodes of {blue} and none of {green}"),
+                format!("its annotation aws-load-balancer-target-node-labels is `{text}`: its load balancer selects nodes \
+                     of {blue} and none of {green}"),
                 format!("set `{}` under `nodeGroups[].labels` for {blue}, or select by a label that both groups have", lost.join(", ")),
             ));
         }
@@ -133,8 +138,9 @@ fn check_daemon_backends(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 out.push(Finding::new(
                     Code::BackendNotOnGreen,
                     served_text(served),
-                    format!("what answers there is DaemonSet {} on ports of its nodes, whose nodeSelector or node affinity takes {blue} and not {green}: green's nodes would never be healthy there", set.key),
-                    "set the label under `nodeGroups[].labels`, or widen what the DaemonSet selects",
+                    format!("DaemonSet {} answers there on ports of its nodes, and its nodeSelector or node affinity \
+                         selects nodes of {blue} and none of {green}: green's nodes would never be healthy there", set.key),
+                    "set the label under `nodeGroups[].labels`, or change the DaemonSet's nodeSelector or affinity",
                 ));
             }
         }
@@ -155,6 +161,7 @@ fn check_bindings(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         };
         for change in &case.changes {
             let blue = case.inventory.nodes_of(&change.blue.name);
+            // Selected now, and not selected any more with green's labels.
             let mut blue = blue.filter(|n| selector.matches(&n.labels)).peekable();
             let any = blue.peek().is_some();
             if any && !blue.any(|n| selector.matches(&as_on_green(change, n))) {
@@ -162,7 +169,7 @@ fn check_bindings(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                     Code::BindingToBlue,
                     format!("TargetGroupBinding {}", binding.key),
                     format!(
-                        "its nodeSelector takes nodes of {} and none of {}",
+                        "its nodeSelector selects nodes of {} and none of {}",
                         change.blue.name, change.green.name
                     ),
                     "select by a label that both groups have, or make a second binding for green",
@@ -173,6 +180,7 @@ fn check_bindings(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 }
 
 fn check_local_services(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
+    // Target groups that blue fills by its Auto Scaling groups.
     let attached: BTreeSet<&String> = case
         .blues
         .iter()
@@ -196,15 +204,19 @@ fn check_local_services(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             LocalBackend::HostPort { .. } => format!("target group {}", group.name),
         };
         let why = backend.sentence_start();
+        // While its only node is emptied nothing is healthy.
         if nodes.len() == 1 {
             out.push(Finding::new(
                 Code::LocalPolicy,
                 subject,
-                format!("{why}, and all its pods are on one node, {}: while they move, target group {} has no healthy target", name_some(&nodes.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()), group.name),
-                "run at least two replicas on two nodes, or have every node forward for the upgrade (a node port with externalTrafficPolicy Cluster)",
+                format!("{why}, and all its pods are on one node, {}: while they move, target group {} has no healthy \
+                     target", name_some(&nodes.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()), group.name),
+                "run at least two replicas on two nodes, or let every node forward for the upgrade (a node port with \
+                 externalTrafficPolicy Cluster)",
             ));
             continue;
         }
+        // Elsewhere a pod may stop before the health check has noticed.
         let notice =
             i64::from(group.health_check_interval_seconds) * i64::from(group.unhealthy_threshold);
         let short: Vec<String> = pods
@@ -216,8 +228,10 @@ fn check_local_services(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::LocalPolicy,
                 subject,
-                format!("{why}; if a pod ends by itself, target group {} notices after {notice}s, and {} may be gone before", group.name, name_some(&short)),
-                format!("give its pods a preStop sleep and terminationGracePeriodSeconds of more than {notice}; the drain itself takes each node out of the target group first"),
+                format!("{why}. If a pod ends by itself, target group {} notices it after {notice}s, and {} may have \
+                     stopped before that", group.name, name_some(&short)),
+                format!("give its pods a preStop sleep and a terminationGracePeriodSeconds of more than {notice}; the \
+                     drain itself takes each node out of the target group before its pods are evicted"),
             ));
         }
     }
@@ -228,6 +242,7 @@ fn check_rules(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         let StepSpec::Shift { shift, .. } = &step.spec else {
             continue;
         };
+        // Sticky clients stay on blue until their cookie ends.
         for rule in case
             .inventory
             .rules
@@ -238,11 +253,12 @@ fn check_rules(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 out.push(Finding::new(
                     Code::Sticky,
                     format!("listener rule {}", rule.arn),
-                    format!("clients stay with their target group for {seconds}s, whatever the weights"),
-                    format!("make `retire.soak` longer than {seconds}s, or switch the rule's stickiness off first"),
+                    format!("its sticky sessions keep clients in their target group for {seconds}s, whatever the weights"),
+                    format!("make `retire.soak` longer than {seconds}s, or switch the rule's stickiness off before the upgrade"),
                 ));
             }
         }
+        // With a local backend a node without a pod is unhealthy by design, so that these are left out below.
         let sick: Vec<String> = case
             .inventory
             .target_health
@@ -263,8 +279,9 @@ fn check_rules(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::UnhealthyNow,
                 format!("target group {}", group.name),
-                format!("{} are unhealthy before anything has moved", name_some(&sick)),
-                "find out why: green's targets may be so for the same reason, and the shift would not begin",
+                format!("{} are unhealthy already, before the upgrade", name_some(&sick)),
+                "fix them before the upgrade: green's targets may be unhealthy for the same reason, and then the shift \
+                 does not begin",
             ));
         }
     }
@@ -289,6 +306,7 @@ fn check_balancer_zones(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             .iter()
             .filter(|b| group.load_balancers.contains(&b.arn) && !b.zones.is_empty())
         {
+            // Any zone of green's subnets may get a node.
             let green: BTreeSet<String> = case
                 .changes
                 .iter()
@@ -303,7 +321,7 @@ fn check_balancer_zones(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                     Code::BalancerZone,
                     format!("load balancer {}", balancer.name),
                     format!("it does not serve {}, where green may have nodes: targets there stay `unused`", outside.join(", ")),
-                    "enable the zone on the load balancer, or leave such subnets out of the node group",
+                    "enable the zone on the load balancer, or use a node group without subnets in that zone",
                 ));
             }
         }

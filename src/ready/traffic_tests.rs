@@ -123,6 +123,9 @@ fn a_daemon_set_that_answers_on_host_ports_must_run_on_green() {
     let lost = served_by(&[("ingress", "yes")]);
     let found = of(&lost, "EKSUP-T023");
     assert_eq!(found.len(), 1, "{lost:#?}");
-    assert!(found[0].detail.contains("/ingress on ports"), "{found:#?}");
+    assert!(
+        found[0].detail.contains("/ingress answers there on ports"),
+        "{found:#?}"
+    );
     assert!(of(&served_by(&[]), "EKSUP-T023").is_empty());
 }

@@ -30,6 +30,7 @@ pub fn check_unready_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             .filter(|p| p.node.as_deref() == Some(&node.name));
         let pods: Vec<String> = on_node.map(|p| p.key.to_string()).collect();
         let ready = format!("Ready is {}", node.ready);
+        // It stops the drain only where pods have to leave it.
         let (severity, detail) = match case.plan.drain.dead_kubelets {
             _ if pods.is_empty() => (
                 Severity::Warning,
@@ -38,15 +39,15 @@ pub fn check_unready_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             DeadKubelets::Stop => (
                 Severity::Blocker,
                 format!(
-                    "{ready}, so nobody can say whether its pods stop ({}): the drain would stop at it, after the control plane \
-                     has moved",
+                    "{ready}, so it is unknown whether its pods stop ({}): the drain would stop at this node, after the \
+                     control plane is upgraded",
                     name_some(&pods)
                 ),
             ),
             DeadKubelets::Skip => (
                 Severity::Info,
                 format!(
-                    "{ready}; as the plan consents to, its pods ({}) are evicted and not waited for: they end with the instance",
+                    "{ready}. The plan consents: its pods ({}) are evicted and not waited for; they end with the instance",
                     name_some(&pods)
                 ),
             ),
@@ -69,6 +70,7 @@ fn check_terminating_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .filter(|n| n.is_ready())
         .map(|n| (n.name.as_str(), n))
         .collect();
+    // The newest pod stands for the API server's clock, as the local one may be another.
     let created = case.inventory.pods.iter().filter_map(|p| p.created);
     let newest = created.max();
     for pod in &case.inventory.pods {
@@ -79,6 +81,7 @@ fn check_terminating_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         if pod.is_daemon_pod() || pod.mirror {
             continue;
         }
+        // Finalizers keep a pod for as long as nobody acts, a kubelet is given some time.
         let held: Vec<&str> = (pod.finalizers.iter().map(String::as_str))
             .filter(|f| *f != JOB_TRACKING_FINALIZER)
             .collect();
@@ -88,30 +91,34 @@ fn check_terminating_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         }
         let (why, fix) = if held.is_empty() {
             (
-                "its kubelet does not say that its containers have ended".to_owned(),
+                "its kubelet does not report that its containers have ended".to_owned(),
                 format!(
-                    "look at it on its node; once its containers have ended: kubectl -n {} delete pod {} --force",
+                    "check its containers on the node; when they have ended: kubectl -n {} delete pod {} --force",
                     pod.key.namespace, pod.key.name
                 ),
             )
         } else {
             (
-                format!("finalizers hold it: {}", held.join(", ")),
+                format!("finalizers keep it: {}", held.join(", ")),
                 format!(
-                    "repair what takes them off, or take them off yourself: kubectl -n {} patch pod {} --type merge -p \
+                    "fix what removes the finalizers, or remove them by hand: kubectl -n {} patch pod {} --type merge -p \
                      '{{\"metadata\":{{\"finalizers\":null}}}}'",
                     pod.key.namespace, pod.key.name
                 ),
             )
         };
         let node = pod.node.as_deref().unwrap_or_default();
+        // A pod without running containers keeps nothing on its node.
         let (severity, then) = if pod.is_finished() {
             (
                 Severity::Warning,
-                "its containers have ended, so that the drain does not wait for it",
+                "its containers have ended, so the drain does not wait for it",
             )
         } else {
-            (Severity::Blocker, "the drain would wait for it in vain")
+            (
+                Severity::Blocker,
+                "the drain would wait for it until its deadline",
+            )
         };
         let detail = format!("it has been Terminating since {since} on {node}, and {why}; {then}");
         let finding = Finding::new(
@@ -131,6 +138,7 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .filter(|n| n.is_ready())
         .filter_map(|n| Some((n.name.as_str(), n.nodegroup_name()?)))
         .collect();
+    // By DaemonSet and group, as it may be well on another group.
     let mut found: BTreeMap<(NamespacedName, &str), Vec<&Pod>> = BTreeMap::new();
     for pod in case.inventory.pods.iter().filter(|p| p.is_daemon_pod()) {
         let group = pod.node.as_deref().and_then(|n| groups.get(n));
@@ -150,11 +158,12 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::DaemonSetDown,
             format!("DaemonSet {key}"),
             format!(
-                "none of its {} pods on {group} is Ready{why}. Green is not asked to be better, or it would be waited for {}",
+                "none of its {} pods on {group} is Ready{why}. Green does not have to be healthier than blue; otherwise \
+                 the run would wait {} for this DaemonSet",
                 pods.len(),
                 duration::format_duration(timeout)
             ),
-            "fix it or delete it first; what it does is done on no node",
+            "fix it or delete it before the upgrade: it works on no node of blue",
         ));
     }
 }

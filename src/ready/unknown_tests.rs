@@ -53,7 +53,7 @@ fn an_addon_whose_catalogue_was_not_read_for_a_minor_blocks() {
     assert!(
         detail(&found, Code::AddonNotListed)
             .detail
-            .contains("was not read")
+            .contains("could not be read")
     );
 }
 

@@ -22,6 +22,7 @@ pub fn check_volumes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .flat_map(|c| route::subnet_zones(case.inventory, c.blue))
         .collect();
     let labels = LabelCounts::new(&case.inventory.nodes);
+    // Pods may share a volume, which is told once.
     let mut told = BTreeSet::new();
     for pod in case.moving_pods() {
         for claim in &pod.claims {
@@ -61,6 +62,7 @@ fn check_node_binding(
     subject: &str,
     out: &mut Vec<Finding>,
 ) {
+    // A volume is bound by host name, or by a label of its driver.
     let bound = if volume.nodes.is_empty() {
         labels.nodes_bound_to(volume)
     } else {
@@ -68,14 +70,18 @@ fn check_node_binding(
     };
     let (on_blue, elsewhere): (Vec<String>, Vec<String>) =
         bound.into_iter().partition(|n| blue.contains(n.as_str()));
+    // A node elsewhere can use it too.
     if on_blue.is_empty() || !elsewhere.is_empty() {
         return;
     }
     out.push(Finding::new(
         Code::LocalVolume,
         subject,
-        format!("it is bound to {}", name_some(&on_blue)),
-        "move the data by the application's own means first; a node's disk ends with the node",
+        format!(
+            "it is bound to {}, and its data is lost when blue is deleted",
+            name_some(&on_blue)
+        ),
+        "move the data with the application's own tools before the upgrade",
     ));
 }
 
@@ -96,7 +102,7 @@ fn check_zone_binding(
         name_some(&volume.zones),
         zones.join(", ")
     );
-    let fix = "add a node group with a subnet in that zone";
+    let fix = "add a node group with a subnet in the volume's zone";
     out.push(Finding::new(Code::VolumeZone, subject, detail, fix));
 }
 
@@ -108,12 +114,14 @@ fn check_node_storage(case: &ReadinessInput<'_>, blue: &BTreeSet<&str>, out: &mu
     let consent = &case.plan.drain.node_storage;
     let scope = consent.scope();
     let pods = case.inventory.pods.iter();
+    // The workload that uses a claim is what a consent names.
     let users: HashMap<(&str, &str), &Pod> = pods
         .flat_map(|p| {
             let claims = p.claims.iter();
             claims.map(move |c| ((p.key.namespace.as_str(), c.as_str()), p))
         })
         .collect();
+    // Only systems that have volumes here and keep copies on blue.
     for system in STORAGE_SYSTEMS {
         let volumes = case.inventory.volumes.iter();
         let mut volumes = volumes.filter(|v| system.provides_volume(v)).peekable();
@@ -142,7 +150,7 @@ fn check_node_storage(case: &ReadinessInput<'_>, blue: &BTreeSet<&str>, out: &mu
         );
         let detail = |volumes: &str| {
             format!(
-                "{} keeps its data on the disks of blue nodes, which end with blue: {volumes}",
+                "{} keeps its data on the disks of blue's nodes, and the data is lost when blue is deleted: {volumes}",
                 system.name
             )
         };

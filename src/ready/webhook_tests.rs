@@ -96,7 +96,7 @@ fn a_webhook_without_anybody_who_answers_blocks_and_says_why() {
         ("does not exist", |i| {
             i.services.retain(|s| s.key.namespace != "policy");
         }),
-        ("no pod belongs", |i| {
+        ("selects no pod", |i| {
             i.pods.retain(|p| p.key.namespace != "policy");
         }),
         ("is Ready", |i| {
@@ -125,7 +125,7 @@ fn what_is_not_known_of_a_webhook_is_told_and_not_taken_for_gone() {
     let found = webhooks(&paired(""), unread);
     only(&found, Code::WebhookDown, Severity::Warning, SUBJECT);
     assert!(
-        found[0].detail.contains("nobody knows"),
+        found[0].detail.contains("it is unknown"),
         "{}",
         found[0].detail
     );

@@ -18,6 +18,7 @@ pub fn check_webhooks(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         return;
     }
     let moving = case.moving_pods();
+    // One that fails open lets requests pass when nothing answers.
     for webhook in case.inventory.webhooks.iter().filter(|w| w.fail_closed) {
         // A URL leads out of the cluster, where nothing moves.
         let Some(service) = &webhook.service else {
@@ -39,7 +40,7 @@ fn check_webhook(
 ) {
     let subject = format!("{} {}", webhook.kind, webhook.configuration);
     let conditions = if webhook.match_conditions {
-        " (unless its matchConditions leave that out)"
+        " (unless its matchConditions exclude that)"
     } else {
         ""
     };
@@ -48,10 +49,12 @@ fn check_webhook(
         webhook.name,
         name_some(asked)
     );
+    // Whether it answers now.
     let ready = match find_endpoints(case, service) {
         WebhookEndpoints::Pods(pods) => pods,
         WebhookEndpoints::None(why) => {
-            let fix = "bring its pods up, or set `failurePolicy: Ignore`, or delete the configuration where nobody runs it any more";
+            let fix = "make its pods Ready, set `failurePolicy: Ignore`, or delete the configuration if the webhook is \
+                 not used any more";
             let finding = Finding::new(
                 Code::WebhookDown,
                 subject,
@@ -70,14 +73,15 @@ fn check_webhook(
                 Finding::new(
                     Code::WebhookDown,
                     subject,
-                    format!("{must}, and nobody knows whether somebody does: {why}"),
-                    "make sure that it answers, also while the nodes of blue are emptied",
+                    format!("{must}, and it is unknown whether it does: {why}"),
+                    "make sure that it answers, also while blue is drained",
                 )
                 .with_severity(Severity::Warning),
             );
             return;
         }
     };
+    // Whether it answers while blue is emptied.
     let blue: BTreeSet<&str> = case.blue_nodes().map(|n| n.name.as_str()).collect();
     let nodes: BTreeSet<&str> = ready.iter().filter_map(|p| p.node.as_deref()).collect();
     // With endpoints on two nodes one stays while the other moves, as one node is emptied after the other.
@@ -87,16 +91,17 @@ fn check_webhook(
     let pods: Vec<String> = ready.iter().map(|p| p.key.to_string()).collect();
     let on = nodes.first().copied().unwrap_or_default();
     let only = format!(
-        "{must}, and all that answers is {} on blue's node {on}",
+        "{must}, and its only Ready endpoints are {} on blue's node {on}",
         name_some(&pods)
     );
+    // Whether it can come back: not if it must admit its own replacement.
     let itself = ready.iter().any(|p| is_asked_on_create(case, webhook, p));
     if !itself {
         out.push(Finding::new(
             Code::WebhookAway,
             subject,
-            format!("{only}: while that moves, these requests are refused"),
-            "run two replicas on two nodes for the time of the upgrade",
+            format!("{only}: while they move, the API server refuses these requests"),
+            "run at least two replicas on two nodes for the upgrade",
         ));
         return;
     }
@@ -104,9 +109,10 @@ fn check_webhook(
         Code::WebhookBlocksItself,
         subject,
         format!(
-            "{only}: once that is gone, the pod in its place cannot be created either, as the webhook must answer for it too"
+            "{only}: after their eviction the replacement cannot be created, because the webhook must answer for it too"
         ),
-        "run two replicas on two nodes, leave its own namespace out with a namespaceSelector, or set `drain.singleReplicas: surge`",
+        "run at least two replicas on two nodes, exclude its own namespace with a namespaceSelector, or set \
+         `drain.singleReplicas: surge`",
     );
     let helped = webhook.match_conditions
         || case.plan.drain.single_replicas == SingleReplicas::Surge
@@ -138,9 +144,10 @@ fn find_endpoints<'a>(case: &ReadinessInput<'a>, service: &NamespacedName) -> We
     };
     if found.selector.is_empty() {
         return WebhookEndpoints::Unknown(format!(
-            "its Service {service} has no selector, and its endpoints are somebody else's to keep"
+            "its Service {service} has no selector, so its endpoints are unknown"
         ));
     }
+    // The Service's endpoints as its controller would compute them.
     let selected = |p: &&Pod| {
         p.key.namespace == service.namespace
             && found
@@ -152,7 +159,7 @@ fn find_endpoints<'a>(case: &ReadinessInput<'a>, service: &NamespacedName) -> We
     let answers = |p: &&&Pod| p.ready && !p.is_finished() && p.deletion_timestamp.is_none();
     let ready: Vec<&Pod> = pods.iter().filter(answers).copied().collect();
     match (pods.is_empty(), ready.is_empty()) {
-        (true, _) => WebhookEndpoints::None(format!("no pod belongs to its Service {service}")),
+        (true, _) => WebhookEndpoints::None(format!("its Service {service} selects no pod")),
         (false, true) => WebhookEndpoints::None(format!(
             "none of the {} pods of its Service {service} is Ready",
             pods.len()
@@ -195,6 +202,7 @@ fn asked_about(
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         name_some(&names)
     };
+    // Replacements with their labels, as webhooks select by these. An eviction has none.
     let created: BTreeSet<&str> = moving
         .iter()
         .filter(|p| is_asked_on_create(case, webhook, p))
@@ -211,6 +219,7 @@ fn asked_about(
     if !evicted.is_empty() {
         asked.push(format!("evictions in {}", in_namespaces(evicted)));
     }
+    // A node of blue stands for all nodes, green's too.
     let node = case.blue_nodes().next().map_or(&none, |n| &n.labels);
     if ["CREATE", "UPDATE"]
         .iter()
@@ -230,6 +239,7 @@ fn asked_about(
     {
         asked.push("the heartbeats of nodes".to_owned());
     }
+    // The run could not write its journal or renew its lock.
     let ours = Some(RUN_NAMESPACE);
     if is_asked("UPDATE", "", "configmaps", "", ours, &none)
         || is_asked("UPDATE", "coordination.k8s.io", "leases", "", ours, &none)

@@ -93,6 +93,7 @@ pub fn name_workloads(inventory: &Inventory, index: &WorkloadIndex<'_>, findings
     }
     let pods = inventory.pods.iter();
     let pods: HashMap<String, &Pod> = pods.map(|p| (p.key.to_string(), p)).collect();
+    // A pod without an owner keeps its own name, which a consent needs.
     for finding in of_pods {
         let key = finding
             .subject

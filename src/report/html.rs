@@ -77,7 +77,7 @@ fn render_head(view: &RunView) -> Markup {
                 @if let Some(summary) = &view.summary { ": " (summary) }
             },
             (None, Some((why, resume))) => p {
-                strong { "paused" } ": " (why) ". Go on with " code { (resume) } "."
+                strong { "paused" } ": " (why) ". Continue with " code { (resume) } "."
             },
             (None, None) => p { strong { "not finished" } },
         }

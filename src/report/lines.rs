@@ -90,7 +90,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
             run, steps, done, ..
         } => {
             format!(
-                "run {run} goes on: {} of {} steps are done",
+                "run {run} continues: {} of {} steps are done",
                 done.len(),
                 steps.len()
             )
@@ -150,7 +150,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
         EventKind::Notice { step: None, text } => paint.yellow(text),
         EventKind::RunPaused { why, resume } => {
             format!(
-                "run {}: {}, {why}; go on with `{resume}`",
+                "run {}: {}, {why}; continue with `{resume}`",
                 view.run,
                 paint.yellow("paused")
             )

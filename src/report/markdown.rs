@@ -55,7 +55,7 @@ pub fn render_markdown(view: &RunView) -> String {
             format!("**{}**: {summary}", outcome.replace('_', " "))
         }
         (Some(outcome), _, None) => format!("**{}**", outcome.replace('_', " ")),
-        (None, Some((why, resume)), _) => format!("**paused**: {why}. Go on with `{resume}`"),
+        (None, Some((why, resume)), _) => format!("**paused**: {why}. Continue with `{resume}`"),
         (None, None, _) => "**not finished**".to_owned(),
     };
     let _ = writeln!(

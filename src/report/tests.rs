@@ -192,7 +192,7 @@ fn lines_tell_every_event_once_and_progress_rarely_with_its_reason() {
     08:15:05 drain-blue ip-10-0-1-7: 3/9 pods, PDB shop/web allows 0 of 3 (2 healthy, 2 needed), pod shop/web-6d9f-x2lpz
     08:19:15 drain-blue ip-10-0-1-7: 3/9 pods, waiting 4m10s, PDB shop/web allows 0 of 3 (2 healthy, 2 needed), pod shop/web-6d9f-x2lpz
     08:19:20 insight X is 26 h old
-    08:19:25 run r1: paused, asked to stop; go on with `eksup apply`
+    08:19:25 run r1: paused, asked to stop; continue with `eksup apply`
     ");
 }
 
@@ -341,7 +341,7 @@ fn a_reader_that_goes_away_stops_only_its_sink() {
     let (view, failed) = reporter.finish();
     assert_eq!(view.run, "r1");
     assert_eq!(failed.len(), 1, "{failed:?}");
-    assert!(page.text().ends_with("go on with `eksup apply`\n"));
+    assert!(page.text().ends_with("continue with `eksup apply`\n"));
 }
 
 /// A terminal that keeps what is drawn.

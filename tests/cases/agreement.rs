@@ -169,7 +169,7 @@ fn ami_type_does_not_carry_what_the_drain_itself_needs() {
     });
     let said = is_blocked(&case, "N091");
     assert!(
-        said.contains("cannot go on without Deployment expense/ebs-csi-controller"),
+        said.contains("the upgrade itself needs Deployment expense/ebs-csi-controller"),
         "{said}"
     );
 }

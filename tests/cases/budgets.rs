@@ -81,7 +81,7 @@ fn a_budget_over_pods_that_keep_data_on_their_node_is_not_to_be_relaxed() {
         for budget in &budgets {
             assert!(
                 budget.detail.contains("InstanceManager")
-                    && budget.detail.contains("end with the node"),
+                    && budget.detail.contains("lost when the node is deleted"),
                 "{budget:?}"
             );
             assert!(!budget.fix.contains("edit pdb"), "{budget:?}");

@@ -10,7 +10,7 @@ fn pods_that_live_on_the_nodes_credentials_are_named_before_al2_becomes_al2023()
     let system = of(&found, "N090");
     let said = &system.first().expect("the system is named").detail;
     assert!(
-        said.contains("Amazon Linux 2 becomes Amazon Linux 2023"),
+        said.contains("changes from Amazon Linux 2 to Amazon Linux 2023"),
         "{said}"
     );
     assert!(said.contains("version 2"), "{said}");

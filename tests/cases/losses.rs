@@ -116,7 +116,7 @@ fn pods_that_hold_a_storage_systems_data_are_told_with_the_way_to_keep_it() {
         let name = format!("InstanceManager longhorn-system/instance-manager-{pod}abc");
         assert!(data[0].subject.contains(&name), "{data:?}");
     }
-    for part in ["Longhorn", "/var/lib/longhorn", "ends with blue"] {
+    for part in ["Longhorn", "/var/lib/longhorn", "lost when blue is deleted"] {
         assert!(data[0].detail.contains(part), "{data:?}");
     }
     assert!(data[0].fix.contains("rebuild"), "{data:?}");

@@ -32,7 +32,7 @@ fn what_was_suspended_for_blue_is_suspended_for_green_and_its_tags_are_copied() 
         told.len() == 1
             && told[0]
                 .detail
-                .contains("AZRebalance is suspended for expense-green too"),
+                .contains("eksup suspends AZRebalance for expense-green too"),
         "{findings:#?}"
     );
     let ended = case.rehearse("plan.yaml", "snapshot.json", &["-v"]);

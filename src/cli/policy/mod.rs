@@ -19,13 +19,14 @@ use crate::run::permissions::writes_by_action;
 /// Print the least IAM policy and ClusterRole that a plan needs
 ///
 /// `--format json` and `--format terraform` print the IAM policy, `--format rbac` the ClusterRole and its binding.
-/// Without a plan: what any plan can need. Nothing is asked of AWS. With a snapshot of the plan's cluster, what is written
-/// at load balancers is cut down to the target groups, rules and listeners that the plan changes there.
+/// Without a plan, they are the permissions that any plan can need. No call is made to AWS. With a snapshot of the plan's
+/// cluster, the permissions to change load balancers are limited to the target groups, rules and listeners that the plan
+/// changes there.
 #[derive(Debug, Args)]
 pub struct PolicyArgs {
     #[command(flatten)]
     plan: PlanArg,
-    /// Name the very target groups, rules and listeners, by this snapshot of the cluster
+    /// Name the exact target groups, rules and listeners, from this snapshot of the cluster
     #[arg(long, value_name = "FILE")]
     snapshot: Option<PathBuf>,
 }
