@@ -37,21 +37,66 @@ listed=$(b manifest inspect eksup:both | python3 -c 'import json,sys; print(*sor
 "$eksup" twin serve expense-dev --port 0 >"$folder/twin.log" 2>&1 &
 twin=$!
 container=$(b from --pull=never "eksup:$own")
-trap 'kill $twin 2>/dev/null || true; b rm -a >/dev/null 2>&1 || true; rm -rf "$folder/store"' EXIT
+trap 'kill $twin ${tls:-} 2>/dev/null || true; b rm -a >/dev/null 2>&1 || true; rm -rf "$folder/store"' EXIT
 for _ in $(seq 100); do grep -q '^serving' "$folder/twin.log" && break; sleep 0.1; done
 port=$(sed -n 's/^export AWS_ENDPOINT_URL=.*:\([0-9]*\)$/\1/p' "$folder/twin.log")
-run() {
-  b run --isolation chroot --network host --env AWS_ENDPOINT_URL="http://localhost:$port" --env AWS_REGION=us-east-1 \
-    --env AWS_ACCESS_KEY_ID=twin --env AWS_SECRET_ACCESS_KEY=twin -v "$PWD/plans:/plans:ro" "$container" -- /usr/bin/eksup "$@"
+run() { run_with "http://localhost:$port" "$@"; }
+run_with() {
+  b run --isolation chroot --network host --env AWS_ENDPOINT_URL="$1" --env AWS_REGION=us-east-1 \
+    --env AWS_ACCESS_KEY_ID=twin --env AWS_SECRET_ACCESS_KEY=twin -v "$PWD/plans:/plans:ro" "${mounts[@]}" "$container" \
+    -- /usr/bin/eksup "${@:2}"
 }
+mounts=()
 run --version
 run plan /plans/expense-dev.yaml >"$folder/plan.txt" || { cat "$folder/plan.txt"; fail "it cannot plan"; }
 grep -q retire-expense-blue "$folder/plan.txt" || fail "the plan is not whole"
 run rehearse /plans/expense-dev.yaml --record >"$folder/rehearse.txt" 2>&1 || { tail -5 "$folder/rehearse.txt"; fail "it cannot rehearse"; }
+
+# That the certificates in the image are those that count: a server whose authority is not among them is refused, and taken
+# once its authority is added to that file.
+(
+  cd "$folder"
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout tls.key -out tls.csr
+  printf 'subjectAltName=DNS:localhost\n' >san
+  openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile san -out tls.crt
+) >"$folder/openssl.log" 2>&1 || { cat "$folder/openssl.log"; fail "no certificates could be made"; }
+python3 - "$folder" >"$folder/tls.port" <<'PYTHON' &
+import http.server, ssl, sys
+class Denied(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(403)
+        self.send_header("x-amzn-errortype", "AccessDeniedException")
+        body = b'{"message":"the test says no"}'
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denied)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1] + "/tls.crt", sys.argv[1] + "/tls.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_port, flush=True)
+server.serve_forever()
+PYTHON
+tls=$!
+for _ in $(seq 100); do [ -s "$folder/tls.port" ] && break; sleep 0.1; done
+secure="https://localhost:$(cat "$folder/tls.port")"
+run_with "$secure" check /plans/expense-dev.yaml >"$folder/refused.txt" 2>&1 && fail "a certificate of nobody was taken"
+cat /etc/ssl/certs/ca-certificates.crt "$folder/ca.crt" >"$folder/bundle.crt"
+mounts=(-v "$PWD/$folder/bundle.crt:/etc/ssl/certs/ca-certificates.crt:ro")
+run_with "$secure" check /plans/expense-dev.yaml >"$folder/taken.txt" 2>&1 && fail "a refusal was taken for an answer"
+mounts=()
+kill "$tls"
+grep -qi certificate "$folder/refused.txt" || { cat "$folder/refused.txt"; fail "the certificate was not what it complained of"; }
+grep -q "the test says no" "$folder/taken.txt" || { cat "$folder/taken.txt"; fail "the authority in the image's file was not taken"; }
+
 tree=$(b mount "$container")
 owner=$(stat -c %u "$tree"/work/eksup-runs/*/events.jsonl)
 [ "$owner" = 65532 ] || fail "it ran as user $owner"
 [ ! -e "$tree/bin/sh" ] || fail "there is a shell in it"
 certificates=$(grep -c 'BEGIN CERTIFICATE' "$tree/etc/ssl/certs/ca-certificates.crt")
 size=$(du -sm "$folder/trees/$own" | cut -f1)
-echo "the image: $listed, user $owner, $certificates certificates, $size MB on $own, planned and rehearsed without a network to fetch from"
+echo "the image: $listed, user $owner, $certificates certificates, $size MB on $own, built without a network, planned, rehearsed, and asked by TLS"

@@ -53,9 +53,9 @@ def make_release(folder, damage=False):
         file.write(f"{digest}  {name}.tar.gz\n")
 
 
-def serve_twin():
+def serve_twin(*more):
     """Starts a cluster; returns the process and the environment that leads to it."""
-    command = [EKSUP, "twin", "serve", "expense-dev", "--port", "0"]
+    command = [EKSUP, "twin", "serve", "expense-dev", "--port", "0", *more]
     twin = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     environment = {}
     for line in twin.stdout:

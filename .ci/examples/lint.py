@@ -186,6 +186,14 @@ def check_kubernetes(root):
     return wrong
 
 
+def check_plan_schema(root):
+    """docs/upgrade-plan.schema.json is what `eksup schema` prints, and the plans in plans/ are valid by it."""
+    [schema] = found(root, "docs/upgrade-plan.schema.json")
+    printed = subprocess.run([EKSUP, "schema"], capture_output=True, text=True, check=True).stdout
+    wrong = [] if printed == read(schema) else [f"{schema} is not what `eksup schema` prints: write it again"]
+    return wrong + run_tool("check-jsonschema", "--schemafile", schema, *found(root, "plans/*.yaml"))
+
+
 def check_container(root):
     """hadolint: the Containerfile."""
     return run_tool("hadolint", *found(root, ".ci/container/Containerfile"))

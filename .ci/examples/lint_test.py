@@ -42,6 +42,8 @@ MISTAKES = [
     ("kubernetes", "docs/examples/kubernetes/job-irsa.yaml", "backoffLimit: 20", "backoffLimits: 20", "backoffLimits"),
     ("kubernetes", "docs/examples/kubernetes/job-pod-identity.yaml", "restartPolicy: Never", "restartPolicy: No", "restartPolicy"),
     ("kubernetes", "docs/examples/kubernetes/job-irsa.yaml", "    to: 1.29", "    upto: 1.29", "upto"),
+    ("plan_schema", "docs/upgrade-plan.schema.json", '"latest"', '"newest"', "write it again"),
+    ("plan_schema", "plans/minimal.yaml", "cluster:", "klaster:", "klaster"),
     ("container", ".ci/container/Containerfile", "WORKDIR /work", "WORKDIR work", "DL3000"),
     ("shell", ".github/action/run.sh", '$(dirname "$newest")', "$(dirname $newest)", "SC2086"),
     ("readme_job", "README.md", "role-duration-seconds: 21600", "role-duration-seconds: 3600", "another job"),

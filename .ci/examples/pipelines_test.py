@@ -6,11 +6,13 @@ release that this test lays out. CI systems' own parts (images, caches, artifact
 beside this file.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 import unittest
 
 import yaml
@@ -188,6 +190,36 @@ class PipelineTest(unittest.TestCase):
         self.write_plan("1.99")
         code, said = self.codebuild()
         self.assertNotIn(code, (0, 7), said)
+
+    @unittest.skipUnless(shutil.which("kubectl"), "there is no kubectl here")
+    def test_the_kubernetes_jobs_are_admitted_under_pod_security(self):
+        """The server takes the manifests whole, and makes the pod; it makes none that may raise its privileges."""
+        config = os.path.join(self.folder, "kubeconfig")
+        twin, _ = serve_twin("--write-kubeconfig", config)
+        self.addCleanup(end_twin, twin)
+
+        def kubectl(*words, text=None):
+            command = ["kubectl", "--kubeconfig", config, *words]
+            done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+            self.assertEqual(0, done.returncode, done.stderr)
+            return done.stdout
+
+        kubectl("create", "namespace", "eksup")
+        for name in ("job-pod-identity", "job-irsa"):
+            with open(os.path.join(ROOT, f"docs/examples/kubernetes/{name}.yaml"), encoding="utf-8") as file:
+                text = file.read()
+            kubectl("apply", "--dry-run=server", "-f", "-", text=text)
+            for one, expected in ((text, 1), (text.replace("allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true"), 0)):
+                kubectl("apply", "-f", "-", text=one)
+                # The pod of the first one is there within a second.
+                pods = []
+                for _ in range(50 if expected else 10):
+                    pods = json.loads(kubectl("-n", "eksup", "get", "pods", "-o", "json"))["items"]
+                    if pods:
+                        break
+                    time.sleep(0.2)
+                self.assertEqual(expected, len(pods), name)
+                kubectl("-n", "eksup", "delete", "jobs,pods", "--all", "--wait=true")
 
     def test_jenkins_carries_each_of_its_commands(self):
         with open(os.path.join(ROOT, "docs/examples/jenkins/Jenkinsfile"), encoding="utf-8") as file:

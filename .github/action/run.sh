@@ -40,9 +40,9 @@ size() { if [[ -n "${GITHUB_STEP_SUMMARY:-}" && -f "$GITHUB_STEP_SUMMARY" ]]; th
 before=$(size)
 
 echo "+ eksup ${command[*]}"
-# In the background, so that the trap runs at once. The commands that only look are kept for the summary.
+# In the background, so that the trap runs at once. What only looks says all at its end, and is kept for the summary.
 case "$COMMAND" in
-  check | plan | status | rehearse) "$eksup" "${command[@]}" </dev/null > >(tee "$shown") & ;;
+  check | plan | status | rehearse) "$eksup" "${command[@]}" </dev/null >"$shown" & ;;
   *) "$eksup" "${command[@]}" </dev/null & ;;
 esac
 child=$!
@@ -55,6 +55,7 @@ while kill -0 "$child" 2>/dev/null; do
   wait "$child" || code=$?
 done
 echo "exit-code=$code" >>"$GITHUB_OUTPUT"
+cat "$shown"
 
 # eksup writes the summary of a run by itself; what was only shown is added here.
 if [[ -n "${GITHUB_STEP_SUMMARY:-}" && "$(size)" == "$before" && -s "$shown" ]]; then
