@@ -43,7 +43,7 @@ def make_release(folder, damage=False):
     os.makedirs(folder)
     name = f"eksup-v0.1.0-{TRIPLE}"
     archive = os.path.join(folder, f"{name}.tar.gz")
-    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+    with tarfile.open(archive, "w:gz", compresslevel=0) as tar:
         tar.add(EKSUP, f"{name}/eksup")
     with open(archive, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
