@@ -8,7 +8,7 @@ use bytes::Bytes;
 use eksup::aws::AwsApi;
 use eksup::model::asg::AsgTag;
 use eksup::model::eks::*;
-use eksup::model::elb::WeightedTargetGroup;
+use eksup::model::elb::{RegisteredTarget, TargetHealth, WeightedTargetGroup};
 use eksup::model::{Clock, ErrorClass, Minor};
 use eksup::wire::{BoxError, Request, Wire};
 use http_body_util::{BodyExt, Full};
@@ -518,8 +518,12 @@ async fn balancers(aws: &AwsApi, vpc: &str, subnets: &[String]) {
             .target_groups
             .is_empty()
     );
-    let ids: Vec<String> = health.iter().map(|t| t.id.clone()).collect();
-    aws.register_instances(&groups[1], &ids).await.unwrap();
+    let at_group_port = |found: &TargetHealth| RegisteredTarget {
+        instance: found.id.clone(),
+        port: None,
+    };
+    let targets: Vec<_> = health.iter().map(at_group_port).collect();
+    aws.register_targets(&groups[1], &targets).await.unwrap();
     assert_eq!(
         aws.describe_target_health(&groups[1])
             .await
@@ -529,7 +533,7 @@ async fn balancers(aws: &AwsApi, vpc: &str, subnets: &[String]) {
             .collect::<Vec<_>>(),
         ["healthy", "healthy"]
     );
-    aws.deregister_instances(&groups[1], &ids).await.unwrap();
+    aws.deregister_targets(&groups[1], &targets).await.unwrap();
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert!(
         aws.describe_target_health(&groups[1])

@@ -9,7 +9,7 @@ use eksup::model::eks::{
     LaunchTemplateRef, NewNodegroup, NodeRepairConfig, NodeRepairOverride, NodegroupTaint,
     RemoteAccess, Scaling, UpdateConfig, WarmPoolConfig,
 };
-use eksup::model::elb::{ClassicBalancer, WeightedTargetGroup};
+use eksup::model::elb::{ClassicBalancer, RegisteredTarget, TargetHealth, WeightedTargetGroup};
 use eksup::model::{Clock, Minor};
 use eksup::twin::aws::IamAuthorizer;
 use eksup::twin::{Twin, scenario};
@@ -104,8 +104,8 @@ async fn seldom(aws: &AwsApi) {
         .remove(0)
         .arn;
     let targets = aws.describe_target_health(&group).await.unwrap();
-    let ids: Vec<String> = targets.into_iter().map(|t| t.id).collect();
-    aws.register_instances(&group, &ids).await.unwrap();
+    let targets: Vec<_> = targets.into_iter().map(at_group_port).collect();
+    aws.register_targets(&group, &targets).await.unwrap();
     classic_load_balancers(aws, &vpc).await;
     let sent = aws
         .sns
@@ -124,14 +124,14 @@ async fn classic_load_balancers(aws: &AwsApi, vpc: &str) {
     let group = aws.describe_nodegroup(CLUSTER, "expense-blue");
     let asg = group.await.unwrap().asgs.remove(0);
     aws.detach_served(&asg, &old).await.unwrap();
-    let ids: Vec<String> = targets.into_iter().map(|t| t.id).collect();
-    aws.register_instances("old", &ids).await.unwrap();
-    aws.deregister_instances("old", &ids).await.unwrap();
+    let targets: Vec<_> = targets.into_iter().map(at_group_port).collect();
+    aws.register_targets("old", &targets).await.unwrap();
+    aws.deregister_targets("old", &targets).await.unwrap();
     aws.attach_served(&asg, &old).await.unwrap();
     aws.describe_lifecycle_hooks(&asg).await.unwrap();
     refused(aws.describe_registered_targets("absent").await);
-    refused(aws.register_instances("absent", &ids).await);
-    refused(aws.deregister_instances("absent", &ids).await);
+    refused(aws.register_targets("absent", &targets).await);
+    refused(aws.deregister_targets("absent", &targets).await);
     refused(aws.attach_served(&asg, &["absent".to_owned()]).await);
 }
 
@@ -257,4 +257,12 @@ async fn denied(aws: &AwsApi) {
     refused(aws.sns.publish().topic_arn(topic).message("m").send().await);
     // Whoever signs is somebody.
     aws.get_caller_identity().await.unwrap();
+}
+
+/// An instance, registered at its target group's own port.
+fn at_group_port(found: TargetHealth) -> RegisteredTarget {
+    RegisteredTarget {
+        instance: found.id,
+        port: None,
+    }
 }

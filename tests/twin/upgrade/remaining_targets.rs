@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use eksup::engine::RunOutcome;
-use eksup::model::elb::TargetGroup;
+use eksup::model::elb::{RegisteredTarget, TargetGroup};
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::scenario;
 
@@ -134,10 +134,14 @@ async fn blue_stays_where_one_of_its_instances_was_registered_by_hand() {
     let rig = Rig::new(&snapshot, EXPENSE, 7);
     rig.apply_until("drain-expense-blue").await;
     let reached = rig.reached().await;
-    let id = rig.read().await.asgs[&asg_of(&rig, "expense-blue").await].instances[0]
+    let instance = rig.read().await.asgs[&asg_of(&rig, "expense-blue").await].instances[0]
         .id
         .clone();
-    reached.aws.register_instances(&arn, &[id]).await.unwrap();
+    let by_hand = [RegisteredTarget {
+        instance,
+        port: None,
+    }];
+    reached.aws.register_targets(&arn, &by_hand).await.unwrap();
     let ended = rig.apply().await;
     let RunOutcome::Stuck { step, why, .. } = &ended else {
         panic!("{ended:?}\n{}", rig.log())
