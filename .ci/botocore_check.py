@@ -570,7 +570,7 @@ def main():
     named = operations_named_in(args.source) if args.source else []
     short = [op for op in named if not ends[(op, "ok")]]
     for op in short:
-        print(f"TOO LITTLE: {args.source} calls {op}, and the record has no answer to it: let tests/chaos/wire_record.rs ask it")
+        print(f"TOO LITTLE: {args.source} calls {op}, and the record has no answer to it: let tests/twin/chaos/wire_record.rs ask it")
     if len(seen) < args.least_operations or total < args.least_exchanges:
         print(f"TOO LITTLE: at least {args.least_exchanges} exchanges of {args.least_operations} operations are expected")
         short.append("too little")

@@ -1,6 +1,6 @@
 //! eksup takes an EKS cluster to a new Kubernetes version, blue to green.
 //!
-//! The layers, top to bottom; a module imports only from those above it (`tests/layers` holds this):
+//! The layers, top to bottom; a module imports only from those above it (`tests/source/layers` holds this):
 //!
 //! - [`wire`]: the one seam between this program and any server
 //! - [`model`]: plain data, versions, the clock

@@ -365,12 +365,6 @@ impl AwsApi {
             .collect())
     }
 
-    /// Registers instances at the target group's own port, as [`Self::register_targets`] does.
-    pub async fn register_instances(&self, target_group: &str, instances: &[String]) -> Result<()> {
-        self.register_targets(target_group, &at_group_port(instances))
-            .await
-    }
-
     /// Who is registered there and how it is: a target group by ARN, a classic load balancer by name.
     pub async fn describe_registered_targets(&self, served: &str) -> Result<Vec<TargetHealth>> {
         match is_classic(served) {
@@ -401,16 +395,6 @@ impl AwsApi {
         })
         .await?;
         Ok(())
-    }
-
-    /// Deregisters instances at the target group's own port, as [`Self::deregister_targets`] does.
-    pub async fn deregister_instances(
-        &self,
-        target_group: &str,
-        instances: &[String],
-    ) -> Result<()> {
-        self.deregister_targets(target_group, &at_group_port(instances))
-            .await
     }
 
     /// Deregisters instances, each at its port; they drain for the group's deregistration delay.
@@ -482,14 +466,6 @@ fn is_gone(gone: &BTreeSet<String>, arn: Option<&str>) -> bool {
 
 fn collect_arns<T>(items: &[T], arn: impl Fn(&T) -> Option<&str>) -> Vec<String> {
     items.iter().filter_map(arn).map(str::to_owned).collect()
-}
-
-fn at_group_port(instances: &[String]) -> Vec<RegisteredTarget> {
-    let of = |instance: &String| RegisteredTarget {
-        instance: instance.clone(),
-        port: None,
-    };
-    instances.iter().map(of).collect()
 }
 
 fn to_target_descriptions(registered: &[RegisteredTarget]) -> Vec<types::TargetDescription> {

@@ -6,7 +6,7 @@ use crate::aws::AwsApi;
 use crate::clients::fake_wire::{RecordedRequests, answering_wire, test_clock, xml_answer};
 use crate::clients::sdk_config::config_over_wire;
 use crate::model::ErrorClass;
-use crate::model::elb::{Listener, WeightedTargetGroup};
+use crate::model::elb::{Listener, RegisteredTarget, WeightedTargetGroup};
 use crate::wire::Request;
 
 const RULE: &str =
@@ -465,11 +465,14 @@ async fn an_instance_that_is_ending_is_left_out_when_targets_are_registered() {
         )
     });
     let aws = AwsApi::new(&config_over_wire(wire, "eu-west-1", &test_clock()));
-    let ids = ["i-1", "i-ending", "i-2"].map(str::to_owned);
-    aws.register_instances(BLUE, &ids).await.unwrap();
-    aws.register_instances(BLUE, &["i-ending".to_owned()])
-        .await
-        .unwrap();
+    let at_group_port = |id: &str| RegisteredTarget {
+        instance: id.to_owned(),
+        port: None,
+    };
+    let targets = ["i-1", "i-ending", "i-2"].map(at_group_port);
+    aws.register_targets(BLUE, &targets).await.unwrap();
+    let ending = [at_group_port("i-ending")];
+    aws.register_targets(BLUE, &ending).await.unwrap();
     let all = asked.all_requests();
     let taken: Vec<String> = all
         .iter()

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::fault_classes::possible_classes;
 use super::fault_schedule::{FaultSchedule, FaultTargets};
 use super::trial::{Trial, TrialEnd, TrialReport};
+use crate::twin::fault::FaultKind;
 
 /// What many trials came to.
 #[derive(Debug, Default)]
@@ -16,18 +18,17 @@ pub struct TrialTally {
     pub deaths: u64,
     pub requests: u64,
     pub looks: u64,
-    /// How often each class of fault and of process fault came about.
-    pub fired: BTreeMap<String, u64>,
+    /// How often each class came about.
+    pub fired: BTreeMap<&'static str, u64>,
     /// The bad ones, by seed, or by record.
     pub failed: BTreeMap<u64, TrialReport>,
 }
 
 impl TrialTally {
-    /// Every class of fault that can come about, so that one that never did is seen.
-    fn new() -> Self {
-        let classes = FAULT_CLASSES.iter().map(|c| ((*c).to_owned(), 0));
+    /// Every class that can come about, so that one that never did is seen.
+    fn for_targets(targets: &FaultTargets) -> Self {
         Self {
-            fired: classes.collect(),
+            fired: possible_classes(targets).map(|class| (class, 0)).collect(),
             ..Self::default()
         }
     }
@@ -43,14 +44,13 @@ impl TrialTally {
         self.looks += report.looks;
         // Faults are counted by their class, since their texts differ from seed to seed.
         for (rule, times) in &report.fired {
-            let class = rule.split([':', '@']).next().unwrap_or_default();
-            *self.fired.entry(class.to_owned()).or_default() += u64::from(*times);
+            if let Some(kind) = FaultKind::of_rule(rule) {
+                *self.fired.entry(kind.name()).or_default() += u64::from(*times);
+            }
         }
-        for class in &report.variations {
-            *self.fired.entry((*class).to_owned()).or_default() += 1;
-        }
-        for fault in &report.process_faults {
-            *self.fired.entry((*fault).to_owned()).or_default() += 1;
+        let befallen = report.process_faults.iter().map(|class| class.name());
+        for class in report.variations.iter().copied().chain(befallen) {
+            *self.fired.entry(class).or_default() += 1;
         }
         // Only the reports of failed trials are kept, so that a long batch stays small.
         if !report.faults.is_empty() {
@@ -59,59 +59,11 @@ impl TrialTally {
     }
 
     /// The classes that never came about.
-    pub fn classes_never_fired(&self) -> Vec<&str> {
-        self.fired
-            .iter()
-            .filter(|(_, n)| **n == 0)
-            .map(|(class, _)| class.as_str())
-            .collect()
+    pub fn classes_never_fired(&self) -> Vec<&'static str> {
+        let never = self.fired.iter().filter(|(_, n)| **n == 0);
+        never.map(|(class, _)| *class).collect()
     }
 }
-
-/// What can come about.
-const FAULT_CLASSES: &[&str] = &[
-    "throttle",
-    "fail",
-    "status",
-    "drop-before",
-    "drop-after",
-    "delay",
-    "expired",
-    "stale",
-    "api-server-gone",
-    "watches-cut",
-    "history-lost",
-    "credentials-expire",
-    "control-plane-fails",
-    "node-never-joins",
-    "insufficient-capacity",
-    "image-missing",
-    "pod-never-ready",
-    "crash-loop",
-    "workload-fixed",
-    "clock-skew",
-    "no budgets",
-    "parallel",
-    "canary",
-    "onDeadline delete",
-    "onDeadline skip",
-    "singleReplicas surge",
-    "never fixed",
-    "budget",
-    "scale",
-    "karpenter",
-    "cordon",
-    "uncordon",
-    "weights",
-    "delete-group",
-    "kubelet-dies",
-    "death before a request",
-    "death after a request",
-    "signal",
-    "frozen",
-    "rival",
-    "clock jump",
-];
 
 /// Draws the schedule of a seed for a trial's cluster and plan.
 pub fn schedule_for_seed(trial: &Trial<'_>, seed: u64) -> FaultSchedule {
@@ -144,7 +96,7 @@ pub fn run_seeds(
 ) -> Result<TrialTally, std::io::Error> {
     let targets = fault_targets(trial);
     let schedule = |n| (n < count).then(|| FaultSchedule::for_seed(first + n, &targets));
-    run_in_parallel(trial, &schedule, threads, each)
+    run_in_parallel(trial, &targets, &schedule, threads, each)
 }
 
 /// Dies at every `every`th record of the journal, from `first` on: before it is written, and after. Nothing else happens.
@@ -162,7 +114,7 @@ pub fn run_crash_points(
         (record < beyond.load(Ordering::SeqCst))
             .then(|| FaultSchedule::crash_at_record(record, n % 2 == 1))
     };
-    run_in_parallel(trial, &schedule, threads, &|tally| {
+    run_in_parallel(trial, &fault_targets(trial), &schedule, threads, &|tally| {
         if tally.deaths < tally.trials {
             beyond.store(0, Ordering::SeqCst);
         }
@@ -172,13 +124,14 @@ pub fn run_crash_points(
 
 fn run_in_parallel(
     trial: &Trial<'_>,
+    targets: &FaultTargets,
     schedule: &(dyn Fn(u64) -> Option<FaultSchedule> + Sync),
     threads: usize,
     each: &OnTrialDone<'_>,
 ) -> Result<TrialTally, std::io::Error> {
     // The threads take the next number as they are free, so one slow seed does not hold up the others.
     let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
-    let tally = Mutex::new(TrialTally::new());
+    let tally = Mutex::new(TrialTally::for_targets(targets));
     let work = || -> Result<(), std::io::Error> {
         while !enough.load(Ordering::SeqCst)
             && let Some(schedule) = schedule(next.fetch_add(1, Ordering::SeqCst))

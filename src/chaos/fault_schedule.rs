@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::variation::Variation;
 use crate::model::Inventory;
 use crate::plan::Plan;
-use crate::twin::fault::{self, FaultRule};
+use crate::twin::fault::{self, FaultRule, RequestFaultKind, WorldChangeKind};
 use crate::twin::world::SimWorld;
 
 /// How a process fares.
@@ -98,14 +98,14 @@ pub struct FaultSchedule {
 
 /// What the rules can be about in a cluster.
 pub struct FaultTargets {
-    zones: Vec<String>,
-    workloads: Vec<String>,
+    pub(super) zones: Vec<String>,
+    pub(super) workloads: Vec<String>,
     /// Kinds whose objects own pods, and no controller of Kubernetes makes them again.
-    operators: Vec<String>,
-    budgets: Vec<String>,
-    blues: Vec<String>,
-    greens: Vec<String>,
-    targets: Vec<String>,
+    pub(super) operators: Vec<String>,
+    pub(super) budgets: Vec<String>,
+    pub(super) blues: Vec<String>,
+    pub(super) greens: Vec<String>,
+    pub(super) targets: Vec<String>,
     nodes: usize,
 }
 
@@ -336,11 +336,15 @@ fn draw_autoscaler_rules(rng: &mut fastrand::Rng, targets: &FaultTargets) -> Vec
     if rng.u8(..) >= 64 {
         return Vec::new();
     }
-    let mut rules = vec![format!("autoscaler:{}s", rng.u32(3..=60) * 10)];
+    let mut rules = vec![format!(
+        "{}:{}s",
+        WorldChangeKind::Autoscaler,
+        rng.u32(3..=60) * 10
+    )];
     for blue in &targets.blues {
         if rng.u8(..) < 200 {
             let least = rng.usize(0..=targets.nodes.saturating_sub(1));
-            rules.push(format!("min-size:{blue}:{least}"));
+            rules.push(format!("{}:{blue}:{least}", WorldChangeKind::MinSize));
         }
     }
     rules
@@ -357,14 +361,26 @@ fn draw_request_fault(rng: &mut fastrand::Rng, length: u64) -> String {
     let at = rng.u64(0..length);
     let place = pick_word(rng, FAILING_OPERATIONS);
     match rng.u8(0..9) {
-        0 => format!("throttle:{place}:{times}@{at}s"),
-        1 => format!("fail:{place}:{times}@{at}s"),
-        2 => format!("status:{place}:503:{times}@{at}s"),
-        3 => format!("drop-before:{place}:{times}@{at}s"),
-        4 | 5 => format!("drop-after:{place}:{times}@{at}s"),
-        6 => format!("delay:{place}:{}s:{times}@{at}s", rng.u32(1..45)),
-        7 => format!("expired:{place}:{}@{at}s", rng.u32(1..=3)),
-        _ => format!("stale:{}:{times}@{at}s", pick_word(rng, STALE_READS)),
+        0 => format!("{}:{place}:{times}@{at}s", RequestFaultKind::Throttle),
+        1 => format!("{}:{place}:{times}@{at}s", RequestFaultKind::Fail),
+        2 => format!("{}:{place}:503:{times}@{at}s", RequestFaultKind::Status),
+        3 => format!("{}:{place}:{times}@{at}s", RequestFaultKind::DropBefore),
+        4 | 5 => format!("{}:{place}:{times}@{at}s", RequestFaultKind::DropAfter),
+        6 => format!(
+            "{}:{place}:{}s:{times}@{at}s",
+            RequestFaultKind::Delay,
+            rng.u32(1..45)
+        ),
+        7 => format!(
+            "{}:{place}:{}@{at}s",
+            RequestFaultKind::Expired,
+            rng.u32(1..=3)
+        ),
+        _ => format!(
+            "{}:{}:{times}@{at}s",
+            RequestFaultKind::Stale,
+            pick_word(rng, STALE_READS)
+        ),
     }
 }
 
@@ -372,12 +388,21 @@ fn draw_request_fault(rng: &mut fastrand::Rng, length: u64) -> String {
 fn draw_outage(rng: &mut fastrand::Rng, length: u64) -> String {
     let at = rng.u64(0..length);
     match rng.u8(0..5) {
-        0 => format!("api-server-gone:{}s@{at}s", rng.u32(5..600)),
-        1 => format!("watches-cut@{at}s"),
-        2 => format!("history-lost@{at}s"),
-        3 => format!("credentials-expire:{}s@{at}s", rng.u32(60..3600)),
+        0 => format!(
+            "{}:{}s@{at}s",
+            WorldChangeKind::ApiServerGone,
+            rng.u32(5..600)
+        ),
+        1 => format!("{}@{at}s", WorldChangeKind::WatchesCut),
+        2 => format!("{}@{at}s", WorldChangeKind::HistoryLost),
+        3 => format!(
+            "{}:{}s@{at}s",
+            WorldChangeKind::CredentialsExpire,
+            rng.u32(60..3600)
+        ),
         _ => format!(
-            "control-plane-fails:{}",
+            "{}:{}",
+            WorldChangeKind::ControlPlaneFails,
             pick_word(rng, &["IpNotAvailable", "SubnetNotFound", "Unknown"])
         ),
     }
@@ -397,46 +422,65 @@ fn draw_external_change(
     // The number may be larger than the number of nodes there are now, since green ones come as well.
     let node = rng.usize(1..=targets.nodes.max(1) * 2);
     Some(match rng.u8(0..12) {
-        0 => format!("node-never-joins:{}@{at}s", rng.u32(1..=2)),
+        0 => format!(
+            "{}:{}@{at}s",
+            WorldChangeKind::NodeNeverJoins,
+            rng.u32(1..=2)
+        ),
         1 => format!(
-            "insufficient-capacity:{}@{at}s",
+            "{}:{}@{at}s",
+            WorldChangeKind::InsufficientCapacity,
             pick_name(rng, &targets.zones)?
         ),
         2 => format!(
-            "image-missing:{}@{at}s",
+            "{}:{}@{at}s",
+            WorldChangeKind::ImageMissing,
             pick_name(rng, &targets.workloads)?
         ),
         3 => format!(
-            "pod-never-ready:{}@{at}s",
+            "{}:{}@{at}s",
+            WorldChangeKind::PodNeverReady,
             pick_name(rng, &targets.workloads)?
         ),
         4 => format!(
-            "budget:{}:{}@{at}s",
+            "{}:{}:{}@{at}s",
+            WorldChangeKind::Budget,
             pick_name(rng, &targets.budgets)?,
             rng.u32(0..5)
         ),
         5 => format!(
-            "scale:{}:{}@{at}s",
+            "{}:{}:{}@{at}s",
+            WorldChangeKind::Scale,
             pick_name(rng, &targets.blues)?,
             if rng.bool() { "+1" } else { "-1" }
         ),
         6 => format!(
-            "scale:{}:{}@{at}s",
+            "{}:{}:{}@{at}s",
+            WorldChangeKind::Scale,
             pick_name(rng, &targets.greens)?,
             if rng.bool() { "+1" } else { "-1" }
         ),
-        7 => format!("karpenter:{}@{at}s", rng.u32(1..=2)),
+        7 => format!("{}:{}@{at}s", WorldChangeKind::Karpenter, rng.u32(1..=2)),
         8 => format!(
             "{}:{node}@{at}s",
-            if rng.bool() { "cordon" } else { "uncordon" }
+            if rng.bool() {
+                WorldChangeKind::Cordon
+            } else {
+                WorldChangeKind::Uncordon
+            }
         ),
         9 => format!(
-            "weights:{}:{}@{at}s",
+            "{}:{}:{}@{at}s",
+            WorldChangeKind::Weights,
             pick_name(rng, &targets.targets)?,
             rng.u32(0..100)
         ),
-        10 => format!("delete-group:{}@{at}s", pick_name(rng, &targets.greens)?),
-        _ => format!("kubelet-dies:{node}@{at}s"),
+        10 => format!(
+            "{}:{}@{at}s",
+            WorldChangeKind::DeleteGroup,
+            pick_name(rng, &targets.greens)?
+        ),
+        _ => format!("{}:{node}@{at}s", WorldChangeKind::KubeletDies),
     })
 }
 
@@ -473,46 +517,62 @@ fn draw_process_fault(rng: &mut fastrand::Rng, length: u64) -> ProcessFault {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
 
-    #[test]
-    fn every_rule_of_every_seed_is_one_that_the_grammar_knows_and_every_hand_comes_about() {
+    use super::*;
+    use crate::chaos::fault_classes::can_be_drawn;
+    use crate::twin::fault::FaultKind;
+
+    fn targets() -> FaultTargets {
         let some = |text: &str| vec![text.to_owned()];
-        let targets = FaultTargets {
+        FaultTargets {
             zones: some("us-east-1a"),
             workloads: some("expense/backend"),
-            operators: Vec::new(),
+            operators: some("StrimziPodSet"),
             budgets: some("expense/backend"),
             blues: some("expense-blue"),
             greens: some("expense-green"),
             targets: some("expense-green-tg"),
             nodes: 3,
-        };
-        let mut kinds = std::collections::BTreeSet::new();
+        }
+    }
+
+    #[test]
+    fn every_rule_of_every_seed_is_one_that_the_grammar_knows() {
+        let (targets, mut with_autoscaler) = (targets(), 0);
         for seed in 0..5000 {
-            let (texts, _) = draw_rules(&mut fastrand::Rng::with_seed(seed), &targets, 3600);
-            for text in texts {
-                assert!(
-                    text.parse::<FaultRule>().is_ok(),
-                    "{:?}",
-                    text.parse::<FaultRule>()
-                );
-                kinds.insert(text.split([':', '@']).next().unwrap_or_default().to_owned());
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (texts, _) = draw_rules(&mut rng, &targets, 3600);
+            let autoscaler = draw_autoscaler_rules(&mut rng, &targets);
+            with_autoscaler += u32::from(!autoscaler.is_empty());
+            for text in texts.iter().chain(&autoscaler) {
+                let read = text.parse::<FaultRule>();
+                assert!(read.is_ok(), "{read:?}");
             }
         }
-        assert_eq!(kinds.len(), 25, "{kinds:?}");
-        let mut with_autoscaler = 0;
-        for seed in 0..1000 {
-            let texts = draw_autoscaler_rules(&mut fastrand::Rng::with_seed(seed), &targets);
-            for text in &texts {
-                assert!(
-                    text.parse::<FaultRule>().is_ok(),
-                    "{:?}",
-                    text.parse::<FaultRule>()
-                );
-            }
-            with_autoscaler += u32::from(!texts.is_empty());
+        assert!((1000..1500).contains(&with_autoscaler), "{with_autoscaler}");
+    }
+
+    #[test]
+    fn the_seeds_bring_the_kinds_of_faults_that_a_tally_expects() {
+        let nothing = FaultTargets {
+            zones: Vec::new(),
+            workloads: Vec::new(),
+            operators: Vec::new(),
+            budgets: Vec::new(),
+            blues: Vec::new(),
+            greens: Vec::new(),
+            targets: Vec::new(),
+            nodes: 3,
+        };
+        for targets in [targets(), nothing] {
+            let drawn = |seed| FaultSchedule::for_seed(seed, &targets).rules;
+            let drawn: BTreeSet<FaultKind> = (0..5000)
+                .flat_map(drawn)
+                .filter_map(|rule| FaultKind::of_rule(&rule.to_string()))
+                .collect();
+            let expected = FaultKind::all().filter(|kind| can_be_drawn(*kind, &targets));
+            assert_eq!(drawn, expected.collect());
         }
-        assert!((200..300).contains(&with_autoscaler), "{with_autoscaler}");
     }
 }

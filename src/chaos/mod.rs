@@ -4,6 +4,7 @@
 //!
 //! - [`invariants`]: what must hold at every moment of an upgrade
 //! - [`twin_connection`]: real clients over a twin's wire
+//! - [`fault_classes`]: what a tally counts, and what seeds can bring (pure)
 //! - [`fault_schedule`]: what a seed brings (pure)
 //! - [`variation`]: how its plan and cluster differ from those that were given (pure)
 //! - [`terms`]: what the upgrade may do, for the laws
@@ -13,6 +14,7 @@
 //! - [`batch`]: many seeds on all cores
 
 pub mod batch;
+pub mod fault_classes;
 pub mod fault_schedule;
 pub mod invariants;
 pub mod oracle;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::fault_classes::ProcessFaultClass;
 use super::fault_schedule::{FaultSchedule, ProcessFault};
 use super::oracle::{self, EndState};
 use super::process::{MAX_PROCESS_TIME, ProcessCommand, ProcessEnd, ProcessHarness, WrapWire};
@@ -66,8 +67,8 @@ pub struct TrialReport {
     pub took: Duration,
     /// Each fault rule and how often it fired.
     pub fired: Vec<(String, u32)>,
-    /// The fates that came about.
-    pub process_faults: Vec<&'static str>,
+    /// What befell processes.
+    pub process_faults: Vec<ProcessFaultClass>,
     /// How the plan and the cluster differed from those that were given.
     pub variations: Vec<&'static str>,
     /// Exit codes, in order; none for a death.
@@ -390,9 +391,9 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             self.report
                 .process_faults
                 .push(if matches!(fault, ProcessFault::Suspended { .. }) {
-                    "frozen"
+                    ProcessFaultClass::Frozen
                 } else {
-                    "rival"
+                    ProcessFaultClass::Rival
                 });
         }
         self.record_process(&name, &first, first_told, ProcessFault::Survives);
@@ -418,9 +419,9 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                         | ProcessFault::DiesAtRecord { answered: true, .. }
                 );
                 report.process_faults.push(if answered {
-                    "death after a request"
+                    ProcessFaultClass::DeathAfterRequest
                 } else {
-                    "death before a request"
+                    ProcessFaultClass::DeathBeforeRequest
                 });
                 report.exits.push(None);
                 report.end_messages.push(format!("{name} died"));
@@ -446,9 +447,11 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                     ProcessFault::StopRequested { .. }
                         if code == RunErrorKind::Paused.exit_code() =>
                     {
-                        report.process_faults.push("signal");
+                        report.process_faults.push(ProcessFaultClass::Signal);
                     }
-                    ProcessFault::ClockJumps { .. } => report.process_faults.push("clock jump"),
+                    ProcessFault::ClockJumps { .. } => {
+                        report.process_faults.push(ProcessFaultClass::ClockJump);
+                    }
                     _ => {}
                 }
             }

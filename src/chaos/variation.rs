@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::model::snapshot::Snapshot;
 use crate::plan::{OnDeadline, Plan, SingleReplicas, Strategy};
+use crate::twin::fault::WorldChangeKind;
 
 /// A seed's plan and cluster, as far as they differ from what was given.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,7 +52,9 @@ impl Variation {
         }
         if skewed {
             let (sign, seconds) = (if rng.bool() { '+' } else { '-' }, rng.u32(1..=290));
-            variation.rules.push(format!("clock-skew:{sign}{seconds}s"));
+            variation
+                .rules
+                .push(format!("{}:{sign}{seconds}s", WorldChangeKind::ClockSkew));
         }
         if broken && !(workloads.is_empty() && operators.is_empty()) {
             variation.break_workload(&mut rng, workloads, operators);
@@ -59,7 +62,10 @@ impl Variation {
         // An eviction that spends a budget and deletes nothing is left to few trials.
         if rng.u8(..100) < 15 {
             let (evictions, from) = (rng.u32(1..=3), rng.u32(0..600));
-            let rule = format!("eviction-half-done:{evictions}@drain+{from}s");
+            let rule = format!(
+                "{}:{evictions}@drain+{from}s",
+                WorldChangeKind::EvictionHalfDone
+            );
             variation.rules.push(rule);
         }
         variation
@@ -73,20 +79,24 @@ impl Variation {
         operators: &[String],
     ) {
         // The three ways of a pod not getting Ready are each as likely.
-        let kinds = ["image-missing", "pod-never-ready", "crash-loop"];
+        let kinds = [
+            WorldChangeKind::ImageMissing,
+            WorldChangeKind::PodNeverReady,
+            WorldChangeKind::CrashLoop,
+        ];
         let kind = kinds[rng.usize(..kinds.len())];
         let pick = rng.usize(..workloads.len() + operators.len());
         let (rule, fix) = match workloads.get(pick) {
             Some(workload) => (
                 format!("{kind}:{workload}"),
-                format!("workload-fixed:{workload}"),
+                format!("{}:{workload}", WorldChangeKind::WorkloadFixed),
             ),
             // What such objects own nobody makes again.
             None => {
                 let operator = &operators[pick - workloads.len()];
                 (
-                    format!("operator-down:{operator}"),
-                    format!("operator-back:{operator}"),
+                    format!("{}:{operator}", WorldChangeKind::OperatorDown),
+                    format!("{}:{operator}", WorldChangeKind::OperatorBack),
                 )
             }
         };
@@ -155,7 +165,18 @@ impl Variation {
 
     /// The names by which a tally counts what was varied.
     pub fn class_names(&self) -> Vec<&'static str> {
-        let parts = [
+        let parts = self.classes().into_iter().filter(|(is, _)| *is);
+        parts.map(|(_, name)| name).collect()
+    }
+
+    /// The names of everything that can be varied.
+    pub fn all_class_names() -> impl Iterator<Item = &'static str> {
+        Self::default().classes().into_iter().map(|(_, name)| name)
+    }
+
+    /// Each class, and whether it is this variation's.
+    fn classes(&self) -> [(bool, &'static str); 7] {
+        [
             (self.without_budgets, "no budgets"),
             (self.parallel.is_some(), "parallel"),
             (self.canary, "canary"),
@@ -169,9 +190,7 @@ impl Variation {
             ),
             (self.surge_singles, "singleReplicas surge"),
             (self.never_fixed, "never fixed"),
-        ];
-        let parts = parts.into_iter().filter(|(is, _)| *is);
-        parts.map(|(_, name)| name).collect()
+        ]
     }
 }
 
@@ -185,6 +204,7 @@ mod tests {
         let workloads = ["expense/redis".to_owned()];
         let operators = ["StrimziPodSet".to_owned()];
         let mut classes = std::collections::BTreeSet::new();
+        let all: std::collections::BTreeSet<&str> = Variation::all_class_names().collect();
         for seed in 0..2000 {
             let variation = Variation::for_seed(seed, &workloads, &operators);
             for text in &variation.rules {
@@ -193,11 +213,10 @@ mod tests {
                     "{:?}",
                     text.parse::<FaultRule>()
                 );
-                classes.insert(text.split(':').next().unwrap_or_default().to_owned());
             }
-            classes.extend(variation.class_names().into_iter().map(str::to_owned));
+            classes.extend(variation.class_names());
         }
-        assert_eq!(classes.len(), 7 + 8, "{classes:?}");
+        assert_eq!(classes, all);
     }
 
     #[test]

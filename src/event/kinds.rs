@@ -98,29 +98,6 @@ pub struct StepProgress {
     pub part: Option<String>,
 }
 
-impl EventKind {
-    /// The step the event speaks of.
-    pub fn step_id(&self) -> Option<&str> {
-        match self {
-            Self::StepStarted { step, .. }
-            | Self::ActBegan { step, .. }
-            | Self::StepDone { step, .. }
-            | Self::StepSkipped { step, .. }
-            | Self::Retrying { step, .. }
-            | Self::StepFailed { step, .. }
-            | Self::UndoBegan { step }
-            | Self::UndoDone { step, .. }
-            | Self::UndoFailed { step, .. } => Some(step),
-            Self::Progress(progress) => Some(&progress.step),
-            Self::Notice { step, .. } => step.as_deref(),
-            Self::RunOpened { .. }
-            | Self::RunResumed { .. }
-            | Self::RunPaused { .. }
-            | Self::RunClosed { .. } => None,
-        }
-    }
-}
-
 /// Durations are seconds with a fraction, as other tools read them.
 mod seconds {
     use std::time::Duration;

@@ -9,7 +9,8 @@ pub mod checkpoint_store;
 pub mod error;
 pub mod file;
 pub mod lease;
-pub mod memory_store;
+#[cfg(test)]
+pub(crate) mod memory_store;
 pub mod record;
 mod run_binding;
 pub mod run_store;

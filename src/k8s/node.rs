@@ -24,7 +24,8 @@ pub struct NodeChange {
 }
 
 impl KubeApi {
-    /// One node, read now.
+    /// One node, read now. The product reads nodes through its watch.
+    #[cfg(test)]
     pub async fn read_node(&self, name: &str) -> Result<Node, ApiError> {
         self.get_json("get nodes", &format!("/api/v1/nodes/{name}"))
             .await

@@ -88,6 +88,7 @@ impl<'a> ClusterView<'a> {
     }
 
     /// The nodes, as they were given.
+    #[cfg(test)]
     pub fn nodes(&self) -> &[NodeState<'a>] {
         &self.nodes
     }
@@ -216,7 +217,9 @@ impl<'a> ClusterView<'a> {
         Some(best)
     }
 
-    /// Why a node does not take a pod; several reasons only where it is short of several resources.
+    /// Why a node does not take a pod; several reasons only where it is short of several resources. For the conformance
+    /// tests, which hold it against the twin's scheduler and a real one.
+    #[doc(hidden)]
     pub fn node_refusals(&mut self, pod: &'a Pod, node: usize) -> Vec<Refusal> {
         let judged = self.prepare_pod(pod);
         judged.node_refusals(self, node)

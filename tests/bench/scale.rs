@@ -15,9 +15,9 @@
     reason = "a benchmark measures wall time and prints it"
 )]
 
-#[path = "../upgrade/rig.rs"]
-#[expect(dead_code, reason = "the rig can do more than a measurement needs")]
-mod rig;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "the rigs can do more than a measurement needs")]
+mod support;
 
 use std::path::Path;
 use std::process::Command;
@@ -98,7 +98,7 @@ fn one(name: &str) {
         .unwrap();
     let start = Instant::now();
     let ended = runtime.block_on(async {
-        let rig = rig::Rig::new(&snapshot, &plan, 1);
+        let rig = support::process_rig::Rig::new(&snapshot, &plan, 1);
         let ended = rig.apply().await;
         if ended != RunOutcome::Done {
             eprintln!("{}", rig.log());

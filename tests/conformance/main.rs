@@ -3,11 +3,14 @@
 //!
 //! On a real cluster each body works in a namespace of its own, which it deletes. It needs a schedulable node whose
 //! kubelet runs (or pretends to run) pods.
+//!
+//! `moto` asks an AWS that nobody here wrote, where `EKSUP_TEST_MOTO` names one.
 
 mod agreement;
 mod bodies;
 mod call;
 mod drain_facts;
+mod moto;
 mod pod_security;
 mod preemption;
 mod quotas;

@@ -51,7 +51,7 @@ async fn run(name: &str, body: impl AsyncFn(&Arm)) {
 macro_rules! real {
     ($($body:ident),* $(,)?) => {$(
         #[tokio::test]
-        #[ignore = "needs a cluster: EKSUP_TEST_KUBECONFIG=... cargo test --test conformance -- --ignored --test-threads 1"]
+        #[ignore = "needs a cluster: EKSUP_TEST_KUBECONFIG=... cargo test --test conformance real:: -- --ignored --test-threads 1"]
         async fn $body() {
             run(stringify!($body), bodies::$body).await;
         }

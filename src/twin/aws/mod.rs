@@ -55,7 +55,7 @@ mod xml;
 mod tests;
 
 pub use call::{AwsCall, is_signed};
-pub use elb::{RequestOutcome, count_healthy_targets, send_request, target_weights};
+pub use elb::{count_healthy_targets, target_weights};
 pub use error::AwsError;
 pub use fault_effects::{
     InjectedError, change_desired_size, delete_group, edit_weights, expire_credentials,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::parse_duration;
+use super::{WorldChangeKind, parse_duration};
 use crate::twin::aws;
 use crate::twin::k8s::{autoscaler, cloud_hooks, external_actors};
 use crate::twin::world::{SimWorld, WorldNotice};
@@ -69,12 +69,9 @@ pub enum WorldChange {
     CredentialsExpire(Duration),
 }
 
-/// Changes that need no more words.
-pub const CHANGES_WITHOUT_ARGUMENT: &[&str] = &["watches-cut", "history-lost"];
-
 impl WorldChange {
     /// Reads a change: its kind, and what stands behind the colon.
-    pub fn parse_change(kind: &str, rest: &str) -> Result<Self, String> {
+    pub fn parse_change(kind: WorldChangeKind, rest: &str) -> Result<Self, String> {
         // Arguments that are missing are told by the fault's own name.
         let named = |what: &str| match rest {
             "" => Err(format!("`{kind}` needs {what}")),
@@ -96,47 +93,51 @@ impl WorldChange {
             Ok::<_, String>((a.to_owned(), b))
         };
         Ok(match kind {
-            "node-never-joins" => Self::NodesNeverJoin(count("nodes")?),
-            "insufficient-capacity" => Self::NoCapacity(named("a zone")?),
-            "capacity-back" => Self::CapacityBack(named("a zone")?),
-            "no-free-addresses" => Self::NoAddresses(named("a zone")?),
-            "control-plane-fails" => Self::ControlPlaneFails(named("an error code")?),
-            "kubelet-dies" => Self::KubeletDies(named("a node")?),
-            "image-missing" => {
+            WorldChangeKind::NodeNeverJoins => Self::NodesNeverJoin(count("nodes")?),
+            WorldChangeKind::InsufficientCapacity => Self::NoCapacity(named("a zone")?),
+            WorldChangeKind::CapacityBack => Self::CapacityBack(named("a zone")?),
+            WorldChangeKind::NoFreeAddresses => Self::NoAddresses(named("a zone")?),
+            WorldChangeKind::ControlPlaneFails => Self::ControlPlaneFails(named("an error code")?),
+            WorldChangeKind::KubeletDies => Self::KubeletDies(named("a node")?),
+            WorldChangeKind::ImageMissing => {
                 let (namespace, workload) = workload()?;
                 Self::ImageMissing {
                     namespace,
                     workload,
                 }
             }
-            "pod-never-ready" => {
+            WorldChangeKind::PodNeverReady => {
                 let (namespace, workload) = workload()?;
                 Self::NeverReady {
                     namespace,
                     workload,
                 }
             }
-            "crash-loop" => {
+            WorldChangeKind::CrashLoop => {
                 let (namespace, workload) = workload()?;
                 Self::CrashLoop {
                     namespace,
                     workload,
                 }
             }
-            "workload-fixed" => {
+            WorldChangeKind::WorkloadFixed => {
                 let (namespace, workload) = workload()?;
                 Self::WorkloadFixed {
                     namespace,
                     workload,
                 }
             }
-            "clock-skew" => Self::ClockSkew(parse_skew(rest)?),
-            "operator-down" => Self::OperatorDown(named("a kind, such as StrimziPodSet")?),
-            "operator-back" => Self::OperatorBack(named("a kind, such as StrimziPodSet")?),
-            "eviction-half-done" => Self::HalfEvictions(count("evictions")?),
-            "pods-fail-on" => Self::PodsFailOn(named("a node group")?),
-            "no-images-on" => Self::NoImagesOn(named("a node group")?),
-            "budget" => {
+            WorldChangeKind::ClockSkew => Self::ClockSkew(parse_skew(rest)?),
+            WorldChangeKind::OperatorDown => {
+                Self::OperatorDown(named("a kind, such as StrimziPodSet")?)
+            }
+            WorldChangeKind::OperatorBack => {
+                Self::OperatorBack(named("a kind, such as StrimziPodSet")?)
+            }
+            WorldChangeKind::EvictionHalfDone => Self::HalfEvictions(count("evictions")?),
+            WorldChangeKind::PodsFailOn => Self::PodsFailOn(named("a node group")?),
+            WorldChangeKind::NoImagesOn => Self::NoImagesOn(named("a node group")?),
+            WorldChangeKind::Budget => {
                 let (budget, least) = two("NAMESPACE/NAME:NUMBER")?;
                 let (namespace, name) = budget
                     .split_once('/')
@@ -150,11 +151,11 @@ impl WorldChange {
                     least,
                 }
             }
-            "cordon" | "uncordon" => Self::Cordon {
+            WorldChangeKind::Cordon | WorldChangeKind::Uncordon => Self::Cordon {
                 node: named("a node")?,
-                close: kind == "cordon",
+                close: kind == WorldChangeKind::Cordon,
             },
-            "scale" => {
+            WorldChangeKind::Scale => {
                 let (group, by) = two("GROUP:+N or GROUP:-N")?;
                 let signed = by.starts_with(['+', '-']);
                 let by = by
@@ -164,8 +165,8 @@ impl WorldChange {
                     .ok_or(format!("`{by}` is neither +N or -N"))?;
                 Self::Scale { group, by }
             }
-            "autoscaler" => Self::Autoscaler(parse_duration(rest)?),
-            "min-size" => {
+            WorldChangeKind::Autoscaler => Self::Autoscaler(parse_duration(rest)?),
+            WorldChangeKind::MinSize => {
                 let (group, least) = two("GROUP:NUMBER")?;
                 let least = least.parse().ok().filter(|n| *n >= 0);
                 Self::MinSize {
@@ -174,7 +175,7 @@ impl WorldChange {
                 }
             }
             // Weights and sizes are checked here, so a schedule cannot ask for what the API would refuse.
-            "weights" => {
+            WorldChangeKind::Weights => {
                 let (group, weight) = two("TARGETGROUP:WEIGHT")?;
                 let weight = weight.parse().ok().filter(|w| (0..=999).contains(w));
                 Self::Weights {
@@ -182,21 +183,15 @@ impl WorldChange {
                     weight: weight.ok_or("a weight is from 0 to 999")?,
                 }
             }
-            "delete-group" => Self::DeleteGroup(named("a node group")?),
-            "karpenter" => Self::Karpenter(count("nodes")?),
-            "api-server-gone" => Self::ServerGone(parse_duration(rest)?),
-            "credentials-expire" => Self::CredentialsExpire(parse_duration(rest)?),
-            "watches-cut" | "history-lost" if !rest.is_empty() => {
+            WorldChangeKind::DeleteGroup => Self::DeleteGroup(named("a node group")?),
+            WorldChangeKind::Karpenter => Self::Karpenter(count("nodes")?),
+            WorldChangeKind::ApiServerGone => Self::ServerGone(parse_duration(rest)?),
+            WorldChangeKind::CredentialsExpire => Self::CredentialsExpire(parse_duration(rest)?),
+            WorldChangeKind::WatchesCut | WorldChangeKind::HistoryLost if !rest.is_empty() => {
                 return Err(format!("`{kind}` has nothing after it"));
             }
-            "watches-cut" => Self::WatchesCut,
-            "history-lost" => Self::HistoryLost,
-            // A kind that is not known is told with all that there are.
-            other => {
-                return Err(format!(
-                    "`{other}` is no fault; there are throttle, fail, expired, denied, status, delay, drop-before, drop-after, stale, node-never-joins, insufficient-capacity, capacity-back, no-free-addresses, control-plane-fails, image-missing, kubelet-dies, pod-never-ready, pods-fail-on, no-images-on, crash-loop, workload-fixed, clock-skew, operator-down, operator-back, eviction-half-done, budget, cordon, uncordon, scale, autoscaler, min-size, weights, delete-group, karpenter, api-server-gone, watches-cut, history-lost and credentials-expire"
-                ));
-            }
+            WorldChangeKind::WatchesCut => Self::WatchesCut,
+            WorldChangeKind::HistoryLost => Self::HistoryLost,
         })
     }
 

@@ -4,52 +4,14 @@
 //! RULE      = EFFECT [ "@" TIME ]                   at once when left out
 //! TIME      = DURATION                               from this long after the world began
 //!           | "drain" [ "+" DURATION ]               from this long after the first node's drain began
-//! EFFECT    = "throttle"    ":" WHERE ":" TIMES      429 or the service's own words for it
-//!           | "fail"        ":" WHERE ":" TIMES      500
-//!           | "expired"     ":" WHERE ":" TIMES      expired credentials; 401 from Kubernetes
-//!           | "denied"      ":" WHERE ":" TIMES      403
-//!           | "status"      ":" WHERE ":" CODE ":" TIMES
-//!           | "delay"       ":" WHERE ":" DURATION ":" TIMES   takes effect at once, answers late
-//!           | "drop-before" ":" WHERE ":" TIMES      the connection breaks, nothing happened
-//!           | "drop-after"  ":" WHERE ":" TIMES      it happened, the connection breaks, no answer
-//!           | "stale"       ":" WHERE ":" TIMES      a read of AWS answers what the same read answered before
-//!           | "node-never-joins"      ":" NUMBER     the next NUMBER instances run but never join the cluster
-//!           | "insufficient-capacity" ":" ZONE       no instance can be had in the zone
-//!           | "capacity-back"         ":" ZONE       and now it can
-//!           | "no-free-addresses"     ":" ZONE       the zone's subnets are full
-//!           | "control-plane-fails"   ":" CODE       the next control-plane update fails, such as IpNotAvailable
-//!           | "image-missing"         ":" NAMESPACE "/" WORKLOAD   its new pods cannot pull their image
-//!           | "kubelet-dies"          ":" NODE       by name, or by number in the order of names, from 1
-//!           | "pod-never-ready"       ":" NAMESPACE "/" WORKLOAD   its new pods start and never become ready
-//!           | "crash-loop"            ":" NAMESPACE "/" WORKLOAD   its new pods start and end, again and again
-//!           | "workload-fixed"        ":" NAMESPACE "/" WORKLOAD   somebody fixes what the last three broke
-//!           | "clock-skew"            ":" SIGN DURATION   the runner's clock is off against the API server's, `+` ahead
-//!           | "operator-down"         ":" KIND       nobody makes the pods again that objects of this kind own, and
-//!           | "operator-back"         ":" KIND       now somebody does
-//!           | "eviction-half-done"    ":" NUMBER     the API server dies between an eviction's entry in the budget and the
-//!                                                    pod's deletion
-//!           | "pods-fail-on"          ":" GROUP      no pod on the node group's nodes is ready, but DaemonSets'
-//!           | "no-images-on"          ":" GROUP      the node group's nodes lose their images and can pull none
-//!           | "budget"                ":" NAMESPACE "/" NAME ":" NUMBER   somebody writes minAvailable into a budget
-//!           | "cordon"                ":" NODE       somebody cordons a node, and
-//!           | "uncordon"              ":" NODE       opens it again
-//!           | "scale"                 ":" GROUP ":" BY   an autoscaler changes a group's desired size by +N or -N
-//!           | "autoscaler"            ":" DURATION   somebody deploys a cluster autoscaler, which removes what is unneeded
-//!                                                    for so long
-//!           | "min-size"              ":" GROUP ":" NUMBER   somebody lowers a group's smallest size
-//!           | "weights"               ":" TARGETGROUP ":" WEIGHT   somebody edits the rules that name a target group
-//!           | "delete-group"          ":" GROUP      somebody deletes a node group
-//!           | "karpenter"             ":" NUMBER     Karpenter replaces its own nodes by as many
-//!           | "api-server-gone"       ":" DURATION   the API server refuses connections, watches are cut
-//!           | "watches-cut"                          every watch breaks mid-stream
-//!           | "history-lost"                         watches break and get 410 Gone where they want to go on
-//!           | "credentials-expire"    ":" DURATION   nobody's credentials are good for so long
+//! EFFECT    = KIND [ ":" ARGUMENTS ]                 as [`RequestFaultKind`] and [`WorldChangeKind`] say
 //! WHERE     = SERVICE [ ":" OPERATION ]
 //! SERVICE   = "eks" | "ec2" | "elb" | "asg" | "sts" | "ssm" | "sns" | "k8s" | "*"
 //! OPERATION = as the API names it, for Kubernetes VERB RESOURCE such as "PATCH nodes", "WATCH pods",
 //!             "POST pods/eviction"; "*" is any text
 //! TIMES     = NUMBER | "*"                           "*" is always
 //! DURATION  = NUMBER ("ms" | "s" | "m" | "h")
+//! NODE      = its name, or its number in the order of names, from 1
 //! ```
 //!
 //! Every rule counts how often it fired, so that one that never did is seen.
@@ -59,9 +21,11 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 mod change;
+mod kind;
 mod stale;
 
 pub use change::{WorldChange, repair_all, repair_all_but_workloads};
+pub use kind::{FaultKind, RequestFaultKind, WorldChangeKind};
 pub use stale::{RememberedReads, read_key};
 
 use super::aws::InjectedError;
@@ -158,12 +122,40 @@ fn parse_rule(text: &str) -> Result<FaultRule, String> {
         Some((body, at)) => (body, parse_trigger(at)?),
         None => (text, FaultTrigger::Start(Duration::ZERO)),
     };
-    // Only some changes of the world have nothing behind their name.
-    let (kind, rest) = match body.split_once(':') {
-        Some(parts) => parts,
-        None if change::CHANGES_WITHOUT_ARGUMENT.contains(&body) => (body, ""),
-        None => return Err("it needs a colon, such as `throttle:eks:DescribeUpdate:3`".to_owned()),
+    let (kind, rest) = parse_kind(body)?;
+    let effect = match kind {
+        FaultKind::Request(kind) => parse_request_fault(kind, rest)?,
+        FaultKind::Change(kind) => FaultEffect::World(WorldChange::parse_change(kind, rest)?),
     };
+    if let (FaultEffect::World(WorldChange::ClockSkew(_)), FaultTrigger::Drain(_)) =
+        (&effect, since)
+    {
+        return Err("a clock is off from a time on, not from the drain".to_owned());
+    }
+    Ok(FaultRule {
+        text: text.to_owned(),
+        since,
+        effect,
+    })
+}
+
+/// Reads the kind, and what stands behind its colon.
+fn parse_kind(body: &str) -> Result<(FaultKind, &str), String> {
+    let Some((name, rest)) = body.split_once(':') else {
+        let alone = FaultKind::find(body).filter(|kind| !kind.has_arguments());
+        let kind = alone.ok_or("it needs a colon, such as `throttle:eks:DescribeUpdate:3`")?;
+        return Ok((kind, ""));
+    };
+    let kind = FaultKind::find(name).ok_or_else(|| {
+        format!(
+            "`{name}` is no fault; there are {}",
+            FaultKind::list_names()
+        )
+    })?;
+    Ok((kind, rest))
+}
+
+fn parse_request_fault(kind: RequestFaultKind, rest: &str) -> Result<FaultEffect, String> {
     let request = |what: RequestFault, rest: &str| -> Result<FaultEffect, String> {
         let (place, times) = rest
             .rsplit_once(':')
@@ -185,41 +177,28 @@ fn parse_rule(text: &str) -> Result<FaultRule, String> {
         };
         Ok((part.to_owned(), format!("{}:{times}", parts.join(":"))))
     };
-    // Faults on requests are read here; every other kind is a change of the world.
-    let effect = match kind {
-        "throttle" => request(RequestFault::Refuse(InjectedError::Throttled), rest)?,
-        "fail" => request(RequestFault::Refuse(InjectedError::Internal), rest)?,
-        "expired" => request(RequestFault::Refuse(InjectedError::Expired), rest)?,
-        "denied" => request(RequestFault::Refuse(InjectedError::Denied), rest)?,
-        "drop-before" => request(RequestFault::DropBefore, rest)?,
-        "drop-after" => request(RequestFault::DropAfter, rest)?,
-        "stale" => request(RequestFault::Stale, rest)?,
-        "status" => {
+    match kind {
+        RequestFaultKind::Throttle => request(RequestFault::Refuse(InjectedError::Throttled), rest),
+        RequestFaultKind::Fail => request(RequestFault::Refuse(InjectedError::Internal), rest),
+        RequestFaultKind::Expired => request(RequestFault::Refuse(InjectedError::Expired), rest),
+        RequestFaultKind::Denied => request(RequestFault::Refuse(InjectedError::Denied), rest),
+        RequestFaultKind::DropBefore => request(RequestFault::DropBefore, rest),
+        RequestFaultKind::DropAfter => request(RequestFault::DropAfter, rest),
+        RequestFaultKind::Stale => request(RequestFault::Stale, rest),
+        RequestFaultKind::Status => {
             let (code, rest) = with(rest)?;
             let code = code
                 .parse()
                 .ok()
                 .filter(|c| (400..=599).contains(c))
                 .ok_or(format!("`{code}` is no HTTP status from 400 to 599"))?;
-            request(RequestFault::Refuse(InjectedError::Status(code)), &rest)?
+            request(RequestFault::Refuse(InjectedError::Status(code)), &rest)
         }
-        "delay" => {
+        RequestFaultKind::Delay => {
             let (wait, rest) = with(rest)?;
-            request(RequestFault::Delay(parse_duration(&wait)?), &rest)?
+            request(RequestFault::Delay(parse_duration(&wait)?), &rest)
         }
-        _ => FaultEffect::World(WorldChange::parse_change(kind, rest)?),
-    };
-    // The skew is part of the runner's clock, which knows nothing of a drain.
-    if let (FaultEffect::World(WorldChange::ClockSkew(_)), FaultTrigger::Drain(_)) =
-        (&effect, since)
-    {
-        return Err("a clock is off from a time on, not from the drain".to_owned());
     }
-    Ok(FaultRule {
-        text: text.to_owned(),
-        since,
-        effect,
-    })
 }
 
 fn parse_trigger(text: &str) -> Result<FaultTrigger, String> {

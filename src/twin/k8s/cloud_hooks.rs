@@ -11,9 +11,7 @@ use super::control::rollout;
 pub use super::joining_node::JoiningNode;
 use super::joining_node::{build_node_object, csi_node_of_sibling};
 use super::json::{as_object_mut, list_at, list_at_mut, remove_at, set_at, slot_at, text_at};
-use super::kinds::{
-    CSI_NODES, DAEMON_SETS, DEPLOYMENTS, KindId, NODES, PODS, SERVICES, STATEFUL_SETS,
-};
+use super::kinds::{CSI_NODES, DAEMON_SETS, DEPLOYMENTS, KindId, NODES, PODS, SERVICES};
 use super::query::QueryParams;
 use super::rest::evict;
 use super::store::{ObjectKey, ObjectName};
@@ -26,7 +24,6 @@ use crate::twin::world::SimWorld;
 pub enum AddonWorkload {
     Deployment,
     DaemonSet,
-    StatefulSet,
 }
 
 impl AddonWorkload {
@@ -34,7 +31,6 @@ impl AddonWorkload {
         match self {
             Self::Deployment => DEPLOYMENTS,
             Self::DaemonSet => DAEMON_SETS,
-            Self::StatefulSet => STATEFUL_SETS,
         }
     }
 }
@@ -64,6 +60,7 @@ pub struct PodSummary {
 }
 
 /// An address behind a service.
+#[cfg(test)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceAddress {
     pub ip: String,
@@ -335,29 +332,8 @@ pub fn probe_node_port(world: &SimWorld, instance_id: &str, node_port: u16) -> N
     }
 }
 
-/// The pods behind a node port that a request to that node may reach.
-pub fn pods_behind_port(
-    world: &SimWorld,
-    instance_id: &str,
-    node_port: u16,
-) -> Vec<ServiceAddress> {
-    // Without a Service the port is a pod's own, which is looked at elsewhere.
-    let index = &world.kube.store.index;
-    let (Some(node), Some(service)) = (
-        index.by_instance.get(instance_id),
-        index.node_ports.get(&node_port),
-    ) else {
-        return Vec::new();
-    };
-    let object = world.kube.store.find_object(SERVICES, service);
-    let local = object.is_some_and(|s| text_at(s, "spec.externalTrafficPolicy") == "Local");
-    service_addresses(world, service)
-        .into_iter()
-        .filter(|a| a.ready && (!local || a.node == *node))
-        .collect()
-}
-
 /// The addresses of a service's pods that are ready: the targets of an `ip` target group.
+#[cfg(test)]
 pub fn ready_pod_ips(world: &SimWorld, ns: &str, service: &str) -> Vec<ServiceAddress> {
     service_addresses(world, &ObjectName::new(ns, service))
         .into_iter()
@@ -365,6 +341,7 @@ pub fn ready_pod_ips(world: &SimWorld, ns: &str, service: &str) -> Vec<ServiceAd
         .collect()
 }
 
+#[cfg(test)]
 fn service_addresses(world: &SimWorld, service: &ObjectName) -> Vec<ServiceAddress> {
     let endpoints = world.kube.store.index.endpoints_of(service);
     endpoints
@@ -391,7 +368,8 @@ pub fn evict_node_pods(world: &mut SimWorld, node: &str) {
     });
 }
 
-/// Deletes a node's pods without asking any budget.
+/// Deletes a node's pods without asking any budget. Nothing in the twin does; tests of outages do.
+#[doc(hidden)]
 pub fn delete_node_pods(world: &mut SimWorld, node: &str) {
     run_in_cluster(world, |cluster| {
         take_step(cluster, EksDrainStep::Force, node);
@@ -500,6 +478,7 @@ pub fn has_service(world: &SimWorld, ns: &str, name: &str) -> bool {
 }
 
 /// An image can no longer be pulled.
+#[cfg(test)]
 pub fn make_image_unpullable(world: &mut SimWorld, image: &str) {
     run_in_cluster(world, |cluster| {
         cluster.unpullable.insert(image.to_owned());

@@ -1,12 +1,12 @@
 //! The cluster as it truly is, for those who check what was done to it: read from the store, past every cache and API.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use super::SimCluster;
 use super::control::disruption;
-use super::json::{flag_at, list_at, number_at, text_at, value_at};
+use super::json::{list_at, number_at, text_at, value_at};
 use super::kinds::{BUDGETS, CONFIG_MAPS, DEPLOYMENTS, LEASES, NODES, PODS};
 use super::scheduler::PodConstraints;
 use super::store::ObjectName;
@@ -94,8 +94,11 @@ pub fn is_unready_pod(world: &SimWorld, path: &str) -> bool {
 
 /// Why each node does not take a pod, in the scheduler's words, sorted; nothing for a node that does.
 ///
+/// For the conformance tests, which hold it against the evaluator and a real scheduler.
+///
 /// # Panics
 /// There is no such pod, or it cannot be scheduled at all.
+#[doc(hidden)]
 pub fn node_refusals(cluster: &SimCluster, ns: &str, name: &str) -> BTreeMap<String, Vec<String>> {
     let name = ObjectName::new(ns, name);
     let index = &cluster.store.index;
@@ -222,14 +225,6 @@ pub fn list_marks(world: &SimWorld, prefix: &str) -> Vec<String> {
         .store
         .objects_of(NODES, "")
         .flat_map(of)
-        .collect()
-}
-
-/// The nodes that are cordoned.
-pub fn cordoned_nodes(world: &SimWorld) -> BTreeSet<String> {
-    let all = world.kube.store.objects_of(NODES, "");
-    all.filter(|(_, n)| flag_at(n, "spec.unschedulable"))
-        .map(|(name, _)| name.name.clone())
         .collect()
 }
 

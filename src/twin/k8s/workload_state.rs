@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::json::{number_at, text_at, value_at};
-use super::kinds::{BUDGETS, DEPLOYMENTS, KindId, PODS, REPLICA_SETS};
+use super::kinds::{BUDGETS, KindId, PODS, REPLICA_SETS};
 use super::rest::evict;
 use super::store::{ObjectName, StoredObject};
 use super::typed_views::OwnerRef;
@@ -149,21 +149,6 @@ pub fn find_pod(world: &SimWorld, ns: &str, name: &str) -> Option<Arc<PodView>> 
         .pods
         .get(&ObjectName::new(ns, name))
         .cloned()
-}
-
-/// Returns the workload of a Deployment by its name.
-pub fn find_deployment(world: &SimWorld, ns: &str, name: &str) -> Option<WorkloadId> {
-    let object = world
-        .kube
-        .store
-        .find_object(DEPLOYMENTS, &ObjectName::new(ns, name))?;
-    Some(WorkloadId {
-        uid: text_at(object, "metadata.uid").to_owned(),
-        api_version: "apps/v1".to_owned(),
-        kind: "Deployment".to_owned(),
-        namespace: ns.to_owned(),
-        name: name.to_owned(),
-    })
 }
 
 /// Returns the pods that stopped serving since this was asked last, as they were before.

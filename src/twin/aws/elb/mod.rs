@@ -6,6 +6,8 @@ mod controller;
 mod reads;
 mod rules;
 mod targets;
+#[cfg(test)]
+pub(super) mod test_support;
 
 use std::time::Duration;
 
@@ -22,8 +24,8 @@ pub use classic::{
     balancer_exists as classic_exists, forget_instance as forget_classic, on_group_attached,
 };
 pub use targets::{
-    RequestOutcome, deregister_target, deregistration_delay, forget_instance, is_draining,
-    is_healthy, register_target, send_request,
+    deregister_target, deregistration_delay, forget_instance, is_draining, is_healthy,
+    register_target,
 };
 
 /// Something that will happen in Elastic Load Balancing.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{ElbEvent, balancer_of_group, forward_weights, group_not_found, schedule_after};
+use super::{ElbEvent, balancer_of_group, group_not_found, schedule_after};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::kube::{self, ProbeResult};
@@ -442,79 +442,4 @@ pub fn deregister_targets(world: &mut SimWorld, input: Input) -> Result<Value, A
         deregister_target(world, arn, &id, Some(port));
     }
     Ok(json!({}))
-}
-
-/// What somebody gets who asks for something behind a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RequestOutcome {
-    /// A pod answered, through this target group.
-    Answered(String),
-    /// 502: the target refused the connection, nothing ready being behind its port.
-    Refused(String),
-    /// 504: the target did not answer.
-    TimedOut(String),
-    /// 503: the balancer had nowhere to send it.
-    Nowhere,
-}
-
-/// One request through the balancer, as it would go now.
-pub fn send_request(world: &mut SimWorld, rule: &str) -> RequestOutcome {
-    let Some((group, id, port)) = pick_target(world, rule) else {
-        return RequestOutcome::Nowhere;
-    };
-    match kube::probe_node_port(world, &id, port) {
-        ProbeResult::Answers => RequestOutcome::Answered(group),
-        ProbeResult::Refuses => RequestOutcome::Refused(group),
-        ProbeResult::NoAnswer => RequestOutcome::TimedOut(group),
-    }
-}
-
-/// Where a request that meets `rule` goes: group, instance and port. None when the balancer has nowhere to send it.
-/// Without a healthy target the balancer fails open and takes any.
-fn pick_target(world: &mut SimWorld, rule: &str) -> Option<(String, String, i64)> {
-    let elb = &world.cloud.elb;
-    let found = elb.rules.get(rule)?;
-    // The default rule has its actions in the listener.
-    let actions = if found.default {
-        &elb.listeners.get(&found.listener)?.actions
-    } else {
-        &found.actions
-    };
-    let groups = forward_weights(actions);
-    let total: i64 = groups.iter().map(|(_, weight)| *weight).sum();
-    // Without a weight there is nowhere to send the request to.
-    if total <= 0 {
-        return None;
-    }
-    // The weights are shares: a group with weight gets its part even without a healthy target (ELB-3).
-    let mut at = world.rng.i64(0..total);
-    let (arn, _) = groups.into_iter().find(|(_, weight)| {
-        at -= weight;
-        at < 0
-    })?;
-    let group = world.cloud.elb.groups.get(&arn)?;
-    let of = |healthy: bool| -> Vec<(String, i64)> {
-        group
-            .targets
-            .iter()
-            .filter(|(_, t)| {
-                if healthy {
-                    t.state == ElbTargetState::Healthy
-                } else {
-                    t.state != ElbTargetState::Draining
-                }
-            })
-            .map(|(k, _)| k.clone())
-            .collect()
-    };
-    // Without a healthy target the group fails open, and without any target the request gets a 503 (ELB-3).
-    let mut targets = of(true);
-    if targets.is_empty() {
-        targets = of(false);
-    }
-    if targets.is_empty() {
-        return None;
-    }
-    let (id, port) = targets.swap_remove(world.rng.usize(0..targets.len()));
-    Some((arn, id, port))
 }

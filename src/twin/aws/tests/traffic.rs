@@ -331,7 +331,7 @@ async fn a_node_without_a_serving_pod_behind_its_port_is_unhealthy() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_go_where_the_weights_send_them_and_nowhere_without_targets() {
-    use crate::twin::aws::{RequestOutcome, send_request};
+    use crate::twin::aws::elb::test_support::{RequestOutcome, send_request};
     let asked = expense_dev();
     let (blue, green) = (
         asked.group("expense-blue-tg"),

@@ -84,7 +84,8 @@ pub fn deploy_autoscaler(world: &mut SimWorld, unneeded: Duration) -> bool {
     })
 }
 
-/// What the autoscaler has done so far.
+/// What the autoscaler has done so far, for tests.
+#[doc(hidden)]
 pub fn scaling_actions(world: &SimWorld) -> &[ScalingAction] {
     &world.kube.autoscaler.log
 }

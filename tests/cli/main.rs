@@ -1,0 +1,8 @@
+//! The program from outside, a process a test: its exit codes, what it writes where, its screens, and that it writes no
+//! secret. No test links the library.
+
+mod cases;
+mod commands;
+mod program;
+mod screens;
+mod secrets;
