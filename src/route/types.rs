@@ -108,10 +108,6 @@ pub struct RouteStep {
 }
 
 /// What a step does. The engine's steps are built from these and from nothing else.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a route has some dozen steps, and each is read by its parts"
-)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",

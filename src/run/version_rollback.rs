@@ -193,7 +193,7 @@ fn check_support(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>)
         .map(|v| &v.status)
     {
         Some(VersionStatus::Unsupported) => {
-            blockers.push(format!("EKS does not support {from} any more"))
+            blockers.push(format!("EKS does not support {from} any more"));
         }
         Some(VersionStatus::ExtendedSupport)
             if facts.cluster.support_type.as_deref() == Some("STANDARD") =>

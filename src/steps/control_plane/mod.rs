@@ -251,8 +251,7 @@ impl ControlPlaneStep {
                 newer.join(", ")
             );
             return Some(if trail.is_late(now, ROLLBACK_WAIT_LIMIT) {
-                Decision::Refuse(StepRefusal::new(format!(
-                    "{why}")).with_fix(format!(
+                Decision::Refuse(StepRefusal::new(why).with_fix(format!(
                     "Remove these nodes; a rollback without the control plane ends here, and the control plane stays at {}",
                     self.to
                 )))

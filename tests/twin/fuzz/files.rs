@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eksup::inventory::snapshot;
-use eksup::journal::run_store::{CheckpointRecord, LeaseRecord, RunStore, StoreFuture};
+use eksup::journal::run_store::{CheckpointRecord, RunStore, StoreFuture};
 use eksup::journal::{
     CheckpointStore, CheckpointText, Journal, JournalError, Record, RunState, checkpoint_store,
 };
+use eksup::model::lease_record::LeaseRecord;
 use eksup::model::{ApiError, Clock, Timestamp};
 use eksup::report::{RunView, html, recording as events};
 use eksup::run::saved_plan::SavedPlan;
