@@ -163,7 +163,7 @@ fn expiry_of(credentials: &Credentials) -> Option<Timestamp> {
 
 /// When the session of these credentials ends. `told`: what the environment says of keys that it holds itself.
 pub fn session_end(credentials: &Credentials, told: Option<Timestamp>) -> SessionEnd {
-    // Keys that somebody put into the environment or a profile are not handed out anew by anybody.
+    // Keys that somebody put into the environment or a profile are not handed out again by anybody.
     let features = credentials.get_property::<Vec<Feature>>();
     let by_hand = features.is_none_or(|all| {
         let given = [

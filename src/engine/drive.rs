@@ -434,7 +434,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         now: Option<&Value>,
     ) -> Result<String, EngineError> {
         let state = self.step_state(planned)?;
-        // On the way back the last act may still be one of the way up, when the rollback has not acted yet.
+        // In a rollback the last act may still be one of the way forward, when the rollback has not acted yet.
         let act = match way {
             Direction::Forward => state.last_act.as_ref().zip(state.last_act_at),
             Direction::Rollback { .. } => {

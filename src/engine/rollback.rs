@@ -170,7 +170,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             let Some(driven) = drivers.get_mut(&planned.id) else {
                 continue;
             };
-            // A step that waited as an early one is asked anew when it is its turn.
+            // A step that waited as an early one is asked again when it is its turn.
             if driven.early != place.early {
                 (driven.early, driven.waiting) = (place.early, None);
             }
@@ -208,7 +208,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                         return Ok(None);
                     }
                     TurnOutcome::RunEnded(ended) => return Ok(Some(ended)),
-                    // After every act and every end the candidates are chosen anew, since they depend on what is back
+                    // After every act and every end the candidates are chosen again, since they depend on what is back
                     // by now.
                     TurnOutcome::LookAgain => return Ok(None),
                     TurnOutcome::Wait(pause) => WaitingState {

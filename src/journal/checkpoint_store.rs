@@ -58,7 +58,7 @@ impl CheckpointStore {
         let opens = matches!(now.made.0.entry, JournalEntry::Opened(_));
         let mut earlier: Vec<WriteAttempt> = Vec::new();
         loop {
-            // Times count from the record, so one that waited for the API server is made anew. The older ones are kept,
+            // Times count from the record, so one that waited for the API server is made again. The older ones are kept,
             // because any of them may have been written with its answer lost.
             if now.since.elapsed() >= RECORD_STALE_AFTER {
                 earlier.push(std::mem::replace(&mut now, WriteAttempt::new(make)?));

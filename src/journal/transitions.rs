@@ -42,7 +42,7 @@ pub(super) const fn transition_rule(mark: Transition) -> TransitionRule {
     let back = RunPhase::Rollback;
     match mark {
         // Forward: a step begins, acts any number of times, and ends once. It ends as done only when it has acted and
-        // as skipped only when it has not, so that a rollback knows which steps have something to take back.
+        // as skipped only when it has not, so that a rollback knows which steps have something to undo.
         Transition::Started => TransitionRule {
             phase: forward,
             from: &[StepStatus::Pending],

@@ -358,7 +358,7 @@ impl<K: CachedKind> WatchFeed for CacheFeed<K> {
     }
 
     fn mark_current(&self) {
-        // The bell rings only where something changed: a watch that is opened anew every two minutes must wake nobody.
+        // A wake-up is sent only where something changed: a watch that is opened again every two minutes must wake nobody.
         let was = self
             .shared
             .lock_state()

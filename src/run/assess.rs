@@ -52,7 +52,7 @@ pub async fn assess_cluster(
         route: None,
         findings: Vec::new(),
     };
-    // An open run goes on by its journaled route. Judging the cluster anew would stop a run halfway for what it is
+    // An open run goes on by its journaled route. Judging the cluster again would stop a run halfway for what it is
     // about to fix.
     if let Some(state) = read_run_state(reached).await?.filter(|s| !s.is_closed()) {
         check_same_run(&state, &plan_input.plan, &reached.cluster.arn, commands)?;

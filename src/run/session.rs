@@ -244,7 +244,7 @@ impl<'a> RunSession<'a> {
             return Ok(ended);
         };
         self.notice_emitter()(format!("another route is needed: {why}"));
-        // Read and judged anew, because the first route has changed the cluster by now.
+        // Read and judged again, because the first route has changed the cluster by now.
         let second = unless_stopped(&context.stop, replan_route(plan, context.reached)).await?;
         let held = gates(&second)?;
         let locked = LockedRun {
@@ -510,7 +510,7 @@ pub fn check_same_run(
     let refused = |text: String| {
         RunError::new(RunErrorKind::Mismatch, text).with_state(status_lines(state, &route, None))
     };
-    // A rollback is not turned around in the middle: what it has taken back the route would have to do again.
+    // A rollback is not turned around in the middle: what it has undone the route would have to do again.
     if state.phase == RunPhase::Rollback {
         let error = refused(format!("run {run} is being rolled back"));
         return Err(match &commands.rollback {

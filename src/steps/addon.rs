@@ -401,7 +401,7 @@ impl Step<StepWorld> for AddonStep {
             version,
             ..was.clone()
         };
-        // The way back is the way forward with another version. Its attempts count from 1000, so that its tokens are
+        // The rollback is an update to another version. Its attempts count from 1000, so that its tokens are
         // never those of an update of the way forward.
         match self.decide_toward(&change, seen, &trail.rollback, now) {
             Decision::Act(act) => Decision::Act(AddonAct {

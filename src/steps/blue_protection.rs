@@ -235,7 +235,7 @@ impl Step<StepWorld> for BlueProtectionStep {
             }
             _ => {}
         }
-        // Grown before it is waited for, and before traffic or a pod goes back: fewer nodes could not carry what comes.
+        // Grown before it is waited for, and before traffic or a pod returns: fewer nodes could not carry what comes.
         let now_desired = seen.desired_size().unwrap_or(0);
         if let Some(size) = before.size.filter(|was| now_desired < was.desired) {
             return Decision::Act(BlueProtectionAct::Grow {

@@ -510,7 +510,7 @@ impl Step<StepWorld> for RetireStep {
                     .await?;
                 Ok(())
             }
-            // On the way back no proof is needed: blue only gets more.
+            // In a rollback no proof is needed: blue only gets more.
             RetireAct::Attach { asg, target_groups } => {
                 Ok(world.aws.attach_served(asg, target_groups).await?)
             }

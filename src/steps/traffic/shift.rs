@@ -447,7 +447,7 @@ impl ShiftStep {
             ""
         };
         let why = format!("green has {text}, {wanted}% must be healthy{zones}");
-        // Traffic goes back only where blue can take it. To a blue without a healthy target it would be lost for
+        // Traffic returns only where blue can take it. To a blue without a healthy target it would be lost for
         // certain.
         let lost = healthy < wanted.div_ceil(2);
         if reached > 0
