@@ -460,13 +460,13 @@ impl<W: EngineEnv> Engine<'_, W> {
     fn step_history(&self, planned: &PlannedStep<W>) -> Result<StepHistory, EngineError> {
         let step = self.step_state(planned)?;
         Ok(StepHistory {
-            started_at: step.attempt_started_at.or(step.started_at),
+            started_at: step.attempt_counts_from.or(step.started_at),
             last_act_at: step.last_act_at,
+            last_act_counts_from: step.last_act_counts_from,
             acted_at: self.last_act_ended_at(planned),
             last_act: step.last_act.clone(),
             acts: step.acts.saturating_sub(step.acts_of_earlier_attempts),
             attempt: step.attempt,
-            resumed_at: self.run_state()?.resumed_at,
         })
     }
 
@@ -485,13 +485,13 @@ impl<W: EngineEnv> Engine<'_, W> {
             early: false,
             forward: self.step_history(planned)?,
             rollback: StepHistory {
-                started_at: self.run_state()?.undo_started_at,
+                started_at: self.run_state()?.undo_counts_from,
                 last_act_at: back.last_act_at,
+                last_act_counts_from: back.last_act_counts_from,
                 acted_at: self.last_act_ended_at(planned),
                 last_act: back.last_act,
                 acts: back.acts,
                 attempt: back.attempt,
-                resumed_at: self.run_state()?.resumed_at,
             },
         })
     }

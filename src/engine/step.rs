@@ -82,10 +82,14 @@ pub enum UndoKind {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StepHistory {
-    /// When the step was first looked at.
+    /// From when on the attempt's deadlines and bakes count: when it began, without the time in which nobody carried the
+    /// run.
     pub started_at: Option<Timestamp>,
-    /// When its last act was begun.
+    /// When its last act was begun, as it happened: for comparison with AWS's times, with a tolerance.
     pub last_act_at: Option<Timestamp>,
+    /// From when on the last act's deadlines and bakes count; absent where that is when it was begun.
+    #[serde(default)]
+    pub last_act_counts_from: Option<Timestamp>,
     /// When that was over, where this process did it.
     #[serde(default)]
     pub acted_at: Option<Timestamp>,
@@ -96,16 +100,22 @@ pub struct StepHistory {
     /// How many times the step failed and the run was taken up again. The rest of the past starts again each time,
     /// and tokens for once-only calls differ.
     pub attempt: u32,
-    /// When the run was last taken up after a pause. Times that a step keeps elsewhere, such as on a node, count from
-    /// here where they are older: nobody was there to meet a deadline meanwhile.
-    #[serde(default)]
-    pub resumed_at: Option<Timestamp>,
 }
 
 impl StepHistory {
     /// From when on there is something to watch of the last act. A call may be tried again for minutes before it takes.
     pub fn watched_from(&self) -> Option<Timestamp> {
-        self.acted_at.max(self.last_act_at)
+        self.acted_at.max(self.act_counts_from())
+    }
+
+    /// From when on deadlines of the last act count; nothing before the first.
+    pub fn act_counts_from(&self) -> Option<Timestamp> {
+        self.last_act_counts_from.or(self.last_act_at)
+    }
+
+    /// From when on a wait counts: from the last act, or from the attempt's beginning where there is none.
+    pub fn wait_counts_from(&self) -> Option<Timestamp> {
+        self.act_counts_from().or(self.started_at)
     }
 }
 
@@ -136,7 +146,10 @@ impl RollbackHistory {
     /// Whether the rollback has stood still for longer than `patience`: since its last act, or since it began.
     pub fn is_late(&self, now: Timestamp, patience: Duration) -> bool {
         let patience = signed_duration(patience);
-        let since = self.rollback.last_act_at.max(self.rollback.started_at);
+        let since = self
+            .rollback
+            .act_counts_from()
+            .max(self.rollback.started_at);
         since.is_some_and(|t| now.duration_since(t) > patience)
     }
 }

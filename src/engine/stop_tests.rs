@@ -368,8 +368,6 @@ async fn the_time_after_a_death_in_which_nobody_watched_is_no_bake() {
                 assert_eq!(engine.run_forward().await.unwrap(), RunOutcome::Done);
                 let took = start.elapsed().as_secs();
                 assert!((3000..3040).contains(&took), "{minutes} min: {took} s");
-                let again = engine.journal.run_state().unwrap().resumed_at.is_some();
-                assert_eq!(again, minutes > 5, "deadlines count again after an absence");
             }
         }
     }

@@ -21,6 +21,8 @@ mod transitions;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod time_tests;
 
 pub use crate::model::lease_record::LeaseRecord;
 pub use checkpoint_store::CheckpointStore;

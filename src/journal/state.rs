@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::error::JournalError;
 use super::record::{FinalOutcome, JOURNAL_FORMAT, JournalEntry, OpenedEntry, Record};
 use super::run_binding::RunBinding;
+use super::step_state::Gap;
 pub use super::step_state::{StepState, StepStatus, UndoState};
 use super::transitions::{Transition, transition_rule};
-
-/// A process that died and was followed sooner than this has left nothing late: deadlines do not count again.
-const CRASH_ABSENCE_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Which way a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,18 +55,23 @@ pub struct RunState {
     /// Why the last process paused; absent while one runs, or when it crashed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
-    /// When it was last taken up after a pause, or the clock had moved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resumed_at: Option<Timestamp>,
+    /// Written by earlier versions; nothing counts from it.
+    #[serde(default, rename = "resumedAt", skip_serializing)]
+    _resumed_at: IgnoredAny,
     /// Steps that taking back leaves as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
     /// What was approved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<StepApproval>,
-    /// Since when the step that is rolled back now has been looked at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub undo_started_at: Option<Timestamp>,
+    /// From when on deadlines of the step that is rolled back now count: since it has been looked at, without the time in
+    /// which nobody carried the run.
+    #[serde(
+        default,
+        alias = "undoStartedAt",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub undo_counts_from: Option<Timestamp>,
     /// Workloads that were short when the rollback began, with the Ready pods they had then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub short_at_rollback: BTreeMap<String, u32>,
@@ -129,10 +133,10 @@ impl RunState {
             phase: RunPhase::Forward,
             outcome: None,
             paused: None,
-            resumed_at: None,
+            _resumed_at: IgnoredAny,
             keep: Vec::new(),
             approvals: Vec::new(),
-            undo_started_at: None,
+            undo_counts_from: None,
             short_at_rollback: BTreeMap::new(),
             steps: steps.iter().map(|id| StepState::new_pending(id)).collect(),
             binding: Arc::new(bound),
@@ -206,6 +210,7 @@ impl RunState {
                 }
                 state.last_act = Some(act.clone());
                 state.last_act_at = Some(record.at);
+                state.last_act_counts_from = None;
                 state.acts = state.acts.saturating_add(1);
             }
             JournalEntry::Done { step, how } => {
@@ -231,22 +236,18 @@ impl RunState {
                     return Err(illegal_record(record, "the run is closed"));
                 }
                 // How long nobody carried the run. It is taken out of what is under way, so that a deadline does not
-                // pass in a pause.
+                // pass in a pause. Who paused wrote it down then; who died may have watched for long after the last
+                // record.
                 let since = record.at.duration_since(self.updated_at);
-                let since = since.max(SignedDuration::ZERO);
-                // Who paused wrote it down then; who died may have watched for long after the last record.
-                let (gap, absence) = match self.paused.take() {
-                    Some(_) => (since, SignedDuration::ZERO),
-                    None => {
-                        let unattended_seconds =
-                            SignedDuration::from_secs((*unattended_seconds).max(0));
-                        (unattended_seconds.min(since), CRASH_ABSENCE_TOLERANCE)
-                    }
+                let length = match self.paused.take() {
+                    Some(_) => since,
+                    None => SignedDuration::from_secs(*unattended_seconds).min(since),
                 };
-                self.exclude_gap(gap, record.at);
-                if gap > absence {
-                    self.resumed_at = Some(record.at);
-                }
+                self.exclude_gap(Gap {
+                    length,
+                    end: record.at,
+                    corrects_clock: false,
+                });
                 self.by = Some(by.clone());
                 // Whoever takes a failed run up has looked: its failed step begins a new attempt, with times of its
                 // own.
@@ -258,7 +259,7 @@ impl RunState {
                     RunPhase::Rollback => {
                         for step in &mut self.steps {
                             if step.retry_failed_undo() {
-                                self.undo_started_at = Some(record.at);
+                                self.undo_counts_from = Some(record.at);
                             }
                         }
                     }
@@ -269,8 +270,12 @@ impl RunState {
                 if self.is_closed() {
                     return Err(illegal_record(record, "the run is closed"));
                 }
-                self.exclude_gap(SignedDuration::from_secs(*seconds), record.at);
-                self.resumed_at = Some(record.at);
+                // A suspend only moves a clock forward: one that went back was set, and was wrong before.
+                self.exclude_gap(Gap {
+                    length: SignedDuration::from_secs(*seconds),
+                    end: record.at,
+                    corrects_clock: *seconds < 0,
+                });
             }
             JournalEntry::RollbackStarted { keep, workloads } => {
                 // While a run is rolled back, and even after, more or less of it may be asked for; what is back stays
@@ -291,7 +296,7 @@ impl RunState {
                 self.outcome = None;
                 self.keep = keep.clone();
                 self.short_at_rollback.extend(workloads.clone());
-                self.undo_started_at = Some(record.at);
+                self.undo_counts_from = Some(record.at);
             }
             // What workloads had at their best in the rollback is kept: less than that later is a loss and not an old
             // shortage.
@@ -310,6 +315,7 @@ impl RunState {
                     .get_or_insert_default();
                 back.last_act = Some(act.clone());
                 back.last_act_at = Some(record.at);
+                back.last_act_counts_from = None;
                 back.acts = back.acts.saturating_add(1);
             }
             // The clock of the rollback begins again with each step that is back: every step has the whole time to wait
@@ -317,7 +323,7 @@ impl RunState {
             JournalEntry::UndoDone { step } => {
                 self.apply_transition(record, step, Transition::UndoDone)?
                     .ended_at = Some(record.at);
-                self.undo_started_at = Some(record.at);
+                self.undo_counts_from = Some(record.at);
             }
             JournalEntry::UndoFailed { step, error } => {
                 self.end_step(record, step, Transition::UndoFailed, error)?;
@@ -466,18 +472,12 @@ impl RunState {
         Ok(())
     }
 
-    /// Time in which nobody carried the run, or that only a clock says has passed, is not counted: what is under way
-    /// has waited that much less. Nothing has happened after `now`, whatever another machine's clock said.
-    fn exclude_gap(&mut self, gap: SignedDuration, now: Timestamp) {
-        let moved = |at: Timestamp| at.saturating_add(gap).unwrap_or(at).min(now);
-        for step in self.steps.iter_mut().filter(|s| !s.status.is_over()) {
-            if let Some(began) = step.attempt_started_at.or(step.started_at)
-                && moved(began) != began
-            {
-                step.attempt_started_at = Some(moved(began));
-            }
-            step.last_act_at = step.last_act_at.map(moved);
+    /// A stretch in which nobody carried the run is not counted: what is under way has waited that much less.
+    fn exclude_gap(&mut self, gap: Gap) {
+        for step in &mut self.steps {
+            step.exclude_gap(gap);
         }
+        self.undo_counts_from = self.undo_counts_from.map(|from| gap.move_time(from));
     }
 
     fn check_may_close(&self, record: &Record, outcome: FinalOutcome) -> Result<(), JournalError> {

@@ -1,6 +1,6 @@
 //! What a journal says of one step.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,14 +28,55 @@ impl StepStatus {
     }
 }
 
+/// A stretch of time in which nobody carried the run, or that only a clock says has passed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gap {
+    /// How long it was. Negative where the clock that tells its end is behind the one that told its beginning: moving by
+    /// that much brings times of the one over to the other, so that clocks of two machines never have to agree.
+    pub length: SignedDuration,
+    /// When it ended. Nothing has happened after it, whatever another machine's clock said.
+    pub end: Timestamp,
+    /// Whether it is a clock that was set back, and with it every time it has told.
+    pub corrects_clock: bool,
+}
+
+impl Gap {
+    /// From when on something counts that counted from `from` before.
+    pub fn move_time(self, from: Timestamp) -> Timestamp {
+        from.saturating_add(self.length)
+            .unwrap_or(from)
+            .min(self.end)
+    }
+
+    fn moves(self, from: Timestamp) -> bool {
+        self.move_time(from) != from
+    }
+
+    /// Moves what an act counts from, and its own time only where the clock that told it was wrong.
+    fn move_act(self, at: &mut Option<Timestamp>, counts_from: &mut Option<Timestamp>) {
+        if let Some(from) = counts_from.or(*at)
+            && self.moves(from)
+        {
+            *counts_from = Some(self.move_time(from));
+        }
+        if self.corrects_clock {
+            *at = at.map(|at| self.move_time(at));
+        }
+    }
+}
+
 /// What the rollback has done with a step so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UndoState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_act: Option<Value>,
+    /// When that was begun, as it happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_act_at: Option<Timestamp>,
+    /// As the field of the same name in [`StepState`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_act_counts_from: Option<Timestamp>,
     #[serde(default)]
     pub acts: u32,
     /// How many times taking it back failed and was taken up again.
@@ -44,6 +85,10 @@ pub struct UndoState {
 }
 
 /// What the journal knows of one step.
+///
+/// A time that ends in `_at` is that of a record, as it happened: it is compared with AWS's times, and EKS's seven days
+/// count from it. A time that ends in `_counts_from` is moved by each stretch in which nobody carried the run: deadlines
+/// and bakes count from it, and nothing else does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StepState {
@@ -66,18 +111,25 @@ pub struct StepState {
         skip_serializing_if = "Option::is_none"
     )]
     pub last_act: Option<Value>,
+    /// When that was begun, as it happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_act_at: Option<Timestamp>,
+    /// From when on deadlines and bakes of the last act count; absent where that is when it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_act_counts_from: Option<Timestamp>,
     /// How many acts were begun, forward only.
     #[serde(default)]
     pub acts: u32,
     /// How many times the step failed and was taken up again; 0 for the first attempt.
     #[serde(default)]
     pub attempt: u32,
-    /// When the last attempt began, without the time in which nobody carried the run; absent where that is when the step
-    /// began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempt_started_at: Option<Timestamp>,
+    /// From when on deadlines and bakes of the last attempt count; absent where that is when the step began.
+    #[serde(
+        default,
+        alias = "attemptStartedAt",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub attempt_counts_from: Option<Timestamp>,
     /// How many acts earlier attempts had begun.
     #[serde(default)]
     pub acts_of_earlier_attempts: u32,
@@ -101,10 +153,11 @@ impl StepState {
             StepStatus::Begun
         };
         self.attempt = self.attempt.saturating_add(1);
-        self.attempt_started_at = Some(at);
+        self.attempt_counts_from = Some(at);
         self.acts_of_earlier_attempts = self.acts;
         self.last_act = None;
         self.last_act_at = None;
+        self.last_act_counts_from = None;
     }
 
     /// Begins a failed rollback of the step again once a person has looked. Returns whether it had failed.
@@ -117,7 +170,28 @@ impl StepState {
         back.attempt += 1;
         back.last_act = None;
         back.last_act_at = None;
+        back.last_act_counts_from = None;
         true
+    }
+
+    /// Takes a stretch in which nobody carried the run out of what deadlines and bakes count.
+    pub(super) fn exclude_gap(&mut self, gap: Gap) {
+        match self.status {
+            StepStatus::Started | StepStatus::Begun | StepStatus::Failed => {
+                if let Some(from) = self.attempt_counts_from.or(self.started_at)
+                    && gap.moves(from)
+                {
+                    self.attempt_counts_from = Some(gap.move_time(from));
+                }
+                gap.move_act(&mut self.last_act_at, &mut self.last_act_counts_from);
+            }
+            StepStatus::Undoing | StepStatus::UndoFailed => {
+                if let Some(back) = &mut self.back {
+                    gap.move_act(&mut back.last_act_at, &mut back.last_act_counts_from);
+                }
+            }
+            StepStatus::Pending | StepStatus::Done | StepStatus::Skipped | StepStatus::Undone => {}
+        }
     }
 
     pub(super) fn new_pending(id: &str) -> Self {
@@ -129,9 +203,10 @@ impl StepState {
             before: None,
             last_act: None,
             last_act_at: None,
+            last_act_counts_from: None,
             acts: 0,
             attempt: 0,
-            attempt_started_at: None,
+            attempt_counts_from: None,
             acts_of_earlier_attempts: 0,
             back: None,
             note: None,

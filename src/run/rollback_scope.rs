@@ -266,6 +266,7 @@ async fn wait_for_deletion_to_show(reached: &ClusterConnection, step: &StepState
     let past = crate::engine::StepHistory {
         last_act: step.last_act.clone(),
         last_act_at: step.last_act_at,
+        last_act_counts_from: step.last_act_counts_from,
         ..crate::engine::StepHistory::default()
     };
     if was_delete_requested(&past, reached.clock.now()) {

@@ -191,6 +191,14 @@ fn the_window_counts_from_the_end_of_the_hop_or_from_its_beginning_when_nobody_s
         .unwrap();
     let (began, ended) = (step.last_act_at.unwrap(), step.ended_at.unwrap());
     assert_eq!(hop.done, Some(ended));
+    step.last_act_counts_from = Some(ended);
+    assert_eq!(find_last_hop(&state, &route).unwrap().done, Some(began));
+    let step = state
+        .steps
+        .iter_mut()
+        .find(|s| s.id == "control-plane-1.29")
+        .unwrap();
+    step.last_act_counts_from = None;
     step.ended_at = Some(began + jiff::SignedDuration::from_hours(30));
     assert_eq!(find_last_hop(&state, &route).unwrap().done, Some(began));
 }

@@ -22,7 +22,8 @@ use crate::steps::updates::is_in_progress;
 
 /// How long after an upgrade ended EKS rolls it back (EKS-RB-1).
 const VERSION_ROLLBACK_PERIOD: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// A hop that took longer than this was not watched to its end: only its beginning is known.
+/// A hop that took longer than this, or in which nobody carried the run for a while, was not watched to its end: only its
+/// beginning is known.
 const MAX_WATCHED_HOP_TIME: SignedDuration = SignedDuration::from_mins(90);
 
 /// The last hop that a run made.
@@ -52,7 +53,10 @@ pub fn find_last_hop(state: &RunState, route: &Route) -> Option<LastHop> {
     // While it is rolled back, its end is that of the rollback.
     let done = match known.status {
         StepStatus::Done => match (known.last_act_at, known.ended_at) {
-            (Some(began), Some(ended)) if ended.duration_since(began) > MAX_WATCHED_HOP_TIME => {
+            (Some(began), Some(ended))
+                if ended.duration_since(began) > MAX_WATCHED_HOP_TIME
+                    || known.last_act_counts_from.is_some() =>
+            {
                 Some(began)
             }
             (_, ended) => ended,

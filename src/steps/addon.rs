@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{
@@ -16,7 +16,8 @@ use crate::model::eks::{Addon, AddonChange, AddonOffer, Update, UpdateOf, Update
 use crate::model::{AddonVersion, Minor};
 use crate::steps::StepWorld;
 use crate::steps::updates::{
-    EKS_POLL_INTERVAL, UpdateReader, failure_text, health_issues_text, is_in_progress,
+    CLOCK_DIFFERENCE_LIMIT, EKS_POLL_INTERVAL, UpdateReader, failure_text, health_issues_text,
+    is_in_progress,
 };
 
 /// One add-on to one version.
@@ -128,7 +129,7 @@ impl AddonStep {
         };
         let name = &addon.name;
         let late = past
-            .last_act_at
+            .act_counts_from()
             .is_some_and(|t| now.duration_since(t) > signed_duration(self.timeout));
         // One update at a time, whoever began it: it is waited for, and a second call would only be refused.
         if let Some(update) = updates.iter().find(|u| is_in_progress(u)) {
@@ -235,7 +236,7 @@ fn update_since_last_act<'a>(updates: &'a [Update], past: &StepHistory) -> Optio
     // Clocks here and at AWS may differ by a little.
     let since = past
         .last_act_at?
-        .saturating_sub(SignedDuration::from_secs(120))
+        .saturating_sub(CLOCK_DIFFERENCE_LIMIT)
         .ok()?;
     updates
         .iter()

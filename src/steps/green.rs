@@ -437,7 +437,7 @@ impl Step<StepWorld> for CreateGreenStep {
             lacks.push(format!("EKS reports {}", health_issues_text(&new)));
         }
         if !lacks.is_empty() {
-            let since = past.last_act_at.or(past.started_at);
+            let since = past.wait_counts_from();
             let late = since
                 .is_some_and(|t| now.duration_since(t) > signed_duration(self.group_spec.timeout));
             let text = lacks.join("; ");

@@ -5,6 +5,8 @@ use std::collections::btree_map::Entry;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use crate::model::eks::{Update, UpdateOf, UpdateStatus};
 use crate::steps::StepWorld;
 
@@ -13,6 +15,9 @@ use crate::model::ApiError;
 /// How often EKS is asked. The engine spreads it to 10-15 s; EKS's own waiters back off to 120 s and notice an end up
 /// to two minutes late.
 pub const EKS_POLL_INTERVAL: Duration = Duration::from_secs(12);
+
+/// How far the clocks of this machine and of AWS are taken to differ.
+pub const CLOCK_DIFFERENCE_LIMIT: SignedDuration = SignedDuration::from_secs(120);
 
 /// Remembers the updates it has seen, so that a look describes only what may still change, and does not ask for the list
 /// while one goes on: EKS lets no second one begin.

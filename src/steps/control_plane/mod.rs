@@ -15,7 +15,9 @@ use crate::model::aws_status::InsightStatus;
 use crate::model::clock::signed_duration;
 use crate::model::eks::{Cluster, Insight, InsightsRefresh, Update, UpdateOf, UpdateStatus};
 use crate::model::{ErrorClass, Minor};
-use crate::steps::updates::{EKS_POLL_INTERVAL, UpdateReader, failure_text, is_in_progress};
+use crate::steps::updates::{
+    CLOCK_DIFFERENCE_LIMIT, EKS_POLL_INTERVAL, UpdateReader, failure_text, is_in_progress,
+};
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT};
 
 /// EKS says a cluster is on its new version some seconds before every API server answers so.
@@ -24,8 +26,6 @@ const API_SERVER_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 const VERSION_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 /// StartInsightsRefresh shows within seconds.
 const REFRESH_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(60);
-/// How far clocks here and at AWS are taken to differ.
-const CLOCK_DIFFERENCE_LIMIT: SignedDuration = SignedDuration::from_secs(120);
 
 /// One hop of the control plane.
 pub struct ControlPlaneStep {
@@ -312,7 +312,10 @@ impl ControlPlaneStep {
     ) -> Decision<ControlPlaneAct> {
         // An update of somebody else has no act of this run, so EKS's own time goes first.
         let since = update.created_at.or(past.last_act_at);
-        let for_long = since.is_some_and(|t| now.duration_since(t) > self.update_time_limit());
+        let limit = self
+            .update_time_limit()
+            .saturating_add(CLOCK_DIFFERENCE_LIMIT);
+        let for_long = since.is_some_and(|t| now.duration_since(t) > limit);
         if for_long {
             return Decision::Refuse(
                 StepRefusal::new(format!(

@@ -169,3 +169,37 @@ fn the_old_demand_that_node_groups_match_is_recognised() {
         "Nodegroups eks-stg-gp must be updated to match cluster version 1.18 before updating cluster version"
     ));
 }
+
+#[test]
+fn a_failed_update_is_found_by_when_its_act_happened_however_long_the_run_paused_since() {
+    let mut seen = seen(27, "ACTIVE", 27);
+    seen.updates
+        .push(update(UpdateStatus::Failed, "2026-11-20T08:55:00Z"));
+    let past = StepHistory {
+        last_act_at: Some(at("2026-11-20T08:55:00Z")),
+        last_act_counts_from: Some(at(NOW)),
+        acts: 1,
+        ..StepHistory::default()
+    };
+    assert!(matches!(
+        step().decide_next(&seen, &past, at(NOW)),
+        Decision::Refuse(why) if why.to_string().contains("u1")
+    ));
+}
+
+#[test]
+fn an_update_is_too_old_only_beyond_what_two_clocks_may_differ() {
+    let mut seen = seen(27, "UPDATING", 27);
+    let begun = at(NOW) - step().update_time_limit() - SignedDuration::from_secs(100);
+    seen.updates
+        .push(update(UpdateStatus::InProgress, &begun.to_string()));
+    let past = StepHistory {
+        last_act: Some(serde_json::json!({"adopt": {"update": "u1"}})),
+        acts: 1,
+        ..StepHistory::default()
+    };
+    let decide = |now| step().decide_next(&seen, &past, now);
+    assert!(matches!(decide(at(NOW)), Decision::Wait { .. }));
+    let later = at(NOW) + SignedDuration::from_secs(60);
+    assert!(matches!(decide(later), Decision::Refuse(_)));
+}

@@ -19,7 +19,7 @@ const DETACH_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 pub fn was_just_detached(past: &StepHistory, now: Timestamp) -> bool {
     let detached = |act: &serde_json::Value| act.get("detach").is_some();
     let fresh = |at| now.duration_since(at) < DETACH_VISIBLE_WITHIN;
-    past.last_act.as_ref().is_some_and(detached) && past.last_act_at.is_some_and(fresh)
+    past.last_act.as_ref().is_some_and(detached) && past.act_counts_from().is_some_and(fresh)
 }
 
 /// Instances that are registered in a target group.

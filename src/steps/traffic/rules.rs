@@ -278,7 +278,7 @@ impl Step<StepWorld> for AddToRulesStep {
         let starting = seen.green.iter().any(|t| t.state == TargetState::Initial);
         // Not judged yet: ELB has just begun to check, or Auto Scaling to register.
         if green.unused || starting || green.total == 0 {
-            let since = past.last_act_at.or(past.started_at);
+            let since = past.wait_counts_from();
             let timeout = signed_duration(self.spec.timeout);
             if since.is_some_and(|t| now.duration_since(t) > timeout) {
                 return Decision::Refuse(StepRefusal::new(format!(

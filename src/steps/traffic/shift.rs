@@ -438,7 +438,7 @@ impl ShiftStep {
         past: &StepHistory,
         now: Timestamp,
     ) -> Decision<ShiftAct> {
-        let since = past.last_act_at.or(past.started_at);
+        let since = past.wait_counts_from();
         let late = since.is_some_and(|t| now.duration_since(t) > to_signed(self.spec.timeout));
         let wanted = self.spec.min_healthy_percent;
         let zones = if self.spec.every_zone {

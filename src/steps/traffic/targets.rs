@@ -27,7 +27,7 @@ pub(super) fn wait_or_refuse(
     past: &StepHistory,
     now: Timestamp,
 ) -> Decision<TargetsAct> {
-    let since = past.last_act_at.or(past.started_at);
+    let since = past.wait_counts_from();
     if since.is_some_and(|t| now.duration_since(t) > TARGETS_TIMEOUT) {
         return Decision::Refuse(StepRefusal::new(format!(
             "{why}, for more than {} minutes",
