@@ -305,10 +305,6 @@ impl RunState {
                 act,
                 workloads,
             } => {
-                for (name, ready) in workloads {
-                    let asked = self.short_at_rollback.entry(name.clone()).or_default();
-                    *asked = (*asked).max(*ready);
-                }
                 let back = self
                     .apply_transition(record, step, Transition::UndoBegan)?
                     .back
@@ -317,6 +313,10 @@ impl RunState {
                 back.last_act_at = Some(record.at);
                 back.last_act_counts_from = None;
                 back.acts = back.acts.saturating_add(1);
+                for (name, ready) in workloads {
+                    let asked = self.short_at_rollback.entry(name.clone()).or_default();
+                    *asked = (*asked).max(*ready);
+                }
             }
             // The clock of the rollback begins again with each step that is back: every step has the whole time to wait
             // for its own conditions.

@@ -81,10 +81,10 @@ fn entry() -> impl Strategy<Value = JournalEntry> {
             keep: vec!["a".into()],
             workloads: Default::default(),
         }),
-        s.clone().prop_map(|step| JournalEntry::UndoBegan {
+        (s.clone(), 0u32..3).prop_map(|(step, ready)| JournalEntry::UndoBegan {
             step,
             act: json!(0),
-            workloads: Default::default(),
+            workloads: [("Deployment shop/web".to_owned(), ready)].into(),
         }),
         s.clone().prop_map(|step| JournalEntry::UndoDone { step }),
         s.prop_map(|step| JournalEntry::UndoFailed {
