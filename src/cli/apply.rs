@@ -9,7 +9,7 @@ use super::route_preview::prepare_route;
 use super::signals;
 use crate::engine::stop;
 use crate::plan::plan_digest;
-use crate::run::context::{RunContext, RunRequest};
+use crate::run::context::{RunCommands, RunContext, RunRequest};
 use crate::run::credential_expiry;
 use crate::run::error::{RunError, RunErrorKind, usage_error};
 use crate::run::execute::execute_run;
@@ -35,26 +35,30 @@ pub struct ApplyArgs {
     accept_short: Vec<String>,
 }
 
+/// The commands of the run: each that goes on with it says again what was said of this one.
+fn apply_commands(cx: &CommandContext, args: &ApplyArgs) -> RunCommands {
+    let mut flags = Vec::new();
+    if args.auto_approve {
+        flags.push("--auto-approve".to_owned());
+    }
+    for workload in &args.accept_short {
+        flags.extend(["--accept-short".to_owned(), workload.clone()]);
+    }
+    cx.run_commands("apply", &args.plan, flags, args.until.as_deref())
+}
+
 /// Runs or resumes the upgrade.
 pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunError> {
     // Everything that needs no cluster is checked first, so that a mistake costs nothing.
     let plan_input = read_plan_input(cx, &args.plan)?;
+    let commands = apply_commands(cx, &args);
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
         return Err(usage_error(
             "there is no terminal to ask for confirmation: use --auto-approve",
         )
         .with_hint("`eksup plan` shows what would be done")
-        .with_next_command(format!(
-            "{} --auto-approve",
-            cx.command_again("apply", &args.plan)
-        )));
+        .with_next_command(format!("{} --auto-approve", commands.resume)));
     }
-    let flags = if args.auto_approve {
-        vec!["--auto-approve".to_owned()]
-    } else {
-        Vec::new()
-    };
-    let commands = cx.run_commands("apply", &args.plan, flags);
     // From here on a signal is heard at any moment, and nothing is changed before the run is open.
     let (asker, stop) = stop::stop_channel();
     signals::listen_for_signals(asker, cx.ui.clone())?;
@@ -108,4 +112,28 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
         folder.display()
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::commands::{Cli, Command};
+    use super::super::ui::{Ui, UiEnv};
+    use super::*;
+
+    #[test]
+    fn the_command_that_goes_on_stops_where_this_one_was_to_and_accepts_the_same() {
+        let typed = "eksup apply p.yaml --auto-approve --until drain-x --accept-short";
+        let words = typed.split(' ').chain(["StatefulSet shop/db"]);
+        let cli = Cli::try_parse_from(words).unwrap();
+        let Command::Apply(args) = cli.command else {
+            panic!("not apply")
+        };
+        let ui = Ui::new(&cli.global, UiEnv::default());
+        let commands = apply_commands(&CommandContext::new(cli.global, ui), &args);
+        let beyond = "eksup apply p.yaml --auto-approve --accept-short 'StatefulSet shop/db'";
+        assert_eq!(commands.beyond_until, beyond);
+        assert_eq!(commands.resume, format!("{beyond} --until drain-x"));
+    }
 }

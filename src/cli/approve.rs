@@ -17,7 +17,7 @@ use crate::run::cluster_connection::ClusterConnection;
 use crate::run::error::{RunError, RunErrorKind, usage_error};
 use crate::run::kube_store::KubeRunStore;
 use crate::run::plan_gates;
-use crate::run::stored_run::stored_route;
+use crate::run::stored_run::{check_own_run, stored_route};
 
 /// Somebody else may write between our read and our write; this often in a row nobody does.
 const MAX_WRITE_ATTEMPTS: u32 = 10;
@@ -54,7 +54,7 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
     // The run's own process writes the same ConfigMap. Each try reads again, as the run may have gone on meanwhile.
     for _ in 0..MAX_WRITE_ATTEMPTS {
         let stored = remote.read_checkpoint().await?;
-        let Some((stored, state)) = parse_open_run(stored)? else {
+        let Some((stored, state)) = parse_open_run(stored, &reached.cluster.arn)? else {
             return Err(RunError::new(
                 RunErrorKind::Mismatch,
                 format!("cluster {cluster} has no open run, so there is no step to approve"),
@@ -120,15 +120,20 @@ fn split_plan_and_step(
     }
 }
 
-/// The checkpoint and the run in it, if that is not closed.
+/// The checkpoint and the run in it, if that is not closed. A run of another cluster than `arn` is refused.
 fn parse_open_run(
     stored: Option<CheckpointRecord>,
+    arn: &str,
 ) -> Result<Option<(CheckpointRecord, RunState)>, RunError> {
     let Some(stored) = stored else {
         return Ok(None);
     };
     let state = checkpoint_store::parse_checkpoint(&stored.text)?;
-    Ok((!state.is_closed()).then_some((stored, state)))
+    if state.is_closed() {
+        return Ok(None);
+    }
+    check_own_run(&state, arn)?;
+    Ok(Some((stored, state)))
 }
 
 /// The step that was named, or the one that the run waits for.
@@ -234,6 +239,7 @@ fn print_approval(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::{JOURNAL_FORMAT, JournalEntry, OpenedEntry, Record};
 
     fn words(
         words: &[&str],
@@ -262,5 +268,34 @@ mod tests {
             (None, some("prod"), some("drain-x"))
         );
         assert!(split_plan_and_step(vec!["a".into(), "b".into()], Some("prod".into())).is_err());
+    }
+
+    #[test]
+    fn a_run_that_was_restored_from_another_cluster_is_approved_nothing_of() {
+        let opened = JournalEntry::Opened(OpenedEntry {
+            format: JOURNAL_FORMAT,
+            run: "r1".into(),
+            plan_digest: "d".into(),
+            cluster_arn: "arn:there".into(),
+            steps: vec!["drain-x".into()],
+            route: serde_json::json!({}),
+            plan: serde_json::Value::Null,
+            workloads: Default::default(),
+        });
+        let opened = Record {
+            seq: 0,
+            at: Timestamp::UNIX_EPOCH,
+            entry: opened,
+        };
+        let state = RunState::from_opening(&opened).unwrap();
+        let stored = CheckpointRecord {
+            text: checkpoint_store::checkpoint_text(&state).unwrap(),
+            version: "1".into(),
+            annotations: Default::default(),
+        };
+        let open = parse_open_run(Some(stored.clone()), "arn:there").unwrap();
+        assert!(open.is_some());
+        let error = parse_open_run(Some(stored), "arn:here").unwrap_err();
+        assert_eq!(error.kind.exit_code(), 9);
     }
 }

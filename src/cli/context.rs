@@ -147,10 +147,21 @@ impl CommandContext {
         self.command_with_flags(command, arg, Vec::new())
     }
 
-    /// The commands of a run that one subcommand carries. `flags`: those of its own that are given again.
-    pub fn run_commands(&self, subcommand: &str, arg: &PlanArg, flags: Vec<String>) -> RunCommands {
+    /// The commands of a run that one subcommand carries. `flags`: those of its own that are given again; `until`: the step
+    /// after which it was to pause.
+    pub fn run_commands(
+        &self,
+        subcommand: &str,
+        arg: &PlanArg,
+        flags: Vec<String>,
+        until: Option<&str>,
+    ) -> RunCommands {
+        let beyond_until = self.command_with_flags(subcommand, arg, flags.clone());
+        let until = until.map(|step| ["--until".to_owned(), step.to_owned()]);
+        let flags = flags.into_iter().chain(until.into_iter().flatten());
         RunCommands {
-            resume: self.command_with_flags(subcommand, arg, flags),
+            resume: self.command_with_flags(subcommand, arg, flags.collect()),
+            beyond_until,
             rollback: Some(self.command_again("rollback", arg)),
             plan: self.command_again("plan", arg),
             approve: Some(self.command_again("approve", arg)),

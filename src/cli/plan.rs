@@ -19,8 +19,8 @@ use crate::run::judged_route;
 use crate::run::not_ready::{count_blockers, not_ready_error};
 use crate::run::permissions;
 use crate::run::plan_gates::{self, GateSummary};
+use crate::run::run_checks::check_same_run;
 use crate::run::saved_plan::SavedPlan;
-use crate::run::session::check_same_run;
 use crate::run::stored_run::{read_run_state, stored_route};
 
 /// Show findings, the route step by step with every object it touches, points of no return, and how long it takes
@@ -60,7 +60,7 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunEr
     // An open run keeps its route, so that is what is shown, and not a new one.
     let state = read_run_state(&reached).await?.filter(|s| !s.is_closed());
     if let Some(state) = &state {
-        let commands = cx.run_commands("plan", &args.plan, Vec::new());
+        let commands = cx.run_commands("plan", &args.plan, Vec::new(), None);
         check_same_run(state, &plan, &reached.cluster.arn, &commands)?;
         let route = stored_route(state)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();

@@ -108,8 +108,15 @@ fn rehearse_commands(cx: &CommandContext, args: &RehearseArgs) -> RunCommands {
     for rule in &args.faults {
         own.extend(option("fault", rule.to_string()));
     }
+    let beyond_until = cx.command_with_flags("rehearse", &args.plan, own.clone());
+    own.extend(
+        args.until
+            .iter()
+            .flat_map(|step| option("until", step.clone())),
+    );
     RunCommands {
         resume: cx.command_with_flags("rehearse", &args.plan, own),
+        beyond_until,
         rollback: None,
         plan: cx.command_with_flags("plan", &args.plan, snapshot),
         approve: None,

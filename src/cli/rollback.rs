@@ -15,7 +15,7 @@ use crate::run::execute::execute_run;
 use crate::run::holder::make_holder_identity;
 use crate::run::journal_status::status_lines;
 use crate::run::rollback_scope::{self, RollbackScope};
-use crate::run::session::{check_can_roll_back, check_rollback_worthwhile};
+use crate::run::run_checks::{check_can_roll_back, check_rollback_worthwhile};
 use crate::run::stored_run::{read_run_state, stored_route};
 use crate::run::unless_stopped::unless_stopped;
 use crate::run::version_rollback;
@@ -88,7 +88,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     if args.auto_approve {
         flags.push("--auto-approve".to_owned());
     }
-    let commands = cx.run_commands("rollback", &args.plan, flags);
+    let commands = cx.run_commands("rollback", &args.plan, flags, None);
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
         return Err(usage_error(
             "there is no terminal to ask for confirmation: use --auto-approve",
@@ -106,6 +106,8 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
         )
         .with_next_command(commands.plan));
     };
+    // Everything that could refuse comes before the question, and the question before anything is touched.
+    check_can_roll_back(&state, &reached.cluster.arn, &commands.plan)?;
     let route = stored_route(&state)?;
     cx.ui.print_note(&format!(
         "run {} ({} -> {}):",
@@ -114,8 +116,6 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     for line in status_lines(&state, &route, None) {
         cx.ui.print_note(&format!("  {line}"));
     }
-    // Everything that could refuse comes before the question, and the question before anything is touched.
-    check_can_roll_back(&state, &commands.plan)?;
     let scope = unless_stopped(
         &stop,
         rollback_scope::read_scope(&reached, &state, &route, args.control_plane),

@@ -16,7 +16,7 @@ use crate::run::not_ready::count_blockers;
 use crate::run::output::RunOutput;
 use crate::run::plan_gates::{self, GateSummary};
 use crate::run::rollback_scope::preview_rollback;
-use crate::run::session::check_step_id;
+use crate::run::run_checks::check_step_id;
 use crate::run::stored_run::stored_route;
 
 /// Finds out what is ahead and shows it; `None` when there is nothing to do.

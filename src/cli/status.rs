@@ -16,7 +16,7 @@ use crate::run::error::RunError;
 use crate::run::journal_status::status_lines;
 use crate::run::kube_store::KubeRunStore;
 use crate::run::plan_gates::{self, GateSummary};
-use crate::run::stored_run::{read_run_state, stored_route};
+use crate::run::stored_run::{check_own_run, read_run_state, stored_route};
 use crate::run::version_rollback::LastHop;
 use crate::run::{live_status, rollback_scope, version_rollback};
 
@@ -32,7 +32,20 @@ pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), Ru
     refuse_markdown(cx.ui.format)?;
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
     let reached = cx.connect_cluster(&cluster, region.as_deref()).await?;
-    let state = read_run_state(&reached).await?;
+    let (state, foreign) = match read_run_state(&reached).await? {
+        // What is said below of a run would not be true of one that is elsewhere.
+        Some(state) => match check_own_run(&state, &reached.cluster.arn) {
+            Ok(()) => (Some(state), None),
+            Err(error) => (None, Some(error)),
+        },
+        None => (None, None),
+    };
+    if let Some(error) = &foreign {
+        cx.ui.print_note(&format!("{}:", error.message));
+        for hint in &error.hints {
+            cx.ui.print_note(&format!("  {hint}"));
+        }
+    }
     let lock = KubeRunStore(reached.kube.clone()).read_lease().await?;
     let route = state.as_ref().map(stored_route).transpose()?;
     let said = match (cx.load_plan(&args.plan), &state, &route) {

@@ -43,7 +43,7 @@ async fn process(
         journal: &mut journal,
         lease: None,
         stop,
-        pause_after_step: None,
+        pause_after: None,
         gates: super::RunGates::default(),
         resume_command: "eksup apply".into(),
         last_act_end: None,

@@ -24,6 +24,10 @@ impl<W: EngineEnv> Engine<'_, W> {
                 return Err(EngineError::UnknownStep(planned.id.clone()));
             };
             if state.status.is_over() {
+                // Whoever asks again to stop here does not ask for what comes behind.
+                if let Some(paused) = self.pause_if_asked_after(&planned.id).await? {
+                    return Ok(paused);
+                }
                 continue;
             }
             // Asked once for a step: a step that has begun is finished after a restart without another approval.
@@ -47,10 +51,8 @@ impl<W: EngineEnv> Engine<'_, W> {
                 StepEnd::RunEnded(ended) => return Ok(ended),
             }
             // After the record, so that the next process begins with the step behind it.
-            if self.pause_after_step.as_ref() == Some(&planned.id) {
-                return self
-                    .pause_run(format!("`{}` is done, as asked", planned.id))
-                    .await;
+            if let Some(paused) = self.pause_if_asked_after(&planned.id).await? {
+                return Ok(paused);
             }
         }
         self.append_entry(JournalEntry::Closed {

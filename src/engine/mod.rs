@@ -32,7 +32,7 @@ mod tests;
 pub use env::EngineEnv;
 pub use gates::RunGates;
 pub use refusal::{NextStep, StepRefusal};
-pub use run::{Engine, EngineError, PlannedStep, RunOutcome, RunSubject};
+pub use run::{Engine, EngineError, PauseAfter, PlannedStep, RunOutcome, RunSubject};
 pub use step::{
     Decision, DynStep, RollbackHistory, RollbackPart, Step, StepError, StepHistory, UndoKind,
 };

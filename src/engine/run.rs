@@ -47,7 +47,11 @@ pub enum RunOutcome {
     /// Everything but the steps of `kept` is rolled back.
     RolledBack { kept: Vec<String> },
     /// Stopped between two acts; the same command goes on.
-    Paused { why: String },
+    Paused {
+        why: String,
+        /// The command that goes on.
+        resume: String,
+    },
     /// Aborted; the journal says which actions had begun.
     Dropped,
     /// Stopped, and the journal could not be written in time; it says which actions had begun.
@@ -93,6 +97,14 @@ pub enum EngineError {
     UnknownStep(String),
 }
 
+/// A step after which the run pauses, as it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PauseAfter {
+    pub step: String,
+    /// The command that goes on beyond it: the same one would only stop here again.
+    pub continue_command: String,
+}
+
 /// Takes one run through its steps.
 pub struct Engine<'a, W> {
     pub world: &'a W,
@@ -101,8 +113,8 @@ pub struct Engine<'a, W> {
     /// Absent only where nobody else can write the journal.
     pub lease: Option<&'a RunLease>,
     pub stop: StopSignal,
-    /// Pause after this step.
-    pub pause_after_step: Option<String>,
+    /// Where to pause, if anywhere.
+    pub pause_after: Option<PauseAfter>,
     /// What must be so before something new begins.
     pub gates: RunGates,
     /// The command that goes on after a pause.
@@ -252,13 +264,36 @@ impl<W: EngineEnv> Engine<'_, W> {
     }
 
     pub(super) async fn pause_run(&mut self, why: String) -> Result<RunOutcome, EngineError> {
+        let resume = self.resume_command.clone();
+        self.pause_with_command(why, resume).await
+    }
+
+    /// Pauses where that step is the one after which this was asked for.
+    pub(super) async fn pause_if_asked_after(
+        &mut self,
+        step: &str,
+    ) -> Result<Option<RunOutcome>, EngineError> {
+        let Some(pause) = self.pause_after.clone().filter(|p| p.step == step) else {
+            return Ok(None);
+        };
+        let why = format!("`{step}` is done, as asked");
+        self.pause_with_command(why, pause.continue_command)
+            .await
+            .map(Some)
+    }
+
+    async fn pause_with_command(
+        &mut self,
+        why: String,
+        resume: String,
+    ) -> Result<RunOutcome, EngineError> {
         self.append_entry(JournalEntry::Paused { why: why.clone() })
             .await?;
         self.world.emit_event(EventKind::RunPaused {
             why: why.clone(),
-            resume: self.resume_command.clone(),
+            resume: resume.clone(),
         });
-        Ok(RunOutcome::Paused { why })
+        Ok(RunOutcome::Paused { why, resume })
     }
 
     pub(super) fn elapsed_since(&self, then: Option<Timestamp>) -> std::time::Duration {

@@ -6,7 +6,7 @@ use proptest::prelude::ProptestConfig;
 use tokio::time::Instant;
 
 use super::gates::RunGates;
-use super::run::{Engine, EngineError, PlannedStep, RunOutcome, RunSubject};
+use super::run::{Engine, EngineError, PauseAfter, PlannedStep, RunOutcome, RunSubject};
 use super::step::UndoKind;
 use super::stop::{self, StopSignal};
 use super::test_support::{DyingStore, RaiseStep, ToyWorld};
@@ -52,7 +52,7 @@ pub(super) fn engine<'a>(
         journal,
         lease: None,
         stop: stop.clone(),
-        pause_after_step: None,
+        pause_after: None,
         gates: RunGates::default(),
         resume_command: resume,
         last_act_end: None,
@@ -523,19 +523,29 @@ async fn a_point_of_no_return_ends_a_rollback_without_touching_what_lies_before_
 }
 
 #[tokio::test(start_paused = true)]
-async fn until_pauses_after_its_step() {
+async fn until_pauses_after_its_step_however_often_it_is_asked_for() {
+    let asked = Some(PauseAfter {
+        step: "weights".to_owned(),
+        continue_command: "eksup apply beyond".to_owned(),
+    });
     let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
     let steps = three_steps();
     let mut journal = Journal::load(in_cluster(&memory)).await.unwrap();
     let (_asker, stop) = stop::stop_channel();
     let mut first = engine(&toy, &steps, &mut journal, &stop);
-    first.pause_after_step = Some("weights".into());
+    first.pause_after = asked.clone();
     first.open_run(opened(&steps), about()).await.unwrap();
-    assert!(matches!(
-        first.run_forward().await.unwrap(),
-        RunOutcome::Paused { .. }
-    ));
-    assert_eq!((toy.get_number("weights"), toy.get_number("c")), (100, 0));
+    for again in [false, true] {
+        if again {
+            first.resume_run("the next").await.unwrap();
+        }
+        let ended = first.run_forward().await.unwrap();
+        let RunOutcome::Paused { resume, .. } = ended else {
+            panic!("{ended:?}")
+        };
+        assert_eq!(resume, "eksup apply beyond");
+        assert_eq!((toy.get_number("weights"), toy.get_number("c")), (100, 0));
+    }
 }
 
 proptest::proptest! {

@@ -43,8 +43,10 @@ pub enum RunRequest<'a> {
 /// and kubeconfig, quoted for a shell.
 #[derive(Clone, Debug, Default)]
 pub struct RunCommands {
-    /// The same command again, which continues the run.
+    /// The same command again, which continues the run: with all of its flags, so that it stops where this one was to.
     pub resume: String,
+    /// The same without `--until`, which goes on from where that stopped.
+    pub beyond_until: String,
     /// Rolls the run back; a rehearsal has nothing to roll back.
     pub rollback: Option<String>,
     /// Shows what a new run would do.

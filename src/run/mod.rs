@@ -44,6 +44,7 @@ pub mod permissions;
 pub mod plan_diff;
 pub mod plan_gates;
 pub mod rollback_scope;
+pub mod run_checks;
 pub mod saved_plan;
 mod saved_plan_parts;
 pub mod session;

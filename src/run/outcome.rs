@@ -27,7 +27,7 @@ pub fn to_command_result(
             )
             .with_next_command(&commands.plan)
         }
-        RunOutcome::Paused { why } => RunError::new(
+        RunOutcome::Paused { why, resume } => RunError::new(
             RunErrorKind::Paused,
             format!("run {run} is paused: {why}"),
         )
@@ -140,12 +140,17 @@ mod tests {
     #[test]
     fn only_done_is_no_error_and_each_end_has_its_code_and_its_next_command() {
         let commands = RunCommands {
-            resume: "eksup apply p.yaml --auto-approve".into(),
+            resume: "eksup apply p.yaml --auto-approve --until drain-x".into(),
+            beyond_until: "eksup apply p.yaml --auto-approve".into(),
             rollback: Some("eksup rollback p.yaml".into()),
             plan: "eksup plan p.yaml".into(),
             approve: Some("eksup approve p.yaml".into()),
         };
-        let resume = commands.resume.as_str();
+        let (resume, beyond) = (commands.resume.as_str(), commands.beyond_until.as_str());
+        let paused = |resume: &str| RunOutcome::Paused {
+            why: "w".into(),
+            resume: resume.into(),
+        };
         assert!(to_command_result("r", RunOutcome::Done, &commands).is_ok());
         let stuck = |denied: Option<&str>, next| RunOutcome::Stuck {
             step: "s".into(),
@@ -175,7 +180,8 @@ mod tests {
                 5,
                 "eksup plan p.yaml",
             ),
-            (RunOutcome::Paused { why: "w".into() }, 7, resume),
+            (paused(resume), 7, resume),
+            (paused(beyond), 7, beyond),
             (RunOutcome::Dropped, 7, resume),
             (RunOutcome::Unrecorded, 7, resume),
             (unapproved, 7, resume),

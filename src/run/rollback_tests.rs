@@ -413,13 +413,42 @@ fn a_run_resumed_with_an_edited_plan_names_every_key_that_differs() {
     let memo = super::plan_diff::plan_for_journal(&was);
     state.binding =
         Arc::new(RunBinding::new(&state.run, json!(route()), memo, Default::default()).unwrap());
-    assert!(super::session::check_same_run(&state, &was, "arn", &RunCommands::default()).is_ok());
+    assert!(
+        super::run_checks::check_same_run(&state, &was, "arn", &RunCommands::default()).is_ok()
+    );
     let error =
-        super::session::check_same_run(&state, &is, "arn", &RunCommands::default()).unwrap_err();
+        super::run_checks::check_same_run(&state, &is, "arn", &RunCommands::default()).unwrap_err();
     assert_eq!(error.kind.exit_code(), 9);
     assert!(
         error.message.contains("drain.parallel: 1 -> 4"),
         "{}",
         error.message
     );
+}
+
+#[test]
+fn whatever_acts_on_a_run_of_another_cluster_is_refused_and_no_object_is_to_be_deleted() {
+    let plan = parse_plan("p", "cluster: expense-dev\nto: 1.29\n").unwrap();
+    let mut state = run(&route(), "drain-expense-blue");
+    state.plan_digest = crate::plan::plan_digest(&plan);
+    let commands = RunCommands::default();
+    let check = |arn: &str| {
+        [
+            super::run_checks::check_can_roll_back(&state, arn, "eksup plan"),
+            super::run_checks::check_same_run(&state, &plan, arn, &commands),
+        ]
+    };
+    for own in check("arn") {
+        own.unwrap();
+    }
+    for foreign in check("arn:elsewhere") {
+        let error = foreign.unwrap_err();
+        assert_eq!(error.kind.exit_code(), 9);
+        assert!(error.hints[0].contains("--kubeconfig"), "{error:?}");
+        let text = error.hints.join(" ");
+        assert!(
+            !text.contains("delete") && !text.contains("remove"),
+            "{text}"
+        );
+    }
 }

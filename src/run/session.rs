@@ -6,15 +6,18 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::context::{RunCommands, RunContext, RunRequest};
+use super::context::{RunContext, RunRequest};
 use super::error::{RunError, RunErrorKind};
-use super::journal_status::status_lines;
 use super::judged_route::replan_route;
-use super::rollback_scope::{self, RollbackScope};
+use super::rollback_scope;
+use super::run_checks::{
+    check_can_roll_back, check_pause_survives, check_rollback_worthwhile, check_same_run,
+    check_step_id,
+};
 use super::stored_run::stored_route;
 use super::unless_stopped::unless_stopped;
 use super::{plan_diff, plan_gates};
-use crate::engine::{Engine, RunGates, RunOutcome, RunSubject, stop};
+use crate::engine::{Engine, PauseAfter, RunGates, RunOutcome, RunSubject, stop};
 use crate::event::{EventBus, EventKind as What, RunEvent};
 use crate::journal::checkpoint_store::NoticeCallback;
 use crate::journal::{
@@ -23,8 +26,6 @@ use crate::journal::{
 };
 use crate::k8s::WatchCache;
 use crate::model::Timestamp;
-use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
-use crate::plan::{Plan, plan_digest};
 use crate::route::{AcceptedLosses, Route};
 use crate::steps::workload_health::{ReadyCounts, WorkloadMonitor};
 use crate::steps::{self, StepWorld};
@@ -157,11 +158,12 @@ impl<'a> RunSession<'a> {
                 "there is no run to roll back",
             ));
         };
-        check_can_roll_back(state, &self.context.commands.plan)?;
+        let context = self.context;
+        check_can_roll_back(state, &context.reached.cluster.arn, &context.commands.plan)?;
         let route = stored_route(state)?;
         // Found out before anything is touched: a rollback that cannot reach what was asked for is refused here.
         let scope =
-            rollback_scope::read_scope(self.context.reached, state, &route, control_plane).await?;
+            rollback_scope::read_scope(context.reached, state, &route, control_plane).await?;
         check_rollback_worthwhile(state, &scope)?;
         let keep = scope.kept_steps();
         self.drive_engine(
@@ -252,13 +254,14 @@ impl<'a> RunSession<'a> {
             cache,
             lock,
         };
+        check_pause_survives(&second, until.as_deref(), &context.commands)?;
         self.drive_engine(
             locked,
             &second,
             SessionMode::Start {
                 digest,
                 memo: plan_diff::plan_for_journal(plan),
-                until: None,
+                until,
             },
             held,
         )
@@ -332,10 +335,16 @@ impl<'a> RunSession<'a> {
             journal,
             lease: Some(lock),
             stop: context.stop.clone(),
-            pause_after_step: None,
+            pause_after: None,
             gates,
             resume_command: context.commands.resume.clone(),
             last_act_end: None,
+        };
+        let pause_after = |until: Option<String>| {
+            until.map(|step| PauseAfter {
+                step,
+                continue_command: context.commands.beyond_until.clone(),
+            })
         };
         // The journal has the run before anything acts, so that a crash at any later point finds it.
         let ended = match mode {
@@ -344,7 +353,7 @@ impl<'a> RunSession<'a> {
                 memo,
                 until,
             } => {
-                engine.pause_after_step = until;
+                engine.pause_after = pause_after(until);
                 engine
                     .open_run(
                         run_opened_record(context, run, digest, memo, route, workloads)?,
@@ -354,7 +363,7 @@ impl<'a> RunSession<'a> {
                 engine.run_forward().await?
             }
             SessionMode::Resume { until } => {
-                engine.pause_after_step = until;
+                engine.pause_after = pause_after(until);
                 engine.resume_run(&context.holder).await?;
                 engine.run_forward().await?
             }
@@ -485,117 +494,4 @@ fn new_run_name(now: Timestamp) -> String {
         .map(|_| fastrand::alphanumeric().to_ascii_lowercase())
         .collect();
     format!("{}-{chance}", now.strftime("%Y%m%d-%H%M%S"))
-}
-
-/// Whether an open run is one of this plan and this cluster.
-pub fn check_same_run(
-    state: &RunState,
-    plan: &Plan,
-    arn: &str,
-    commands: &RunCommands,
-) -> Result<(), RunError> {
-    let run = &state.run;
-    // The run is kept in the cluster, and a backup that is restored elsewhere brings it along.
-    if state.cluster_arn != arn {
-        let text = format!(
-            "run {run} belongs to {}, and this is {arn}",
-            state.cluster_arn
-        );
-        let hint = format!(
-            "the cluster's {RUN_NAMESPACE} was copied from elsewhere: remove the ConfigMap `{RUN_NAME}` there"
-        );
-        return Err(RunError::new(RunErrorKind::Mismatch, text).with_hint(hint));
-    }
-    let route = stored_route(state)?;
-    let refused = |text: String| {
-        RunError::new(RunErrorKind::Mismatch, text).with_state(status_lines(state, &route, None))
-    };
-    // A rollback is not turned around in the middle: what it has undone the route would have to do again.
-    if state.phase == RunPhase::Rollback {
-        let error = refused(format!("run {run} is being rolled back"));
-        return Err(match &commands.rollback {
-            Some(rollback) => error.with_next_command(rollback),
-            None => error,
-        });
-    }
-    // The route was promised for that plan. With another one the rest of it would be a mixture nobody has reviewed.
-    if state.plan_digest != plan_digest(plan) {
-        let differs = plan_diff::plan_differences(
-            state.binding.opened_plan(),
-            &plan_diff::plan_for_journal(plan),
-        );
-        let text = format!(
-            "run {run} was begun with another plan, and is not finished; in the plan given now:\n  {}",
-            differs.join("\n  ")
-        );
-        return Err(refused(text).with_hint("restore the plan, then run the same command again"));
-    }
-    Ok(())
-}
-
-/// Whether a run can be rolled back at all.
-pub fn check_can_roll_back(state: &RunState, plan: &str) -> Result<(), RunError> {
-    let refused = |text: &str| {
-        Err(
-            RunError::new(RunErrorKind::Mismatch, format!("run {} {text}", state.run))
-                .with_next_command(plan),
-        )
-    };
-    match (state.phase, state.outcome) {
-        // What was kept then may be asked for now.
-        (RunPhase::Closed, Some(FinalOutcome::RolledBack)) if state.keep.is_empty() => {
-            refused("is rolled back already")
-        }
-        (RunPhase::Closed, Some(FinalOutcome::Stuck)) => {
-            refused("cannot be rolled back any further")
-        }
-        (RunPhase::Closed, Some(FinalOutcome::Rerouted)) => refused("was followed by another"),
-        (RunPhase::Closed, Some(FinalOutcome::Done | FinalOutcome::RolledBack) | None)
-        | (RunPhase::Forward | RunPhase::Rollback, _) => Ok(()),
-    }
-}
-
-/// Refuses, before anything is touched, when nothing of worth would go back.
-pub fn check_rollback_worthwhile(state: &RunState, scope: &RollbackScope) -> Result<(), RunError> {
-    let run = &state.run;
-    // A rollback that is under way goes on even past such a point: what it has begun is finished as far as it goes.
-    if let Some((step, why)) = scope
-        .barrier
-        .as_ref()
-        .filter(|_| scope.is_too_late() && state.phase != RunPhase::Rollback)
-    {
-        let error = RunError::new(
-            RunErrorKind::Stuck,
-            format!("run {run} is past its point of no return, `{step}`: {why}"),
-        )
-        .with_hint("nothing was changed; the run is as it was");
-        return Err(match state.phase {
-            RunPhase::Closed | RunPhase::Rollback => error,
-            RunPhase::Forward => error
-                .with_hint("`eksup apply` finishes the run: only the cleanup after blue is left"),
-        });
-    }
-    if state.outcome == Some(FinalOutcome::RolledBack) && scope.undone.is_empty() {
-        return Err(RunError::new(
-            RunErrorKind::Mismatch,
-            format!("run {run} is rolled back already"),
-        )
-        .with_hint(
-            "`eksup rollback --control-plane` rolls versions back too, where EKS still can",
-        ));
-    }
-    Ok(())
-}
-
-/// Whether `--until` names a step of the route.
-pub fn check_step_id(route: &Route, until: Option<&str>) -> Result<(), RunError> {
-    let Some(until) = until.filter(|u| route.steps.iter().all(|s| s.id != **u)) else {
-        return Ok(());
-    };
-    let ids: Vec<&str> = route.steps.iter().map(|s| s.id.as_str()).collect();
-    Err(RunError::new(
-        RunErrorKind::Usage,
-        format!("the route has no step `{until}`"),
-    )
-    .with_hint(format!("its steps are {}", ids.join(", "))))
 }

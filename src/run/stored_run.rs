@@ -6,6 +6,7 @@ use super::cluster_connection::ClusterConnection;
 use super::error::{RunError, RunErrorKind};
 use super::kube_store::KubeRunStore;
 use crate::journal::{CheckpointStore, Journal, RunState};
+use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::route::Route;
 
 /// Reads the run as it stands, without the lock.
@@ -13,6 +14,28 @@ pub async fn read_run_state(reached: &ClusterConnection) -> Result<Option<RunSta
     let remote = Arc::new(KubeRunStore(reached.kube.clone()));
     let journal = Journal::load(Box::new(CheckpointStore::new(remote, Arc::new(|_| {})))).await?;
     Ok(journal.run_state().cloned())
+}
+
+/// Refuses a run of another cluster. The run is kept in its cluster, and a backup that is restored elsewhere brings it
+/// along: whatever acts on a stored run asks this first.
+pub fn check_own_run(state: &RunState, arn: &str) -> Result<(), RunError> {
+    if state.cluster_arn == arn {
+        return Ok(());
+    }
+    let text = format!(
+        "run {} belongs to {}, and this is {arn}",
+        state.run, state.cluster_arn
+    );
+    Err(RunError::new(RunErrorKind::Mismatch, text)
+        .with_state(vec![
+            "nothing was changed by this command; neither cluster was touched".to_owned(),
+        ])
+        .with_hint(
+            "check which cluster is meant: the plan's cluster and region, --profile, and the --kubeconfig and --context that were given",
+        )
+        .with_hint(format!(
+            "where this is the right one, the ConfigMap `{RUN_NAME}` in {RUN_NAMESPACE} came here with a backup of the other cluster: its run continues there, and whoever restored it decides about the copy"
+        )))
 }
 
 /// The route that a run promised.

@@ -251,7 +251,8 @@ impl Rig {
             stop,
             holder: format!("process-{number}"),
             commands: RunCommands {
-                resume: "eksup apply".to_owned(),
+                resume: "eksup apply --until".to_owned(),
+                beyond_until: "eksup apply".to_owned(),
                 ..RunCommands::default()
             },
             record_dir: None,

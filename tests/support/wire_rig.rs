@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
 use eksup::aws::AwsApi;
-use eksup::engine::{Engine, RunGates, RunOutcome, RunSubject, stop};
+use eksup::engine::{Engine, PauseAfter, RunGates, RunOutcome, RunSubject, stop};
 use eksup::event::RunEvent;
 use eksup::inventory::{connect, snapshot};
 use eksup::journal::{CheckpointStore, JOURNAL_FORMAT, Journal, OpenedEntry, RunLease, RunPhase};
@@ -246,7 +246,10 @@ impl Rig {
             journal: &mut journal,
             lease: Some(&lock),
             stop,
-            pause_after_step: until.map(str::to_owned),
+            pause_after: until.map(|step| PauseAfter {
+                step: step.to_owned(),
+                continue_command: "eksup apply".to_owned(),
+            }),
             gates: RunGates::default(),
             resume_command: "eksup apply".to_owned(),
             last_act_end: None,

@@ -7,6 +7,7 @@ mod generated;
 mod outage;
 mod ownership;
 mod remaining_targets;
+mod reroute;
 mod rollback_outage;
 mod world;
 
