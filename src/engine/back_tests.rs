@@ -1,10 +1,14 @@
 //! Taking a run back in more than one go.
 
+use super::drive::Direction;
+use super::retry::RetryDecision;
 use super::run::{Engine, RunOutcome, RunSubject};
 use super::stop;
 use super::test_support::{RaiseStep, ToyWorld};
 use crate::journal::memory_store::MemoryRunStore;
-use crate::journal::{CheckpointStore, JOURNAL_FORMAT, Journal, OpenedEntry, StepStatus};
+use crate::journal::{
+    CheckpointStore, JOURNAL_FORMAT, Journal, OpenedEntry, StepState, StepStatus,
+};
 
 const STEPS: [&str; 3] = ["a", "b", "c"];
 
@@ -126,4 +130,32 @@ async fn a_rollback_that_is_stuck_may_end_without_the_step_it_is_stuck_at() {
         ),
         (0, 1, 0)
     );
+}
+
+#[test]
+fn a_rollback_counts_its_own_acts_and_not_those_of_the_way_up() {
+    let step = |back: u32| -> StepState {
+        let back = serde_json::json!({"acts": back});
+        let step =
+            serde_json::json!({"id": "a", "status": "undoing", "acts": 20_000, "back": back});
+        serde_json::from_value(step).unwrap()
+    };
+    let back = Direction::Rollback {
+        before: serde_json::Value::Null,
+        early: false,
+    };
+    assert_eq!(Direction::Forward.count_acts(&step(3)), 20_000);
+    assert_eq!(back.count_acts(&step(3)), 3);
+}
+
+#[test]
+fn a_rollback_has_no_other_route_and_is_stuck_where_one_is_asked_for() {
+    let back = Direction::Rollback {
+        before: serde_json::Value::Null,
+        early: false,
+    };
+    let stuck = back.limit_decision(RetryDecision::Reroute);
+    assert!(matches!(stuck, RetryDecision::Stuck { denied: None }));
+    let forward = Direction::Forward.limit_decision(RetryDecision::Reroute);
+    assert!(matches!(forward, RetryDecision::Reroute));
 }

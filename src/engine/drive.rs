@@ -18,7 +18,7 @@ use crate::event::{EventKind, StepProgress};
 use crate::journal::{JournalEntry, JournalError, StepState};
 use crate::model::ErrorClass;
 
-/// No step of any cluster acts this often.
+/// No step of any cluster acts this often in one direction.
 const MAX_ACTS_PER_STEP: u32 = 20_000;
 
 /// Which way a step is driven.
@@ -29,6 +29,27 @@ pub(super) enum Direction {
         before: Value,
         early: bool,
     },
+}
+
+impl Direction {
+    /// How many acts of the step were begun this way.
+    pub fn count_acts(&self, known: &StepState) -> u32 {
+        match self {
+            Self::Forward => known.acts,
+            Self::Rollback { .. } => known.back.as_ref().map_or(0, |back| back.acts),
+        }
+    }
+
+    /// What is done about an error this way. Only forward is there another route: a rollback that is refused for the route's
+    /// sake is stuck, and its run is not closed as rerouted.
+    pub fn limit_decision(&self, decision: RetryDecision) -> RetryDecision {
+        match (self, decision) {
+            (Self::Rollback { .. }, RetryDecision::Reroute) => {
+                RetryDecision::Stuck { denied: None }
+            }
+            (Self::Rollback { .. } | Self::Forward, decision) => decision,
+        }
+    }
 }
 
 /// What became of a step.
@@ -154,7 +175,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 }
             };
         }
-        let acts = self.step_state(planned)?.acts;
+        let acts = way.count_acts(self.step_state(planned)?);
         // An act that works each time and changes nothing would go on forever, and fill the journal.
         if driver.repeat_guard.is_exhausted_by(&act) || acts >= MAX_ACTS_PER_STEP {
             let what = planned.step.describe_act(&act);
@@ -320,7 +341,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         error: StepError,
         seen: Option<&Value>,
     ) -> Result<TurnOutcome, EngineError> {
-        let ended = match trouble.on_error(&error, fastrand::f64()) {
+        let ended = match way.limit_decision(trouble.on_error(&error, fastrand::f64())) {
             RetryDecision::RetryAfter(after) => {
                 if error.class() == Some(ErrorClass::Expired) {
                     self.world.renew_credentials();
