@@ -145,9 +145,17 @@ impl<W: EngineEnv> Engine<'_, W> {
 
     /// Takes up the run that the journal has.
     pub async fn resume_run(&mut self, by: &str) -> Result<(), EngineError> {
-        let before = self.lease.and_then(RunLease::previous_renewal);
+        // By the clock of whoever held the lock before, as the times of its records are: what that clock differs by is in
+        // the one as in the others, and cancels out.
+        let unattended_since = match self.lease {
+            // A lock that somebody has deleted says nothing of its last holder, and the last record is all that is known.
+            Some(lease) => lease
+                .previous_renewal()
+                .or(Some(self.run_state()?.updated_at)),
+            None => None,
+        };
         let unattended_seconds =
-            before.map_or(0, |at| self.world.now().duration_since(at).as_secs());
+            unattended_since.map_or(0, |at| self.world.now().duration_since(at).as_secs());
         let entry = JournalEntry::Resumed {
             by: by.to_owned(),
             unattended_seconds,

@@ -116,8 +116,8 @@ impl RunLease {
         })
     }
 
-    /// When whoever held it before renewed it last or gave it back, by their clock: nobody has watched since, and nothing
-    /// else is to be made of it.
+    /// When whoever held it before renewed it last or gave it back, by their clock: nobody has watched since. It is only
+    /// compared with times of their records, which the same clock told.
     pub fn previous_renewal(&self) -> Option<Timestamp> {
         self.previous_renewal
     }
@@ -246,7 +246,8 @@ async fn acquire_lease(
                 None => {
                     say(format!(
                         "the lock is held by {}; watching for {} s whether it is alive",
-                        held.holder, held.duration_seconds
+                        held.holder,
+                        watch_time(held).as_secs()
                     ));
                     watched = Some((held.clone(), Instant::now()));
                     tokio::time::sleep(LEASE_RETRY_PERIOD).await;
@@ -263,8 +264,7 @@ async fn acquire_lease(
                     });
                 }
                 Some((_, since)) => {
-                    let full = u64::try_from(held.duration_seconds).unwrap_or(0);
-                    if since.elapsed() < Duration::from_secs(full) {
+                    if since.elapsed() < watch_time(held) {
                         tokio::time::sleep(LEASE_RETRY_PERIOD).await;
                         continue;
                     }
@@ -279,7 +279,7 @@ async fn acquire_lease(
         let wanted = LeaseRecord {
             holder: holder.to_owned(),
             renewed_at: None,
-            duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).unwrap_or(i32::MAX),
+            duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
             transitions,
             version: read.map(|h| h.version).unwrap_or_default(),
         };
@@ -296,6 +296,13 @@ async fn acquire_lease(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// How long a record of somebody else is watched: as long as it says that it is good for, and ours where it does not say.
+fn watch_time(held: &LeaseRecord) -> Duration {
+    let said = held.duration_seconds.and_then(|s| u64::try_from(s).ok());
+    said.filter(|s| *s > 0)
+        .map_or(LEASE_DURATION, Duration::from_secs)
 }
 
 async fn renew_until_lost(

@@ -508,3 +508,19 @@ fn a_before_image_of_nothing_is_still_there_after_being_written_and_read() {
     let text = serde_json::to_string(&began).unwrap();
     assert_eq!(serde_json::from_str::<JournalEntry>(&text).unwrap(), began);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_does_not_say_how_long_it_is_good_for_is_watched_as_long_as_ours() {
+    let memory = MemoryRunStore::default();
+    let held = LeaseRecord {
+        holder: "one".into(),
+        renewed_at: None,
+        duration_seconds: None,
+        transitions: 0,
+        version: String::new(),
+    };
+    memory.write_lease(&held, at(0)).await.unwrap();
+    let start = Instant::now();
+    take(&memory, "two").await.unwrap();
+    assert!((30..35).contains(&start.elapsed().as_secs()));
+}

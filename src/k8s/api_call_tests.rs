@@ -440,7 +440,7 @@ async fn a_lease_says_who_holds_it_and_a_released_one_says_nobody() {
     let held = LeaseRecord {
         holder: "ci-1".into(),
         renewed_at: None,
-        duration_seconds: 60,
+        duration_seconds: Some(60),
         transitions: 1,
         version: String::new(),
     };

@@ -241,7 +241,7 @@ fn to_lease_record(lease: Lease) -> LeaseRecord {
     LeaseRecord {
         holder: spec.holder_identity.unwrap_or_default(),
         renewed_at: spec.renew_time.map(|at| at.0),
-        duration_seconds: spec.lease_duration_seconds.unwrap_or(0),
+        duration_seconds: spec.lease_duration_seconds,
         transitions: spec.lease_transitions.unwrap_or(0),
         version: lease.metadata.resource_version.unwrap_or_default(),
     }

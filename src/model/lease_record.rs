@@ -8,7 +8,8 @@ pub struct LeaseRecord {
     /// Empty when released.
     pub holder: String,
     pub renewed_at: Option<Timestamp>,
-    pub duration_seconds: i32,
+    /// How long it is good for without being renewed; absent where the Lease does not say.
+    pub duration_seconds: Option<i32>,
     /// How often the lock changed its holder.
     pub transitions: i32,
     /// Empty to create.
