@@ -14,6 +14,7 @@ use kube::client::Body;
 use kube::core::Status;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::api_call::build_request;
 use crate::clients::kube_error;
@@ -26,6 +27,10 @@ const WATCH_DURATION: Duration = Duration::from_secs(120);
 const WATCH_END_GRACE: Duration = Duration::from_secs(30);
 /// A watch that ended sooner than this is not opened again at once.
 const WATCH_REOPEN_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
+/// A watch that was opened and is silent for so long has told what was missed.
+const CATCH_UP_SILENCE: Duration = Duration::from_millis(500);
+/// One that never falls silent has told it after this.
+const LONGEST_CATCH_UP: Duration = Duration::from_secs(5);
 /// The first and the longest wait between two tries.
 const FIRST_RETRY_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_RETRY_WAIT: Duration = Duration::from_secs(10);
@@ -157,11 +162,29 @@ async fn run_watch<F: WatchFeed>(
                 &said,
             ));
         }
-        feed.mark_current();
         // Events come as lines, and a line may be spread over frames.
         let mut lines = LineBuffer::default();
+        // What happened while there was no watch is sent first, in one go, and nothing says where it ends.
+        let opened = Instant::now();
+        let mut is_caught_up = false;
         loop {
-            match body.frame().await {
+            if !is_caught_up && opened.elapsed() >= LONGEST_CATCH_UP {
+                feed.mark_current();
+                is_caught_up = true;
+            }
+            let frame = if is_caught_up {
+                body.frame().await
+            } else {
+                match tokio::time::timeout(CATCH_UP_SILENCE, body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) => {
+                        feed.mark_current();
+                        is_caught_up = true;
+                        continue;
+                    }
+                }
+            };
+            match frame {
                 None => return WatchEnd::Over,
                 Some(Err(error)) => {
                     return WatchEnd::Broken(kube_error::classify_client_error(&op, error));
