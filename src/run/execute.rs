@@ -10,7 +10,8 @@ use super::stored_run::stored_route;
 use super::{live_status, version_rollback};
 use crate::engine::state_diff;
 use crate::event;
-use crate::journal::{RunPhase, RunState};
+use crate::journal::{RunPhase, RunState, StepState, StepStatus};
+use crate::model::Timestamp;
 use crate::report::{Reporter, RunView};
 
 /// Carries a run as far as it goes. Returns what was seen of it when it ends well.
@@ -47,14 +48,7 @@ pub async fn execute_run(
     }
     // Every end says where control plane, traffic and nodes are, so that nobody has to guess what a failure left
     // behind.
-    let stands = match &state {
-        Some(state) => stored_route(state)
-            .map(|route| status_lines(state, &route, Some(&view)))
-            .unwrap_or_default(),
-        None => {
-            vec!["this process changed nothing; `eksup status` shows the state".to_owned()]
-        }
-    };
+    let stands = describe_end(state.as_ref(), &view);
     let run = state.as_ref().map(|s| s.run.clone()).unwrap_or_default();
     match ended.and_then(|ended| to_command_result(&run, ended, &context.commands)) {
         Ok(()) => Ok(view),
@@ -69,10 +63,15 @@ pub async fn execute_run(
             let error = error
                 .with_state(stands)
                 .or_next_command(&context.commands.resume);
-            Err(match state.as_ref().and_then(version_rollback_note) {
-                Some(hint) => error.with_hint(hint),
-                None => error,
-            })
+            Err(
+                match state
+                    .as_ref()
+                    .and_then(|s| version_rollback_note(s, context.reached.clock.now()))
+                {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                },
+            )
         }
         Err(error) => Err(error
             .with_state(stands)
@@ -80,16 +79,49 @@ pub async fn execute_run(
     }
 }
 
+/// Where everything is, as the journal knows it. Never empty: without it the command would say that it changed nothing.
+fn describe_end(state: Option<&RunState>, view: &RunView) -> Vec<String> {
+    let Some(state) = state else {
+        return vec!["this process changed nothing; `eksup status` shows the state".to_owned()];
+    };
+    let lines = match stored_route(state) {
+        Ok(route) => status_lines(state, &route, Some(view)),
+        Err(_) => Vec::new(),
+    };
+    if !lines.is_empty() {
+        return lines;
+    }
+    let begun = |s: &&StepState| s.status != StepStatus::Pending;
+    let begun: Vec<&str> = (state.steps.iter().filter(begun))
+        .map(|s| s.id.as_str())
+        .collect();
+    let begun = match begun.as_slice() {
+        [] => "none of its steps has begun".to_owned(),
+        ids => format!("these of its steps have begun: {}", ids.join(", ")),
+    };
+    vec![format!(
+        "run {}: {begun}; where traffic and nodes are cannot be told from its journal",
+        state.run
+    )]
+}
+
 /// After everything else is back, the control plane's own way may still be open.
-fn version_rollback_note(state: &RunState) -> Option<String> {
+fn version_rollback_note(state: &RunState, now: Timestamp) -> Option<String> {
     let route = stored_route(state).ok()?;
     let hop = version_rollback::find_last_hop(state, &route)?;
-    Some(format!(
-        "the control plane stays at {}; until {} EKS can roll it back to {}: `eksup rollback --control-plane`",
-        hop.to,
-        state_diff::format_time(hop.rollback_deadline()?),
-        hop.from
-    ))
+    let until = hop.rollback_deadline()?;
+    let time = state_diff::format_time(until);
+    Some(if until < now {
+        format!(
+            "the control plane stays at {}: EKS could roll it back until {time}",
+            hop.to
+        )
+    } else {
+        format!(
+            "the control plane stays at {}; until {time} EKS can roll it back to {}: `eksup rollback --control-plane`",
+            hop.to, hop.from
+        )
+    })
 }
 
 /// Whoever is woken by a run that is stuck sees what is where in the cluster itself, what is left of the run, and, when
@@ -119,4 +151,44 @@ async fn add_live_status(
         }
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::journal::{JOURNAL_FORMAT, JournalEntry, OpenedEntry, Record};
+    use crate::run::rollback_tests::done_run;
+
+    #[test]
+    fn a_version_rollback_is_offered_only_until_its_seven_days_are_over() {
+        let (state, hop) = done_run();
+        let until = hop.rollback_deadline().unwrap();
+        let offered = version_rollback_note(&state, until - SignedDuration::from_secs(1)).unwrap();
+        assert!(offered.contains("--control-plane"), "{offered}");
+        let late = version_rollback_note(&state, until + SignedDuration::from_secs(1)).unwrap();
+        assert!(!late.contains("--control-plane"), "{late}");
+    }
+
+    #[test]
+    fn a_run_whose_route_cannot_be_read_still_says_that_it_has_acted() {
+        let entry = JournalEntry::Opened(OpenedEntry {
+            format: JOURNAL_FORMAT,
+            run: "r1".into(),
+            plan_digest: "d".into(),
+            cluster_arn: "arn".into(),
+            steps: vec!["hop".into(), "later".into()],
+            route: json!({"of": "a newer eksup"}),
+            plan: Value::Null,
+            workloads: Default::default(),
+        });
+        let at = Timestamp::UNIX_EPOCH;
+        let mut state = RunState::from_opening(&Record { seq: 0, at, entry }).unwrap();
+        let entry = JournalEntry::Started { step: "hop".into() };
+        state.apply_record(&Record { seq: 1, at, entry }).unwrap();
+        let lines = describe_end(Some(&state), &RunView::default());
+        assert!(lines[0].contains("begun: hop;"), "{lines:?}");
+    }
 }

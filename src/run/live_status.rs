@@ -202,12 +202,8 @@ fn add_node_marks(nodes: &[Node], run: &str, out: &mut LiveStatus) {
             }
         }
         if by_us(marks::SCALE_DOWN_HELD) {
-            let command = format!(
-                "kubectl annotate node {{}} {}- {}-",
-                marks::SCALE_DOWN_HELD,
-                marks::SCALE_DOWN_DISABLED
-            );
-            found.push(("kept from scale-down", command, name));
+            let before = node.annotations.get(marks::SCALE_DOWN_BEFORE);
+            found.push(("kept from scale-down", release_command(before), name));
         }
         let excluded = node.labels.get(marks::EXCLUDE_FROM_LB);
         if excluded.is_some_and(|v| v == EXCLUDE_LABEL_VALUE) {
@@ -226,6 +222,20 @@ fn add_node_marks(nodes: &[Node], run: &str, out: &mut LiveStatus) {
                 .push(format!("nodes {what}: {}", names.join(", ")));
         }
         out.commands.push(command.replace("{}", &names.join(" ")));
+    }
+}
+
+/// Releases a node to the autoscaler. A value that somebody had set before is put back, and not lost.
+fn release_command(before: Option<&String>) -> String {
+    let (held, disabled) = (marks::SCALE_DOWN_HELD, marks::SCALE_DOWN_DISABLED);
+    match before {
+        Some(before) => {
+            let set = format!("{disabled}={before}");
+            let set = shlex::try_quote(&set).map_or_else(|_| set.clone(), |q| q.into_owned());
+            let kept = marks::SCALE_DOWN_BEFORE;
+            format!("kubectl annotate node {{}} --overwrite {set} {held}- {kept}-")
+        }
+        None => format!("kubectl annotate node {{}} {held}- {disabled}-"),
     }
 }
 
@@ -325,5 +335,17 @@ fn modify_rule_command(rule: &ListenerRule, was: &[WeightedTargetGroup]) -> Stri
             "aws elbv2 modify-rule --rule-arn {} --actions '{actions}'",
             rule.arn
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_releases_a_node_by_hand_puts_back_what_was_set_before() {
+        assert!(release_command(None).ends_with("scale-down-disabled-"));
+        let command = release_command(Some(&"false".to_owned()));
+        assert!(command.contains("--overwrite") && command.contains("scale-down-disabled=false"));
     }
 }

@@ -452,3 +452,24 @@ fn whatever_acts_on_a_run_of_another_cluster_is_refused_and_no_object_is_to_be_d
         );
     }
 }
+
+/// A run that made its last hop, and that hop.
+pub(super) fn done_run() -> (RunState, super::version_rollback::LastHop) {
+    let route = route();
+    let state = run(&route, "control-plane-1.29");
+    let hop = find_last_hop(&state, &route).unwrap();
+    (state, hop)
+}
+
+#[test]
+fn what_workloads_had_before_a_reroute_counts_only_for_the_route_that_follows_at_once() {
+    let mut state = run(&route(), "control-plane-1.28");
+    let closed = state.updated_at;
+    let hour = jiff::SignedDuration::from_hours(1);
+    let follows = super::run_checks::is_followed_by_route;
+    assert!(!follows(&state, "arn", closed));
+    state.outcome = Some(crate::journal::FinalOutcome::Rerouted);
+    assert!(follows(&state, "arn", closed + hour / 6));
+    assert!(!follows(&state, "arn", closed + hour * 2));
+    assert!(!follows(&state, "arn:elsewhere", closed));
+}

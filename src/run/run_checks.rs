@@ -1,5 +1,7 @@
 //! What is asked of a stored run and of a request before anything is done with them. Pure.
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::context::RunCommands;
 use super::error::{RunError, RunErrorKind};
 use super::journal_status::status_lines;
@@ -9,6 +11,10 @@ use super::stored_run::{check_own_run, stored_route};
 use crate::journal::{FinalOutcome, RunPhase, RunState};
 use crate::plan::{Plan, plan_digest};
 use crate::route::Route;
+
+/// How long what workloads had before a route counts for the route that replaces it. The same process begins that within
+/// minutes; a process that died in between is followed by then, and clocks of machines differ by far less.
+const REROUTE_BASELINE_AGE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Whether an open run is one of this plan and this cluster.
 pub fn check_same_run(
@@ -46,7 +52,15 @@ pub fn check_same_run(
     Ok(())
 }
 
-/// Whether a run can be rolled back at all.
+/// Whether a run that begins `now` is the next route of the upgrade that `state` is of: of this cluster, and closed for another
+/// route a moment ago. Later than that the cluster has moved on, and what its workloads had then says nothing.
+pub fn is_followed_by_route(state: &RunState, arn: &str, now: Timestamp) -> bool {
+    state.outcome == Some(FinalOutcome::Rerouted)
+        && state.cluster_arn == arn
+        && now.duration_since(state.updated_at).abs() < REROUTE_BASELINE_AGE
+}
+
+/// Whether a run can be rolled back at all, in the cluster that `arn` names.
 pub fn check_can_roll_back(state: &RunState, arn: &str, plan: &str) -> Result<(), RunError> {
     check_own_run(state, arn)?;
     let refused = |text: &str| {

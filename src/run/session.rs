@@ -12,7 +12,7 @@ use super::judged_route::replan_route;
 use super::rollback_scope;
 use super::run_checks::{
     check_can_roll_back, check_pause_survives, check_rollback_worthwhile, check_same_run,
-    check_step_id,
+    check_step_id, is_followed_by_route,
 };
 use super::stored_run::stored_route;
 use super::unless_stopped::unless_stopped;
@@ -21,8 +21,8 @@ use crate::engine::{Engine, PauseAfter, RunGates, RunOutcome, RunSubject, stop};
 use crate::event::{EventBus, EventKind as What, RunEvent};
 use crate::journal::checkpoint_store::NoticeCallback;
 use crate::journal::{
-    CheckpointStore, FileLog, FinalOutcome, JOURNAL_FORMAT, Journal, OpenedEntry, RunLease,
-    RunPhase, RunState, RunStore,
+    CheckpointStore, FileLog, JOURNAL_FORMAT, Journal, OpenedEntry, RunLease, RunPhase, RunState,
+    RunStore,
 };
 use crate::k8s::WatchCache;
 use crate::model::Timestamp;
@@ -392,10 +392,11 @@ impl<'a> RunSession<'a> {
         let read =
             async { Ok::<_, RunError>(cache.read_current(steps::WATCH_STALENESS_LIMIT).await?) };
         let monitor = state.map(WorkloadMonitor::for_run);
+        let now = self.context.reached.clock.now();
         match (mode, state, monitor) {
             // Another route of the same upgrade: what the first one found at its beginning still counts.
             (SessionMode::Start { .. }, Some(state), Some(monitor))
-                if state.outcome == Some(FinalOutcome::Rerouted) =>
+                if is_followed_by_route(state, &self.context.reached.cluster.arn, now) =>
             {
                 Ok((monitor.into_baseline(), ReadyCounts::new()))
             }
