@@ -4,6 +4,7 @@ use std::time::Duration;
 
 pub mod accepted_losses;
 pub mod addon;
+pub mod attempts;
 pub mod bake;
 pub mod blue_capacity;
 pub mod blue_protection;

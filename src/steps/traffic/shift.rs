@@ -13,6 +13,7 @@ use crate::model::clock::signed_duration;
 use crate::model::elb::{WeightedTargetGroup, short_rule};
 use crate::route::ShiftSpec;
 use crate::steps::StepWorld;
+use crate::steps::attempts::unchanged_since;
 use crate::steps::traffic::health::{ServingState, count_health, judge_serving};
 use crate::steps::traffic::rules::{
     InstanceZones, RuleForward, RuleOwners, TrafficObservation, write_rules,
@@ -126,7 +127,12 @@ impl Step<StepWorld> for ShiftStep {
         let least = percents.iter().map(|(_, p)| *p).min().unwrap_or(0);
         let most = percents.iter().map(|(_, p)| *p).max().unwrap_or(0);
         let green = count_health(&seen.green);
-        let since = past.watched_from().map(|t| now.duration_since(t));
+        // A new attempt bakes the share that it finds on green. Where green has none there is nothing to watch.
+        let since = match &last {
+            Some(_) => past.watched_from(),
+            None => unchanged_since(past).filter(|_| least > 0),
+        };
+        let since = since.map(|t| now.duration_since(t));
         // A shift that took the traffic back ends with a person. It is finished first, in case the process died between
         // two rules.
         if let Some(ShiftAct {

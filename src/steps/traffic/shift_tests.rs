@@ -111,6 +111,27 @@ fn traffic_rises_step_by_step_and_bakes_between() {
 }
 
 #[test]
+fn a_new_attempt_bakes_the_share_that_it_finds_on_green_as_long_as_stickiness_asks() {
+    let shift = shift();
+    let retried = StepHistory {
+        started_at: Some(at(0)),
+        attempt: 1,
+        ..StepHistory::default()
+    };
+    let decide = |seen: &TrafficObservation, now| shift.decide_next(seen, &retried, at(now));
+    let half = seen(50, 50, "healthy");
+    assert!(matches!(decide(&half, 59), Decision::Wait { .. }));
+    assert!(matches!(decide(&half, 60), Decision::Act(act) if act.percent == 100));
+    let mut sticky = seen(0, 100, "healthy");
+    sticky.rules[0].stickiness_seconds = Some(300);
+    assert!(matches!(decide(&sticky, 299), Decision::Wait { .. }));
+    assert!(matches!(decide(&sticky, 300), Decision::Done(_)));
+    // Nothing is on green yet, so there is nothing to watch.
+    let none = decide(&seen(100, 0, "healthy"), 0);
+    assert!(matches!(none, Decision::Act(act) if act.percent == 10));
+}
+
+#[test]
 fn no_traffic_goes_to_a_green_that_is_not_healthy() {
     assert!(matches!(
         shift().decide_next(&seen(100, 0, "unhealthy"), &StepHistory::default(), at(0)),
