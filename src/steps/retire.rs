@@ -14,6 +14,7 @@ use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange};
 use crate::model::elb::{short_name, short_rule};
 use crate::model::{ApiError, ErrorClass};
+use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::drain::unready::has_serving_pod;
 use crate::steps::retire_record::{AttachedTargetGroups, RetireAct, RetireBeforeImage};
 use crate::steps::traffic::registered_targets::{GroupTargets, RegisteredIn, was_just_detached};
@@ -33,7 +34,6 @@ pub const DELETE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 /// A step that takes blue out of its target groups and deletes it, or keeps it at zero nodes, once it is proved empty.
 pub struct RetireStep {
     id: String,
-    run: String,
     blue: String,
     /// Absent where green is made only afterwards.
     green: Option<String>,
@@ -74,7 +74,6 @@ impl RetireStep {
     /// Returns the step for blue, with its green where the route makes that before.
     pub fn new(
         id: String,
-        run: String,
         (blue, green): (String, Option<String>),
         delete: bool,
         target_groups: Vec<String>,
@@ -82,7 +81,6 @@ impl RetireStep {
     ) -> Self {
         Self {
             id,
-            run,
             blue,
             green,
             delete,
@@ -429,7 +427,12 @@ impl Step<StepWorld> for RetireStep {
         Decision::Act(if self.delete {
             RetireAct::Delete
         } else {
-            RetireAct::ScaleToZero
+            RetireAct::ScaleToZero {
+                request: NodegroupRequest {
+                    attempt: CallAttempt::of_forward(past),
+                    modified: group.modified_at,
+                },
+            }
         })
     }
 
@@ -494,7 +497,7 @@ impl Step<StepWorld> for RetireStep {
                     Ok(()) | Err(_) => Ok(()),
                 }
             }
-            RetireAct::ScaleToZero => {
+            RetireAct::ScaleToZero { request } => {
                 if self.green.is_some() && serves_alone(world, &self.blue).await? {
                     return Ok(());
                 }
@@ -503,30 +506,23 @@ impl Step<StepWorld> for RetireStep {
                     desired: Some(0),
                     ..NodegroupChange::default()
                 };
-                let token = world.idempotency_token(&self.id, &format!("zero {}", self.run));
                 world
-                    .aws
-                    .update_nodegroup(&world.cluster, &self.blue, &change, &token)
-                    .await?;
-                Ok(())
+                    .update_nodegroup_once(&self.id, &self.blue, &change, *request)
+                    .await
             }
             // On the way back no proof is needed: blue only gets more.
             RetireAct::Attach { asg, target_groups } => {
                 Ok(world.aws.attach_served(asg, target_groups).await?)
             }
-            RetireAct::ScaleUp { size, attempt } => {
+            RetireAct::ScaleUp { size, request } => {
                 let change = NodegroupChange {
                     min: Some(size.min),
                     desired: Some(size.desired),
                     ..NodegroupChange::default()
                 };
-                let token =
-                    world.idempotency_token(&self.id, &format!("up {}#{attempt}", size.desired));
                 world
-                    .aws
-                    .update_nodegroup(&world.cluster, &self.blue, &change, &token)
-                    .await?;
-                Ok(())
+                    .update_nodegroup_once(&self.id, &self.blue, &change, *request)
+                    .await
             }
         }
     }
@@ -582,7 +578,10 @@ impl Step<StepWorld> for RetireStep {
         if let Some(size) = size {
             return Decision::Act(RetireAct::ScaleUp {
                 size,
-                attempt: trail.rollback.attempt,
+                request: NodegroupRequest {
+                    attempt: CallAttempt::of_rollback(&trail.rollback),
+                    modified: group.modified_at,
+                },
             });
         }
         // The Auto Scaling groups register their instances by themselves; what somebody registered one by one follows.

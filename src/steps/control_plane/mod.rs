@@ -15,6 +15,7 @@ use crate::model::aws_status::InsightStatus;
 use crate::model::clock::signed_duration;
 use crate::model::eks::{Cluster, Insight, InsightsRefresh, Update, UpdateOf, UpdateStatus};
 use crate::model::{ErrorClass, Minor};
+use crate::steps::attempts::CallAttempt;
 use crate::steps::updates::{EKS_POLL_INTERVAL, UpdateReader, failure_text, is_in_progress};
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT};
 
@@ -70,7 +71,7 @@ pub enum ControlPlaneAct {
     Update {
         to: Minor,
         /// Tells a try after a failure from a repeat after a crash.
-        attempt: u32,
+        attempt: CallAttempt,
     },
     /// Takes up the hop that somebody else began, as this run's own: it changes nothing, and the journal then knows that
     /// the hop belongs to the run, with what the control plane was before.
@@ -224,7 +225,7 @@ impl ControlPlaneStep {
         }
         Decision::Act(ControlPlaneAct::Update {
             to,
-            attempt: past.attempt,
+            attempt: CallAttempt::of_forward(past),
         })
     }
 
@@ -515,9 +516,7 @@ impl Step<StepWorld> for ControlPlaneStep {
                 return Ok(world.aws.start_insights_refresh(&world.cluster).await?);
             }
         };
-        // The rollback has tokens of its own: the way up may have used the same version number before.
-        let way = if *to == self.from { "back" } else { "" };
-        let token = world.idempotency_token(&self.id, &format!("{to}#{way}{attempt}"));
+        let token = world.idempotency_token(&self.id, ("UpdateClusterVersion", to), attempt)?;
         match world
             .aws
             .update_cluster_version(&world.cluster, *to, &token)
@@ -552,9 +551,12 @@ impl Step<StepWorld> for ControlPlaneStep {
             ));
         }
         match self.decide_toward(*before, "VersionRollback", seen, &trail.rollback, now) {
-            Decision::Act(act) => self
-                .check_rollback_readiness(seen, trail, now)
-                .unwrap_or(Decision::Act(act)),
+            Decision::Act(_) => self.check_rollback_readiness(seen, trail, now).unwrap_or(
+                Decision::Act(ControlPlaneAct::Update {
+                    to: *before,
+                    attempt: CallAttempt::of_rollback(&trail.rollback),
+                }),
+            ),
             other => other,
         }
     }

@@ -141,7 +141,7 @@ fn a_failed_update_of_an_earlier_day_does_not_stop_a_new_try() {
         step().decide_next(&seen, &StepHistory::default(), at(NOW)),
         Decision::Act(ControlPlaneAct::Update {
             to: Minor::new(28),
-            attempt: 0
+            attempt: CallAttempt::default()
         })
     );
     let past = StepHistory {

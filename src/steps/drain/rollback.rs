@@ -26,6 +26,7 @@ use crate::model::kube::Pod;
 use crate::model::{ApiError, ErrorClass};
 use crate::plan::OnDeadline;
 use crate::route::DrainSpec;
+use crate::steps::attempts::CallAttempt;
 use crate::steps::nodes::is_closed_by;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
 
@@ -177,6 +178,18 @@ impl GreenDrain {
         }
     }
 
+    /// The same in a rollback, whose calls are none of the way up's.
+    pub fn decide_next_undo(
+        &self,
+        green: &GreenDrainObservation,
+        trail: &RollbackHistory,
+        now: Timestamp,
+    ) -> Decision<DrainStepAct> {
+        let attempt = CallAttempt::of_rollback(&trail.rollback);
+        self.decide_next(green, &trail.rollback, now)
+            .map_act(|act| act.with_attempt(attempt))
+    }
+
     /// Performs an act of green's drain. Where deleting pods is not allowed, that is remembered and no failure.
     pub async fn perform_act(
         &self,
@@ -275,7 +288,7 @@ pub fn decide_drain_undo(
     let Some(on_green) = &seen.green_observation else {
         return Decision::Done(format!("{blue} takes pods again"));
     };
-    match leaving.decide_next(on_green, &trail.rollback, now) {
+    match leaving.decide_next_undo(on_green, trail, now) {
         Decision::Done(_) => {
             decide_green_empty(leaving, (blue, green), &on_green.not_ready, trail, now)
         }

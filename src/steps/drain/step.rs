@@ -15,6 +15,7 @@ use crate::model::elb::short_name;
 use crate::model::kube::NamespacedName;
 use crate::model::{ApiError, ErrorClass};
 use crate::route::DrainSpec;
+use crate::steps::attempts::CallAttempt;
 use crate::steps::drain::act::{DrainStepAct, PodRef};
 use crate::steps::drain::decide::decide_drain;
 use crate::steps::drain::eviction_plan::is_at_rest;
@@ -304,7 +305,8 @@ impl Step<StepWorld> for DrainStep {
         past: &StepHistory,
         now: Timestamp,
     ) -> Decision<DrainStepAct> {
-        decide_drain(&self.spec, seen, past, now)
+        let attempt = CallAttempt::of_forward(past);
+        decide_drain(&self.spec, seen, past, now).map_act(|act| act.with_attempt(attempt))
     }
 
     fn begins_new_part(&self, act: &DrainStepAct) -> bool {
@@ -380,20 +382,14 @@ impl Step<StepWorld> for DrainStep {
                 self.lock_memory().restarted.insert(deployment.clone());
                 Ok(())
             }
-            DrainStepAct::Grow { desired, modified } => {
+            DrainStepAct::Grow { desired, request } => {
                 let change = NodegroupChange {
                     desired: Some(*desired),
                     ..NodegroupChange::default()
                 };
-                // The token holds when green was last changed: the same size, asked for in another state of the group,
-                // is another request, and a repeat after a crash is not.
-                let token =
-                    world.idempotency_token(&self.id, &format!("grow {desired} {modified:?}"));
                 world
-                    .aws
-                    .update_nodegroup(&world.cluster, &self.green, &change, &token)
-                    .await?;
-                Ok(())
+                    .update_nodegroup_once(&self.id, &self.green, &change, *request)
+                    .await
             }
         }
     }

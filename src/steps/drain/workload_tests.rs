@@ -253,7 +253,7 @@ fn a_node_whose_pods_have_nowhere_to_go_is_not_begun_and_green_grows_first() {
         ),
         Decision::Act(DrainStepAct::Grow {
             desired: 2,
-            modified: None
+            request: Default::default()
         })
     );
     (state.green_ready, state.green_desired) = (2, 2);
