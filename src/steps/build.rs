@@ -147,7 +147,6 @@ pub fn build_step(
             let groups = (blue, green);
             Box::new(RetireStep::new(
                 id,
-                run,
                 groups,
                 delete,
                 target_groups,

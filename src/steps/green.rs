@@ -20,6 +20,7 @@ use crate::model::{ErrorClass, Minor, marks};
 use crate::route::DrainSpec;
 use crate::steps::attempts::CallAttempt;
 use crate::steps::drain::{self, GreenDrain, GreenDrainObservation};
+use crate::steps::empty_proof::prove_group_empty;
 use crate::steps::green_baseline::{is_ready_on, issues_beyond_blue};
 use crate::steps::green_daemons::missing_daemon_pods;
 use crate::steps::green_launches::failed_launches;
@@ -511,14 +512,21 @@ impl Step<StepWorld> for CreateGreenStep {
                     .await?;
                 Ok(())
             }
-            GreenAct::DeleteFailed { .. } | GreenAct::Delete => match world
-                .aws
-                .delete_nodegroup(&world.cluster, self.green_name())
-                .await
-            {
-                Err(e) if e.class != ErrorClass::Absent => Err(e.into()),
-                Ok(()) | Err(_) => Ok(()),
-            },
+            GreenAct::DeleteFailed { .. } | GreenAct::Delete => {
+                // What dead kubelets keep ends with their instances, and only so.
+                let proof = prove_group_empty(world, self.green_name(), Node::is_ready);
+                if proof.await?.is_none() {
+                    return Ok(());
+                }
+                match world
+                    .aws
+                    .delete_nodegroup(&world.cluster, self.green_name())
+                    .await
+                {
+                    Err(e) if e.class != ErrorClass::Absent => Err(e.into()),
+                    Ok(()) | Err(_) => Ok(()),
+                }
+            }
             GreenAct::CopyTags { asg, tags } => Ok(world.aws.tag_asg(asg, tags).await?),
             GreenAct::Suspend { asg, processes } => {
                 let processes: Vec<&str> = processes.iter().map(String::as_str).collect();

@@ -13,6 +13,7 @@ pub mod closing;
 pub mod control_plane;
 pub mod cordon_blue;
 pub mod drain;
+pub mod empty_proof;
 pub mod evictable;
 pub mod green;
 pub mod green_baseline;

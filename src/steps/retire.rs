@@ -8,7 +8,6 @@ use jiff::{SignedDuration, Timestamp};
 use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
-use crate::k8s::cache::CacheSnapshot;
 use crate::model::asg::Asg;
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange};
@@ -17,6 +16,7 @@ use crate::model::{ApiError, ErrorClass};
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::drain::unready::has_serving_pod;
 use crate::steps::retire_record::{AttachedTargetGroups, RetireAct, RetireBeforeImage};
+use crate::steps::empty_proof::prove_group_empty;
 use crate::steps::traffic::registered_targets::{GroupTargets, RegisteredIn, was_just_detached};
 use crate::steps::traffic::remaining_targets::{
     list_left_empty, may_deregister, may_detach, serves_alone, serves_alone_text,
@@ -90,15 +90,18 @@ impl RetireStep {
         }
     }
 
-    async fn are_workloads_whole(
-        &self,
-        world: &StepWorld,
-        snapshot: &CacheSnapshot,
-    ) -> Result<bool, ApiError> {
+    /// Whether blue's instances may end at this moment, deleted or scaled to zero: neither brings back what ran there.
+    async fn may_end_blue(&self, world: &StepWorld) -> Result<bool, ApiError> {
+        if self.green.is_some() && serves_alone(world, &self.blue).await? {
+            return Ok(false);
+        }
+        let Some(snapshot) = prove_group_empty(world, &self.blue, |_| true).await? else {
+            return Ok(false);
+        };
         if self.green.is_none() {
             return Ok(true);
         }
-        let short = world.workloads.short_workloads(&world.kube, snapshot);
+        let short = world.workloads.short_workloads(&world.kube, &snapshot);
         Ok(short.await?.is_empty())
     }
 
@@ -480,16 +483,7 @@ impl Step<StepWorld> for RetireStep {
                 targets,
             } => Ok(world.aws.register_targets(target_group, targets).await?),
             RetireAct::Delete => {
-                if self.green.is_some() && serves_alone(world, &self.blue).await? {
-                    return Ok(());
-                }
-                // The proof was read from watches before this act was written down; pods can have come since, and a
-                // watch can be behind. What cannot be rolled back is proved by lists of this moment.
-                let (nodes, pods) =
-                    tokio::try_join!(world.kube.list_nodes(), world.kube.list_pods())?;
-                let left = evictable::pods_left_in(nodes.iter(), pods.iter(), &self.blue);
-                let snapshot = CacheSnapshot::from_lists(nodes, pods);
-                if !left.is_empty() || !self.are_workloads_whole(world, &snapshot).await? {
+                if !self.may_end_blue(world).await? {
                     return Ok(());
                 }
                 match world.aws.delete_nodegroup(&world.cluster, &self.blue).await {
@@ -498,7 +492,7 @@ impl Step<StepWorld> for RetireStep {
                 }
             }
             RetireAct::ScaleToZero { request } => {
-                if self.green.is_some() && serves_alone(world, &self.blue).await? {
+                if !self.may_end_blue(world).await? {
                     return Ok(());
                 }
                 let change = NodegroupChange {
