@@ -163,6 +163,54 @@ fn weights_that_somebody_else_wrote_stop_the_shift() {
 }
 
 #[test]
+fn a_write_that_did_not_take_is_done_again_while_green_is_healthy_and_is_nobodys_change() {
+    let shift = shift();
+    let asked = shift.shift_to(10, &seen(100, 0, "healthy"), None);
+    let mut now = seen(100, 0, "healthy");
+    assert_eq!(
+        shift.decide_next(&now, &past(&asked), at(1)),
+        Decision::Act(asked.clone())
+    );
+    // Somebody has put a third target group into the rule just then: that change stays, and the share is written.
+    now.rules[0].forward.push(WeightedTargetGroup {
+        arn: "canary".into(),
+        weight: 5,
+    });
+    let Decision::Act(again) = shift.decide_next(&now, &past(&asked), at(1)) else {
+        panic!()
+    };
+    assert_eq!(again.set[0].was, now.rules[0].forward);
+    assert!(again.set[0].forward.iter().any(|t| t.arn == "canary" && t.weight == 5));
+    let ill = shift.decide_next(&seen(100, 0, "unhealthy"), &past(&asked), at(1));
+    assert!(matches!(ill, Decision::Wait { .. }), "{ill:?}");
+}
+
+#[test]
+fn of_two_rules_the_one_that_somebody_else_has_written_is_not_written_over() {
+    let shift = shift();
+    let mut both = seen(100, 0, "healthy");
+    let second = ListenerRule {
+        arn: "r2".into(),
+        ..both.rules[0].clone()
+    };
+    both.rules.push(second);
+    let asked = shift.shift_to(10, &both, None);
+    let weights = |blue, green| seen(blue, green, "healthy").rules[0].forward.clone();
+    both.rules[0].forward = weights(90, 10);
+    let rest = shift.decide_next(&both, &past(&asked), at(1));
+    assert!(
+        matches!(&rest, Decision::Act(act) if act.percent == 10 && act.set.len() == 1),
+        "{rest:?}"
+    );
+    both.rules[1].forward = weights(70, 30);
+    let foreign = shift.decide_next(&both, &past(&asked), at(1));
+    assert!(
+        matches!(&foreign, Decision::Refuse(why) if why.to_string().contains("somebody else")),
+        "{foreign:?}"
+    );
+}
+
+#[test]
 fn restoring_brings_the_first_weights_back_whatever_came_between() {
     let shift = shift();
     let before = shift.before_image(&seen(100, 0, "healthy"));
