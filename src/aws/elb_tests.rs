@@ -60,6 +60,16 @@ fn forward(blue: i32, green: i32) -> Vec<WeightedTargetGroup> {
     ]
 }
 
+async fn write_weights(
+    aws: &AwsApi,
+    rule: &str,
+    was: &[WeightedTargetGroup],
+    forward: &[WeightedTargetGroup],
+) -> RuleWritten {
+    let written = aws.set_forward_weights(rule, was, forward);
+    written.await.unwrap()
+}
+
 /// What the rules of these tests forward to.
 fn blue_alone() -> Vec<WeightedTargetGroup> {
     let arn = BLUE.into();
@@ -100,8 +110,8 @@ const FORWARD: &str = "<member><Type>authenticate-oidc</Type><Order>1</Order><Au
 #[tokio::test(start_paused = true)]
 async fn new_weights_leave_everything_else_of_a_rule_as_it_was() {
     let (aws, asked) = aws_with(FORWARD, false);
-    let written = aws.set_forward_weights(RULE, &blue_alone(), &forward(75, 25));
-    assert_eq!(written.await.unwrap(), RuleWritten::AsAsked);
+    let written = write_weights(&aws, RULE, &blue_alone(), &forward(75, 25)).await;
+    assert_eq!(written, RuleWritten::AsAsked);
     let all = asked.all_requests();
     assert_eq!(
         all.iter().map(action_of).collect::<Vec<_>>(),
@@ -195,8 +205,8 @@ async fn new_weights_leave_everything_else_of_a_rule_as_it_was() {
 async fn a_rule_that_somebody_has_changed_since_it_was_looked_at_is_left_as_it_is() {
     let (aws, asked) = aws_with(FORWARD, false);
     for was in [forward(100, 0), forward(1, 0), vec![]] {
-        let written = aws.set_forward_weights(RULE, &was, &forward(75, 25));
-        assert_eq!(written.await.unwrap(), RuleWritten::ChangedMeanwhile);
+        let written = write_weights(&aws, RULE, &was, &forward(75, 25)).await;
+        assert_eq!(written, RuleWritten::ChangedMeanwhile);
     }
     let all = asked.all_requests();
     assert!(all.iter().all(|r| action_of(r) == "DescribeRules"));
@@ -205,8 +215,8 @@ async fn a_rule_that_somebody_has_changed_since_it_was_looked_at_is_left_as_it_i
 #[tokio::test(start_paused = true)]
 async fn a_default_rule_is_changed_on_its_listener() {
     let (aws, asked) = aws_with(FORWARD, true);
-    let written = aws.set_forward_weights(RULE, &blue_alone(), &forward(100, 0));
-    assert_eq!(written.await.unwrap(), RuleWritten::AsAsked);
+    let written = write_weights(&aws, RULE, &blue_alone(), &forward(100, 0)).await;
+    assert_eq!(written, RuleWritten::AsAsked);
     let sent = form(&asked.all_requests()[1]);
     assert_eq!(
         (sent["Action"].as_str(), sent["ListenerArn"].as_str()),
@@ -226,8 +236,8 @@ async fn a_default_rule_is_changed_on_its_listener() {
 async fn a_network_load_balancer_is_sent_no_stickiness_it_does_not_have() {
     let plain = "<member><Type>forward</Type><Order>1</Order><ForwardConfig><TargetGroups><member><TargetGroupArn>arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/blue/1</TargetGroupArn></member></TargetGroups><TargetGroupStickinessConfig><Enabled>false</Enabled></TargetGroupStickinessConfig></ForwardConfig></member>";
     let (aws, asked) = aws_with(plain, false);
-    let written = aws.set_forward_weights(NLB, &blue_alone(), &forward(10, 90));
-    assert_eq!(written.await.unwrap(), RuleWritten::AsAsked);
+    let written = write_weights(&aws, NLB, &blue_alone(), &forward(10, 90)).await;
+    assert_eq!(written, RuleWritten::AsAsked);
     let sent = form(&asked.all_requests()[1]);
     assert_eq!(
         (sent["Action"].as_str(), sent["ListenerArn"].as_str()),

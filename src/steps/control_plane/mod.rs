@@ -55,8 +55,9 @@ pub struct ControlPlaneObservation {
 pub struct RollbackReadiness {
     insights: Vec<Insight>,
     refresh: Option<InsightsRefresh>,
-    /// The kubelet's minor by node name, of all nodes that the API server lists.
-    kubelets: Vec<(String, Minor)>,
+    /// The kubelet's minor by node name, of all nodes that the API server lists and EKS does not roll back itself; none
+    /// where the node's version cannot be read.
+    kubelets: Vec<(String, Option<Minor>)>,
 }
 
 /// An act on the control plane.
@@ -242,12 +243,13 @@ impl ControlPlaneStep {
         let newer: Vec<&str> = readiness
             .kubelets
             .iter()
-            .filter(|(_, kubelet)| *kubelet > self.from)
+            // One that cannot be read is taken for newer: EKS would refuse, or break it.
+            .filter(|(_, kubelet)| kubelet.is_none_or(|kubelet| kubelet > self.from))
             .map(|(node, _)| node.as_str())
             .collect();
         if !newer.is_empty() {
             let why = format!(
-                "no kubelet may be newer than {}, and these are: {}",
+                "no kubelet may be newer than {}, and these are, or tell no version: {}",
                 self.from,
                 newer.join(", ")
             );
@@ -288,10 +290,27 @@ impl ControlPlaneStep {
                     EKS_POLL_INTERVAL,
                 ));
             }
+            // Insights from before are of another cluster than this one: what they say now is unknown.
+            Some(refresh) if refresh.running || refresh.failed => {
+                let how = match refresh.running {
+                    true => format!("not within {} minutes", ROLLBACK_WAIT_LIMIT.as_secs() / 60),
+                    false => format!("it gave up: {}", refresh.message),
+                };
+                return Some(Decision::Refuse(
+                    StepRefusal::new(format!(
+                        "EKS was to judge its insights on a rollback of cluster {} again, {how}",
+                        seen.cluster.name
+                    ))
+                    .with_fix("The same command again has EKS judge them once more"),
+                ));
+            }
             Some(_) => {}
         }
         // Told here with all reasons, because EKS names only that there are some.
-        let blocking = blocking_insights(&readiness.insights, self.from);
+        let blocking = match rollback_insights(&readiness.insights, self.from).next() {
+            Some(_) => blocking_insights(&readiness.insights, self.from),
+            None => vec![NO_ROLLBACK_INSIGHT.to_owned()],
+        };
         (!blocking.is_empty()).then(|| {
             Decision::Refuse(StepRefusal::new(format!(
                 "EKS would refuse to roll cluster {} back to {}: {}",
@@ -344,13 +363,23 @@ impl ControlPlaneStep {
     }
 }
 
-/// EKS's insights that block a rollback to `to`. UNKNOWN blocks as ERROR does (EKS-RB-3).
-pub fn blocking_insights(insights: &[Insight], to: Minor) -> Vec<String> {
+/// EKS makes rollback insights only while it offers a rollback, so none at all means no.
+pub const NO_ROLLBACK_INSIGHT: &str =
+    "EKS lists no insight of the category ROLLBACK_READINESS: it offers no rollback";
+
+/// EKS's insights on a rollback to `to`.
+pub fn rollback_insights(insights: &[Insight], to: Minor) -> impl Iterator<Item = &Insight> {
     insights
         .iter()
         .filter(|i| i.category == "ROLLBACK_READINESS")
-        .filter(|i| i.kubernetes_version.is_none_or(|v| v == to))
-        .filter(|i| i.status == InsightStatus::Error || i.status == InsightStatus::Unknown)
+        .filter(move |i| i.kubernetes_version.is_none_or(|v| v == to))
+}
+
+/// EKS's insights that block a rollback to `to`. UNKNOWN blocks as ERROR does (EKS-RB-3), and so does a status that is
+/// not known here.
+pub fn blocking_insights(insights: &[Insight], to: Minor) -> Vec<String> {
+    rollback_insights(insights, to)
+        .filter(|i| !matches!(i.status, InsightStatus::Passing | InsightStatus::Warning))
         .map(|i| {
             let on = if i.resources.is_empty() {
                 String::new()
@@ -461,11 +490,11 @@ impl Step<StepWorld> for ControlPlaneStep {
         let kubelets = snapshot
             .nodes
             .values()
-            .filter_map(|n| {
-                Some((
-                    n.name.clone(),
-                    Minor::from_reported(&n.kubelet_version).ok()?,
-                ))
+            // EKS rolls the nodes of Auto Mode back itself, first.
+            .filter(|n| !n.is_auto_mode())
+            .map(|n| {
+                let minor = Minor::from_reported(&n.kubelet_version).ok();
+                (n.name.clone(), minor)
             })
             .collect();
         seen.readiness = Some(RollbackReadiness {
