@@ -306,8 +306,7 @@ impl Step<StepWorld> for CordonBlueStep {
                     .await?)
             }
             CordonBlueAct::Configure { change, request } => {
-                let asked =
-                    world.update_nodegroup_once(&self.id, &self.blue, change, *request);
+                let asked = world.update_nodegroup_once(&self.id, &self.blue, change, *request);
                 asked.await.map_err(|e| match e {
                     StepError::Api(e) => retry_size_refusal(e, change.max.is_some()).into(),
                     other => other,
@@ -557,10 +556,7 @@ mod tests {
         };
         assert!(matches!(decide(24), Decision::Wait { .. }));
         let nodes = vec!["n1".to_owned()];
-        assert_eq!(
-            decide(25),
-            Decision::Act(CordonBlueAct::Cordon { nodes })
-        );
+        assert_eq!(decide(25), Decision::Act(CordonBlueAct::Cordon { nodes }));
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::model::elb::{short_name, short_rule};
 use crate::model::{ApiError, ErrorClass};
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::drain::unready::has_serving_pod;
-use crate::steps::retire_record::{AttachedTargetGroups, RetireAct, RetireBeforeImage};
 use crate::steps::empty_proof::prove_group_empty;
+use crate::steps::retire_record::{AttachedTargetGroups, RetireAct, RetireBeforeImage};
 use crate::steps::traffic::registered_targets::{GroupTargets, RegisteredIn, was_just_detached};
 use crate::steps::traffic::remaining_targets::{
     list_left_empty, may_deregister, may_detach, serves_alone, serves_alone_text,

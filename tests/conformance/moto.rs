@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eksup::aws::elb::RuleWritten;
 use eksup::aws::AwsApi;
+use eksup::aws::elb::RuleWritten;
 use eksup::model::asg::AsgTag;
 use eksup::model::aws_status::TargetState;
 use eksup::model::eks::*;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use eksup::aws::elb::RuleWritten;
 use eksup::aws::AwsApi;
+use eksup::aws::elb::RuleWritten;
 use eksup::inventory::{self, connect, snapshot};
 use eksup::k8s::{KubeApi, WatchCache};
 use eksup::model::asg::EKS_HOOKS;

@@ -580,12 +580,13 @@ impl Step<StepWorld> for ControlPlaneStep {
             ));
         }
         match self.decide_toward(*before, "VersionRollback", seen, &trail.rollback, now) {
-            Decision::Act(_) => self.check_rollback_readiness(seen, trail, now).unwrap_or(
-                Decision::Act(ControlPlaneAct::Update {
-                    to: *before,
-                    attempt: CallAttempt::of_rollback(&trail.rollback),
-                }),
-            ),
+            Decision::Act(_) => {
+                self.check_rollback_readiness(seen, trail, now)
+                    .unwrap_or(Decision::Act(ControlPlaneAct::Update {
+                        to: *before,
+                        attempt: CallAttempt::of_rollback(&trail.rollback),
+                    }))
+            }
             other => other,
         }
     }

@@ -232,8 +232,18 @@ fn a_control_plane_is_rolled_back_only_on_insights_that_eks_has_judged_again_and
         };
         assert!(why.to_string().contains(part), "{why}");
     };
-    refused(vec![insight("PASSING")], (false, true), 1, "gave up: no access");
-    refused(vec![insight("PASSING")], (true, false), 31, "not within 30 minutes");
+    refused(
+        vec![insight("PASSING")],
+        (false, true),
+        1,
+        "gave up: no access",
+    );
+    refused(
+        vec![insight("PASSING")],
+        (true, false),
+        31,
+        "not within 30 minutes",
+    );
     refused(vec![], judged, 1, "offers no rollback");
     refused(vec![insight("PENDING")], judged, 1, "is PENDING");
     // Insights on another version say nothing of this one.

@@ -180,7 +180,12 @@ fn a_write_that_did_not_take_is_done_again_while_green_is_healthy_and_is_nobodys
         panic!()
     };
     assert_eq!(again.set[0].was, now.rules[0].forward);
-    assert!(again.set[0].forward.iter().any(|t| t.arn == "canary" && t.weight == 5));
+    assert!(
+        again.set[0]
+            .forward
+            .iter()
+            .any(|t| t.arn == "canary" && t.weight == 5)
+    );
     let ill = shift.decide_next(&seen(100, 0, "unhealthy"), &past(&asked), at(1));
     assert!(matches!(ill, Decision::Wait { .. }), "{ill:?}");
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use eksup::aws::elb::RuleWritten;
 use eksup::aws::AwsApi;
+use eksup::aws::elb::RuleWritten;
 use eksup::model::eks::{
     LaunchTemplateRef, NewNodegroup, NodeRepairConfig, NodeRepairOverride, NodegroupTaint,
     RemoteAccess, Scaling, UpdateConfig, WarmPoolConfig,

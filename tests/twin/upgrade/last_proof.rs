@@ -58,7 +58,10 @@ async fn a_group_with_pods_is_neither_scaled_to_zero_nor_deleted_whatever_the_wa
         false
     });
     let acts: [(&dyn DynStep<StepWorld>, Value); 4] = [
-        (&*retire, json!({"scale-to-zero": {"request": {"attempt": 0}}})),
+        (
+            &*retire,
+            json!({"scale-to-zero": {"request": {"attempt": 0}}}),
+        ),
         (&*retire, json!("delete")),
         (&*green, json!({"delete-failed": {"why": "no nodes"}})),
         (&*green, json!("delete")),
