@@ -265,6 +265,7 @@ impl Step<StepWorld> for DrainStep {
         // What holds an empty node is read before anything asks whether it is empty: targets, then volumes, then since
         // when neither is left.
         self.read_targets(world, &mut seen).await?;
+        seen.never_registered = self.read_never_registered(world, &seen).await?;
         seen.green_cannot_serve = self.why_green_cannot_serve(world, &seen).await?;
         seen.attached = self.read_attached_volumes(world, &seen).await?;
         seen.emptied = self.note_emptied_nodes(&seen, now);
@@ -408,15 +409,15 @@ impl Step<StepWorld> for DrainStep {
 
     fn decide_undo(
         &self,
-        _before: &DrainBeforeImage,
+        before: &DrainBeforeImage,
         seen: &DrainObservation,
         trail: &RollbackHistory,
         now: Timestamp,
     ) -> Decision<DrainStepAct> {
         decide_drain_undo(
             self.get_green_drain(),
-            &self.blue,
-            &self.green,
+            (&self.blue, &self.green),
+            before,
             seen,
             trail,
             now,
