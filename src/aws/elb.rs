@@ -413,7 +413,8 @@ impl AwsApi {
         Ok(())
     }
 
-    /// Deregisters instances, each at its port; they drain for the group's deregistration delay.
+    /// Deregisters instances, each at its port; they drain for the group's deregistration delay. Where the target group
+    /// itself is gone, so are its targets.
     pub async fn deregister_targets(
         &self,
         target_group: &str,
@@ -427,9 +428,9 @@ impl AwsApi {
             .deregister_targets()
             .target_group_arn(target_group)
             .set_targets(Some(to_target_descriptions(registered)));
-        call.send()
-            .await
-            .map_err(|e| failed("elasticloadbalancing:DeregisterTargets", e))?;
+        let sent = call.send().await;
+        let sent = sent.map_err(|e| failed("elasticloadbalancing:DeregisterTargets", e));
+        none_if_gone(std::future::ready(sent)).await?;
         Ok(())
     }
 }

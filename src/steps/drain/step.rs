@@ -178,7 +178,7 @@ impl DrainStep {
                 .collect()
                 .await;
         let now = world.clock.now();
-        let mut failed = None;
+        let (mut failed, mut hopeless) = (None, None);
         for (pod, answer) in answers {
             let wait = match answer {
                 // A refusal is noted with its time: deadlines count from the first one, and the pause grows with each.
@@ -207,10 +207,11 @@ impl DrainStep {
                 }
                 // No waiting changes this (K8S-EVICT-4), so the step ends here.
                 Ok(EvictionOutcome::TwoBudgets { message }) => {
-                    return Err(StepError::Broken(format!(
+                    hopeless.get_or_insert(StepError::Broken(format!(
                         "pod {}: {message} Delete one of the budgets or narrow its selector.",
                         pod.key
                     )));
+                    continue;
                 }
                 Err(error) => {
                     // Whether it was refused is not known: its budget may have let it go, and then counts it as gone for a
@@ -222,7 +223,11 @@ impl DrainStep {
             };
             self.lock_memory().retry_after.insert(pod.uid, now + wait);
         }
-        failed.map_or(Ok(()), |e| Err(e.into()))
+        match (hopeless, failed) {
+            (Some(error), _) => Err(error),
+            (None, Some(error)) => Err(error.into()),
+            (None, None) => Ok(()),
+        }
     }
 }
 
@@ -379,7 +384,7 @@ impl Step<StepWorld> for DrainStep {
             }
             DrainStepAct::Restart { deployment, at } => {
                 world.kube.restart_deployment(deployment, *at).await?;
-                // Remembered so that the next look waits for the new pod. Lost in a restart, it costs one more rollout.
+                // Remembered so that the next look waits for the new pod. Lost in a restart, it costs the same patch once more.
                 self.lock_memory().restarted.insert(deployment.clone());
                 Ok(())
             }
