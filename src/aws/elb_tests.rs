@@ -215,7 +215,10 @@ async fn a_rule_that_somebody_has_changed_since_it_was_looked_at_is_left_as_it_i
 #[tokio::test(start_paused = true)]
 async fn targets_of_a_target_group_that_is_gone_are_gone_with_it() {
     let (wire, _) = answering_wire(|_, _| {
-        xml_answer(400, "<ErrorResponse><Error><Type>Sender</Type><Code>TargetGroupNotFound</Code><Message>gone</Message></Error></ErrorResponse>")
+        xml_answer(
+            400,
+            "<ErrorResponse><Error><Type>Sender</Type><Code>TargetGroupNotFound</Code><Message>gone</Message></Error></ErrorResponse>",
+        )
     });
     let aws = AwsApi::new(&config_over_wire(wire, "eu-west-1", &test_clock()));
     let target = crate::model::elb::RegisteredTarget {

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::aws_status::ClusterStatus;
+use crate::model::eks::{Insight, InsightsRefresh};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
