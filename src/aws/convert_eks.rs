@@ -241,10 +241,9 @@ pub fn list_insight_resources(insight: &types::Insight) -> Vec<String> {
 }
 
 pub fn to_nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
-    let scaling = g.scaling_config;
-    let size = |pick: fn(&types::NodegroupScalingConfig) -> Option<i32>| {
-        scaling.as_ref().and_then(pick).unwrap_or(0)
-    };
+    // A size that is not told is not 0: at 0 a group counts as done with.
+    let scaling = (g.scaling_config).ok_or_else(|| missing_field(op, "scaling configuration"))?;
+    let size = |size: Option<i32>| size.ok_or_else(|| missing_field(op, "size"));
     let asgs = g
         .resources
         .and_then(|r| r.auto_scaling_groups)
@@ -262,9 +261,9 @@ pub fn to_nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
         status: g.status.map(|s| s.as_str().into()).unwrap_or_default(),
         capacity_type: g.capacity_type.map(|t| t.as_str().to_owned()),
         scaling: Scaling {
-            min: size(|s| s.min_size),
-            max: size(|s| s.max_size),
-            desired: size(|s| s.desired_size),
+            min: size(scaling.min_size)?,
+            max: size(scaling.max_size)?,
+            desired: size(scaling.desired_size)?,
         },
         instance_types: g.instance_types.unwrap_or_default(),
         subnets: g.subnets.unwrap_or_default(),

@@ -197,7 +197,8 @@ fn is_forward(action: &types::Action) -> bool {
     action.r#type == Some(types::ActionTypeEnum::Forward)
 }
 
-fn forward_targets(actions: &[types::Action]) -> Vec<WeightedTargetGroup> {
+/// Where the first forward action of a rule sends requests to.
+pub fn forward_targets(actions: &[types::Action]) -> Vec<WeightedTargetGroup> {
     let Some(action) = actions.iter().find(|a| is_forward(a)) else {
         return Vec::new();
     };

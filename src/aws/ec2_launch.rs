@@ -16,8 +16,8 @@ use crate::model::node_registration::NodeRegistration;
 /// vCPUs of the account's running instances in the region, as their quotas count them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpusInUse {
-    /// By the quota they count for.
-    pub by_quota: BTreeMap<String, i64>,
+    /// By the quota they count for; none where an instance does not tell how many it has, so that the sums are unknown.
+    pub by_quota: Option<BTreeMap<String, i64>>,
     /// What one instance of a type has.
     pub by_type: BTreeMap<String, i64>,
 }
@@ -152,6 +152,7 @@ impl AwsApi {
         let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
         let found = found.map_err(|e| failed("ec2:DescribeInstances", e))?;
         let mut in_use = CpusInUse::default();
+        let mut by_quota = Some(BTreeMap::<String, i64>::new());
         for instance in found
             .into_iter()
             .flat_map(|r| r.instances.unwrap_or_default())
@@ -171,12 +172,19 @@ impl AwsApi {
                 .cpu_options
                 .as_ref()
                 .and_then(|c| Some(i64::from(c.core_count?) * i64::from(c.threads_per_core?)));
-            let (Some(cpus), Some(class)) = (cpus, cpu_class(name, spot)) else {
+            let Some(class) = cpu_class(name, spot) else {
+                continue;
+            };
+            let Some(cpus) = cpus else {
+                by_quota = None;
                 continue;
             };
             in_use.by_type.insert(name.to_owned(), cpus);
-            *in_use.by_quota.entry(class.quota.quota_key()).or_default() += cpus;
+            if let Some(sums) = &mut by_quota {
+                *sums.entry(class.quota.quota_key()).or_default() += cpus;
+            }
         }
+        in_use.by_quota = by_quota;
         Ok(in_use)
     }
 }

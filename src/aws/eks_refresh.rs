@@ -115,7 +115,11 @@ impl AwsApi {
         match out {
             Ok(out) => Ok(Some(InsightsRefresh {
                 running: out.status == Some(InsightsRefreshStatus::InProgress),
-                failed: out.status == Some(InsightsRefreshStatus::Failed),
+                // A state that is not known here is no completion.
+                failed: !matches!(
+                    out.status,
+                    Some(InsightsRefreshStatus::InProgress | InsightsRefreshStatus::Completed)
+                ),
                 started_at: to_timestamp(out.started_at),
                 message: out.message.unwrap_or_default(),
             })),

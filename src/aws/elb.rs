@@ -18,6 +18,15 @@ use crate::model::{ApiError, ErrorClass};
 type Result<T> = std::result::Result<T, ApiError>;
 type Tags = BTreeMap<String, String>;
 
+/// What became of a write of a rule's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum RuleWritten {
+    AsAsked,
+    /// Somebody has changed the rule since it was looked at, and it was left as it is.
+    ChangedMeanwhile,
+}
+
 /// How many ARNs one DescribeTags takes.
 pub(super) const TAGGED_ARNS_PER_CALL: usize = 20;
 
@@ -157,12 +166,14 @@ impl AwsApi {
 
     /// Changes only the weights: reads the rule, puts `forward` in place of its target groups, and sends everything
     /// else back as it was (conditions untouched, auth actions, order, stickiness). For a default rule it is
-    /// ModifyListener. An OIDC action is sent with `UseExistingClientSecret`.
+    /// ModifyListener. An OIDC action is sent with `UseExistingClientSecret`. `was`: the target groups that `forward` was
+    /// made from; where the rule has others by now nothing is written, and the answer is [`RuleWritten::ChangedMeanwhile`].
     pub async fn set_forward_weights(
         &self,
         rule: &str,
+        was: &[WeightedTargetGroup],
         forward: &[WeightedTargetGroup],
-    ) -> Result<()> {
+    ) -> Result<RuleWritten> {
         // Read just before the write: the call replaces whole lists (ELB-1), and what is not about weights is sent back
         // as it is now.
         let (op, listener, actions) = if is_listener(rule) {
@@ -195,7 +206,12 @@ impl AwsApi {
                 _ => ("elasticloadbalancing:ModifyRule", None, found.actions),
             }
         };
-        let actions = convert::replace_forward(op, rule, actions.unwrap_or_default(), forward)?;
+        let actions = actions.unwrap_or_default();
+        // The whole list is replaced (ELB-1), so what somebody has changed since the look would be overwritten unread.
+        if !same_target_groups(&convert::forward_targets(&actions), was) {
+            return Ok(RuleWritten::ChangedMeanwhile);
+        }
+        let actions = convert::replace_forward(op, rule, actions, forward)?;
         match listener {
             Some(listener) => {
                 let call = self
@@ -215,7 +231,7 @@ impl AwsApi {
                 call.send().await.map_err(|e| failed(op, e))?;
             }
         }
-        Ok(())
+        Ok(RuleWritten::AsAsked)
     }
 
     /// Every target group of the VPC, with attributes and tags. One that is deleted while it is read is left out.
@@ -397,7 +413,8 @@ impl AwsApi {
         Ok(())
     }
 
-    /// Deregisters instances, each at its port; they drain for the group's deregistration delay.
+    /// Deregisters instances, each at its port; they drain for the group's deregistration delay. Where the target group
+    /// itself is gone, so are its targets.
     pub async fn deregister_targets(
         &self,
         target_group: &str,
@@ -411,9 +428,9 @@ impl AwsApi {
             .deregister_targets()
             .target_group_arn(target_group)
             .set_targets(Some(to_target_descriptions(registered)));
-        call.send()
-            .await
-            .map_err(|e| failed("elasticloadbalancing:DeregisterTargets", e))?;
+        let sent = call.send().await;
+        let sent = sent.map_err(|e| failed("elasticloadbalancing:DeregisterTargets", e));
+        none_if_gone(std::future::ready(sent)).await?;
         Ok(())
     }
 }
@@ -458,6 +475,16 @@ where
             Err(error) => Err(error),
         }
     })
+}
+
+/// Whether two lists name the same target groups with the same weights, in whatever order.
+fn same_target_groups(a: &[WeightedTargetGroup], b: &[WeightedTargetGroup]) -> bool {
+    let sorted = |list: &[WeightedTargetGroup]| {
+        let mut list = list.to_vec();
+        list.sort();
+        list
+    };
+    sorted(a) == sorted(b)
 }
 
 fn is_gone(gone: &BTreeSet<String>, arn: Option<&str>) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::aws::AwsApi;
+use crate::aws::elb::RuleWritten;
 use crate::clients::fake_wire::{RecordedRequests, answering_wire, test_clock, xml_answer};
 use crate::clients::sdk_config::config_over_wire;
 use crate::model::ErrorClass;
@@ -59,6 +60,22 @@ fn forward(blue: i32, green: i32) -> Vec<WeightedTargetGroup> {
     ]
 }
 
+async fn write_weights(
+    aws: &AwsApi,
+    rule: &str,
+    was: &[WeightedTargetGroup],
+    forward: &[WeightedTargetGroup],
+) -> RuleWritten {
+    let written = aws.set_forward_weights(rule, was, forward);
+    written.await.unwrap()
+}
+
+/// What the rules of these tests forward to.
+fn blue_alone() -> Vec<WeightedTargetGroup> {
+    let arn = BLUE.into();
+    vec![WeightedTargetGroup { arn, weight: 1 }]
+}
+
 /// An endpoint whose one rule has `actions`.
 fn aws_with(actions: &'static str, default: bool) -> (AwsApi, RecordedRequests) {
     let (wire, asked) = answering_wire(move |request, _| {
@@ -93,9 +110,8 @@ const FORWARD: &str = "<member><Type>authenticate-oidc</Type><Order>1</Order><Au
 #[tokio::test(start_paused = true)]
 async fn new_weights_leave_everything_else_of_a_rule_as_it_was() {
     let (aws, asked) = aws_with(FORWARD, false);
-    aws.set_forward_weights(RULE, &forward(75, 25))
-        .await
-        .unwrap();
+    let written = write_weights(&aws, RULE, &blue_alone(), &forward(75, 25)).await;
+    assert_eq!(written, RuleWritten::AsAsked);
     let all = asked.all_requests();
     assert_eq!(
         all.iter().map(action_of).collect::<Vec<_>>(),
@@ -186,11 +202,37 @@ async fn new_weights_leave_everything_else_of_a_rule_as_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rule_that_somebody_has_changed_since_it_was_looked_at_is_left_as_it_is() {
+    let (aws, asked) = aws_with(FORWARD, false);
+    for was in [forward(100, 0), forward(1, 0), vec![]] {
+        let written = write_weights(&aws, RULE, &was, &forward(75, 25)).await;
+        assert_eq!(written, RuleWritten::ChangedMeanwhile);
+    }
+    let all = asked.all_requests();
+    assert!(all.iter().all(|r| action_of(r) == "DescribeRules"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_of_a_target_group_that_is_gone_are_gone_with_it() {
+    let (wire, _) = answering_wire(|_, _| {
+        xml_answer(
+            400,
+            "<ErrorResponse><Error><Type>Sender</Type><Code>TargetGroupNotFound</Code><Message>gone</Message></Error></ErrorResponse>",
+        )
+    });
+    let aws = AwsApi::new(&config_over_wire(wire, "eu-west-1", &test_clock()));
+    let target = crate::model::elb::RegisteredTarget {
+        instance: "i-1".to_owned(),
+        port: None,
+    };
+    assert!(aws.deregister_targets(BLUE, &[target]).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_default_rule_is_changed_on_its_listener() {
     let (aws, asked) = aws_with(FORWARD, true);
-    aws.set_forward_weights(RULE, &forward(100, 0))
-        .await
-        .unwrap();
+    let written = write_weights(&aws, RULE, &blue_alone(), &forward(100, 0)).await;
+    assert_eq!(written, RuleWritten::AsAsked);
     let sent = form(&asked.all_requests()[1]);
     assert_eq!(
         (sent["Action"].as_str(), sent["ListenerArn"].as_str()),
@@ -210,9 +252,8 @@ async fn a_default_rule_is_changed_on_its_listener() {
 async fn a_network_load_balancer_is_sent_no_stickiness_it_does_not_have() {
     let plain = "<member><Type>forward</Type><Order>1</Order><ForwardConfig><TargetGroups><member><TargetGroupArn>arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/blue/1</TargetGroupArn></member></TargetGroups><TargetGroupStickinessConfig><Enabled>false</Enabled></TargetGroupStickinessConfig></ForwardConfig></member>";
     let (aws, asked) = aws_with(plain, false);
-    aws.set_forward_weights(NLB, &forward(10, 90))
-        .await
-        .unwrap();
+    let written = write_weights(&aws, NLB, &blue_alone(), &forward(10, 90)).await;
+    assert_eq!(written, RuleWritten::AsAsked);
     let sent = form(&asked.all_requests()[1]);
     assert_eq!(
         (sent["Action"].as_str(), sent["ListenerArn"].as_str()),
@@ -249,7 +290,7 @@ async fn weights_that_would_answer_503_are_refused_before_anything_is_sent() {
     let (aws, asked) = aws_with(FORWARD, false);
     for (blue, green) in [(0, 0), (1000, 0), (-1, 1)] {
         let error = aws
-            .set_forward_weights(RULE, &forward(blue, green))
+            .set_forward_weights(RULE, &blue_alone(), &forward(blue, green))
             .await
             .unwrap_err();
         assert_eq!(error.class, ErrorClass::Invalid);
@@ -260,7 +301,7 @@ async fn weights_that_would_answer_503_are_refused_before_anything_is_sent() {
     );
     assert_eq!(
         fixed
-            .set_forward_weights(RULE, &forward(1, 1))
+            .set_forward_weights(RULE, &[], &forward(1, 1))
             .await
             .unwrap_err()
             .class,

@@ -38,7 +38,13 @@ pub(super) async fn read_limits(
     };
     if let Some(in_use) = in_use {
         limits.cpus = in_use.by_type;
-        limits.cpus_in_use = Some(in_use.by_quota);
+        if in_use.by_quota.is_none() {
+            notes.add_note(
+                "ec2:DescribeInstances",
+                "a running instance tells no CPU options, so how many vCPUs are in use is not known",
+            );
+        }
+        limits.cpus_in_use = in_use.by_quota;
     }
     match storage {
         Some(Some(storage)) => {

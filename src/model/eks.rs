@@ -295,7 +295,7 @@ pub struct Insight {
 pub struct InsightsRefresh {
     /// Whether it is still under way.
     pub running: bool,
-    /// Whether EKS gave it up.
+    /// Whether EKS gave it up, or says of it what is not known here.
     pub failed: bool,
     pub started_at: Option<Timestamp>,
     pub message: String,

@@ -80,6 +80,12 @@ impl Node {
             .map(String::as_str)
     }
 
+    /// Whether it is a node of EKS Auto Mode, which EKS itself replaces.
+    pub fn is_auto_mode(&self) -> bool {
+        let compute_type = self.labels.get("eks.amazonaws.com/compute-type");
+        compute_type.is_some_and(|value| value == "auto")
+    }
+
     /// The EKS node group the node belongs to.
     pub fn nodegroup_name(&self) -> Option<&str> {
         self.labels

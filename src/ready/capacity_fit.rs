@@ -300,7 +300,7 @@ fn is_only_room(no: &PlacementFailure) -> bool {
             Refusal::Spread { .. }
                 | Refusal::PodAffinity { .. }
                 | Refusal::PodAntiAffinity { .. }
-                | Refusal::ExistingAntiAffinity
+                | Refusal::ExistingAntiAffinity { .. }
         )
     })
 }

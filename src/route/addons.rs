@@ -105,6 +105,8 @@ pub fn push_addons_before_hop(draft: &mut RouteDraft<'_>) {
         let there = offers_on_minor(draft.inventory, &name, next);
         let fits = there.iter().any(|o| o.version == current)
             && !(name == "kube-proxy" && is_too_old_for_server(&current, next));
+        // Of what EKS lists nothing on the next minor, nobody knows whether it runs there: the readiness checks stop the
+        // run for it, unless the plan skips the add-on.
         if there.is_empty() || fits || draft.plan.addons.skip.contains(&name) {
             continue;
         }
@@ -156,7 +158,8 @@ pub fn push_addons_before_nodes(draft: &mut RouteDraft<'_>, ami_types: &[Option<
         return;
     };
     let enough = |v: &AddonVersion| {
-        v.parse_semver().is_none_or(|v| {
+        // One without numbers may be any: it is no proof that these nodes become Ready.
+        v.parse_semver().is_some_and(|v| {
             (v.major, v.minor, v.patch)
                 >= (
                     MIN_CNI_FOR_AL2023.major,

@@ -242,14 +242,19 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
     let (inventory, to) = (draft.inventory, draft.plan.to);
     // Gathered by owner, because one group with fifty old nodes is one problem.
     let mut told: BTreeMap<String, (Minor, Vec<&str>)> = BTreeMap::new();
+    let mut unreadable: Vec<&Node> = Vec::new();
     for node in &inventory.nodes {
         let moved = node
             .nodegroup_name()
             .is_some_and(|g| movers.iter().any(|m| m.origin.name == g));
+        if moved {
+            continue;
+        }
         let Ok(kubelet) = Minor::from_reported(&node.kubelet_version) else {
+            unreadable.push(node);
             continue;
         };
-        if moved || kubelet >= to || kubelet.kubelet_may_join(to) {
+        if kubelet >= to || kubelet.kubelet_may_join(to) {
             continue;
         }
         if is_replaced_by_provisioner(node) {
@@ -271,6 +276,20 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
         let entry = told.entry(owner).or_insert((kubelet, Vec::new()));
         entry.0 = entry.0.min(kubelet);
         entry.1.push(&node.name);
+    }
+    // Whether such a node may stay is unknown, which is no consent.
+    for node in unreadable {
+        if !is_replaced_by_provisioner(node) {
+            draft.add_problem(
+                Obstacle::NodeLeftBehind,
+                format!("node {}", node.name),
+                format!(
+                    "its kubelet says `{}`, which is no version, so whether it works with an API server of {to} is unknown; and the plan does not move it",
+                    node.kubelet_version
+                ),
+                "look at the node; name its node group under `nodeGroups`, or remove the node",
+            );
+        }
     }
     // A group without nodes has no kubelet to show, but the next node it launches would.
     for group in &inventory.nodegroups {

@@ -309,6 +309,33 @@ fn a_kubelet_of_the_new_minor_stands_in_the_way_unless_the_rollback_deletes_its_
 }
 
 #[test]
+fn what_eks_or_a_node_does_not_tell_stands_in_the_way() {
+    let unlisted = facts(|i| i.cluster_versions.retain(|v| v.version != Minor::new(28)));
+    assert!(said(&unlisted, DAY).contains("whether EKS supports 1.28 is unknown"));
+    let strange = facts(|i| {
+        let mut versions = i.cluster_versions.iter_mut();
+        let version = versions.find(|v| v.version == Minor::new(28)).unwrap();
+        version.status = "LIMITED_SUPPORT".into();
+    });
+    assert!(said(&strange, DAY).contains("it says `LIMITED_SUPPORT`"));
+    let unread = |labels: &[(&str, &str)]| {
+        facts(|i| {
+            let mut node = crate::route::fixture::unmanaged_node("odd", 28, "us-east-1a");
+            node.labels.remove("eks.amazonaws.com/nodegroup");
+            for (k, v) in labels {
+                node.labels.insert((*k).into(), (*v).into());
+            }
+            node.kubelet_version = "custom".into();
+            i.nodes.push(node);
+        })
+    };
+    let text = said(&unread(&[]), DAY);
+    assert!(text.contains("odd (they tell no version"), "{text}");
+    let auto = unread(&[("eks.amazonaws.com/compute-type", "auto")]);
+    assert_eq!(said(&auto, DAY), "");
+}
+
+#[test]
 fn insights_in_error_or_unknown_stand_in_the_way_and_so_does_their_absence() {
     for status in ["ERROR", "UNKNOWN"] {
         let facts = facts(|i| i.insights = vec![insight("Incompatible API usage", status)]);

@@ -17,7 +17,7 @@ use crate::model::eks::{Addon, AddonOffer, Cluster, ClusterVersion, Insight, Upd
 use crate::model::kube::Node;
 use crate::model::{AddonVersion, Minor, Timestamp};
 use crate::route::{Route, StepSpec};
-use crate::steps::control_plane::blocking_insights;
+use crate::steps::control_plane::{NO_ROLLBACK_INSIGHT, blocking_insights, rollback_insights};
 use crate::steps::updates::is_in_progress;
 
 /// How long after an upgrade ended EKS rolls it back (EKS-RB-1).
@@ -206,7 +206,14 @@ fn check_support(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>)
                 "{from} is in extended support, and the cluster's policy is STANDARD: `aws eks update-cluster-config --name {name} --upgrade-policy supportType=EXTENDED` (it costs more)"
             ));
         }
-        Some(_) | None => {}
+        Some(VersionStatus::StandardSupport | VersionStatus::ExtendedSupport) => {}
+        // Neither a support that EKS does not tell of, nor one that is not known here, is taken for support.
+        Some(VersionStatus::Other(status)) => blockers.push(format!(
+            "whether EKS supports {from} is unknown: it says `{status}`"
+        )),
+        None => blockers.push(format!(
+            "whether EKS supports {from} is unknown: it does not list that version"
+        )),
     }
 }
 
@@ -220,20 +227,24 @@ fn check_nodes(
     let mut newer: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for node in &facts.nodes {
         // Nodes that this rollback deletes are gone before EKS is asked.
-        let newer_than = Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k > from);
-        if !newer_than
-            || node
-                .nodegroup_name()
-                .is_some_and(|g| deleted_greens.contains(g))
+        if node
+            .nodegroup_name()
+            .is_some_and(|g| deleted_greens.contains(g))
         {
+            continue;
+        }
+        let kubelet = Minor::from_reported(&node.kubelet_version).ok();
+        if kubelet.is_some_and(|k| k <= from) {
             continue;
         }
         let label = |key: &str| node.labels.get(key).map(String::as_str);
         let what = if label("eks.amazonaws.com/compute-type") == Some("fargate") {
             "Fargate pods: delete them, they come back at the version below only after the rollback"
-        } else if label("eks.amazonaws.com/compute-type") == Some("auto") {
+        } else if node.is_auto_mode() {
             // EKS rolls the nodes of Auto Mode back itself, first.
             continue;
+        } else if kubelet.is_none() {
+            "they tell no version that can be read, so it is unknown: look at these nodes"
         } else if label("karpenter.sh/nodepool").is_some() {
             "Karpenter's: set the image of its node class to the version below, and let it replace them"
         } else if node.nodegroup_name().is_some() {
@@ -245,7 +256,7 @@ fn check_nodes(
     }
     for (what, names) in newer {
         blockers.push(format!(
-            "no kubelet may be newer than {from}, and these are: {} ({what})",
+            "no kubelet may be newer than {from}, and these are, or may be: {} ({what})",
             names.join(", ")
         ));
     }
@@ -313,18 +324,9 @@ fn check_addons(
 /// EKS's own judgement. Kubelets and add-ons are judged above as they will be once green is gone; here only what EKS
 /// cannot tell of them counts.
 fn check_insights(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>) {
-    // EKS makes these insights only while it offers a rollback, so none at all means no.
-    let all: Vec<Insight> = facts
-        .insights
-        .iter()
-        .filter(|i| i.category == "ROLLBACK_READINESS")
-        .cloned()
-        .collect();
+    let all: Vec<Insight> = rollback_insights(&facts.insights, from).cloned().collect();
     if all.is_empty() {
-        blockers.push(
-            "EKS lists no insight of the category ROLLBACK_READINESS: it offers no rollback"
-                .to_owned(),
-        );
+        blockers.push(NO_ROLLBACK_INSIGHT.to_owned());
     }
     let judged_here = |i: &Insight| {
         let name = i.name.to_lowercase();

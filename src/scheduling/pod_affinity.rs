@@ -202,8 +202,11 @@ impl AffinityState {
                 key: term.key.clone(),
             });
         }
-        let repelled = self.existing_anti_affinity.iter().any(|t| t.has_pods(node));
-        repelled.then_some(Refusal::ExistingAntiAffinity)
+        let mut existing = self.existing_anti_affinity.iter();
+        let repelling = existing.find(|t| t.has_pods(node))?;
+        Some(Refusal::ExistingAntiAffinity {
+            key: repelling.key.clone(),
+        })
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Refusal {
     /// A pod is near that the pod does not want to be near.
     PodAntiAffinity { key: String },
     /// A pod is near that does not want the pod to be near.
-    ExistingAntiAffinity,
+    ExistingAntiAffinity { key: String },
 }
 
 impl Refusal {
@@ -45,8 +45,10 @@ impl Refusal {
             Self::TooManyPods | Self::TooManyVolumes => true,
             // A node in the volume's zone would.
             Self::VolumeAffinity => true,
-            Self::ExistingAntiAffinity => true,
-            Self::Spread { key } | Self::PodAntiAffinity { key } => per_node(key),
+            // Over anything wider than a node, where a new node comes to be decides.
+            Self::Spread { key }
+            | Self::PodAntiAffinity { key }
+            | Self::ExistingAntiAffinity { key } => per_node(key),
             _ => false,
         }
     }
@@ -83,7 +85,7 @@ impl fmt::Display for Refusal {
             Self::PodAntiAffinity { .. } => {
                 f.write_str("node(s) didn't match pod anti-affinity rules")
             }
-            Self::ExistingAntiAffinity => {
+            Self::ExistingAntiAffinity { .. } => {
                 f.write_str("node(s) didn't satisfy existing pods anti-affinity rules")
             }
         }
@@ -129,5 +131,20 @@ impl fmt::Display for PlacementFailure {
             self.nodes,
             reasons.join(", ")
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_node_helps_against_pods_that_keep_others_off_their_node_and_not_off_their_zone() {
+        let helps = |key: &str| {
+            let key = key.to_owned();
+            Refusal::ExistingAntiAffinity { key }.more_nodes_help()
+        };
+        assert!(helps(HOSTNAME_LABEL));
+        assert!(!helps("topology.kubernetes.io/zone"));
     }
 }

@@ -15,6 +15,7 @@ use crate::model::clock::signed_duration;
 use crate::model::eks::{Addon, AddonChange, AddonOffer, Update, UpdateOf, UpdateStatus};
 use crate::model::{AddonVersion, Minor};
 use crate::steps::StepWorld;
+use crate::steps::attempts::CallAttempt;
 use crate::steps::updates::{
     CLOCK_DIFFERENCE_LIMIT, EKS_POLL_INTERVAL, UpdateReader, failure_text, health_issues_text,
     is_in_progress,
@@ -87,7 +88,7 @@ pub struct AddonBeforeImage {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddonAct {
     change: AddonChange,
-    attempt: u32,
+    attempt: CallAttempt,
 }
 
 impl AddonStep {
@@ -227,7 +228,7 @@ impl AddonStep {
         }
         Decision::Act(AddonAct {
             change: change.clone(),
-            attempt: past.attempt,
+            attempt: CallAttempt::of_forward(past),
         })
     }
 }
@@ -345,10 +346,10 @@ impl Step<StepWorld> for AddonStep {
                 ))
             })?;
         }
-        // The token names the version and the attempt: a call whose answer was lost makes no second update, and a new
-        // attempt after a failed update is not answered with the failed one.
-        let token =
-            world.idempotency_token(&self.id, &format!("{}#{}", act.change.version, act.attempt));
+        // A call whose answer was lost makes no second update, and a new attempt after a failed update is not answered
+        // with the failed one.
+        let asked = (&act.change, configuration);
+        let token = world.idempotency_token(&self.id, ("UpdateAddon", &asked), &act.attempt)?;
         world
             .aws
             .update_addon(&world.cluster, &act.change, configuration, &token)
@@ -402,11 +403,10 @@ impl Step<StepWorld> for AddonStep {
             version,
             ..was.clone()
         };
-        // The rollback is an update to another version. Its attempts count from 1000, so that its tokens are
-        // never those of an update of the way forward.
+        // The rollback is an update to another version, with calls of its own.
         match self.decide_toward(&change, seen, &trail.rollback, now) {
             Decision::Act(act) => Decision::Act(AddonAct {
-                attempt: 1000 + act.attempt,
+                attempt: CallAttempt::of_rollback(&trail.rollback),
                 ..act
             }),
             other => other,

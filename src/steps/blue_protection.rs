@@ -19,6 +19,7 @@ use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
 use crate::model::kube::Node;
 use crate::model::marks;
+use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::updates::EKS_POLL_INTERVAL;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, nodes};
 
@@ -62,8 +63,7 @@ pub enum BlueProtectionAct {
         desired: i32,
         /// Where the group's largest size is in the way.
         max: Option<i32>,
-        /// When EKS had last been asked to change the group: one request for one state of it.
-        modified: Option<Timestamp>,
+        request: NodegroupRequest,
     },
     Release {
         nodes: Vec<String>,
@@ -183,22 +183,16 @@ impl Step<StepWorld> for BlueProtectionStep {
             BlueProtectionAct::Grow {
                 desired,
                 max,
-                modified,
+                request,
             } => {
                 let change = NodegroupChange {
                     desired: Some(*desired),
                     max: *max,
                     ..NodegroupChange::default()
                 };
-                // One request for one state of the group: a repeat after a crash sends the same token, a group changed
-                // since another.
-                let token =
-                    world.idempotency_token(&self.id, &format!("grow {desired} {modified:?}"));
                 world
-                    .aws
-                    .update_nodegroup(&world.cluster, &self.blue, &change, &token)
-                    .await?;
-                Ok(())
+                    .update_nodegroup_once(&self.id, &self.blue, &change, *request)
+                    .await
             }
         }
     }
@@ -241,7 +235,10 @@ impl Step<StepWorld> for BlueProtectionStep {
             return Decision::Act(BlueProtectionAct::Grow {
                 desired: size.desired,
                 max: (group.scaling.max < size.desired).then_some(size.desired),
-                modified: group.modified_at,
+                request: NodegroupRequest {
+                    attempt: CallAttempt::of_rollback(&trail.rollback),
+                    modified: group.modified_at,
+                },
             });
         }
         // A kubelet that has fallen silent was there before and does not hold up everybody; one that starts is waited for.

@@ -145,14 +145,7 @@ pub fn build_step(
         } => {
             let green = created_before(route, step, green);
             let groups = (blue, green);
-            Box::new(RetireStep::new(
-                id,
-                run,
-                groups,
-                delete,
-                target_groups,
-                rules,
-            ))
+            Box::new(RetireStep::new(id, groups, delete, target_groups, rules))
         }
     }
 }

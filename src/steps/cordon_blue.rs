@@ -16,6 +16,7 @@ use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange, NodegroupTaint};
 use crate::model::kube::Node;
 use crate::model::{ApiError, ErrorClass, marks};
+use crate::steps::attempts::{CallAttempt, NodegroupRequest, unchanged_since};
 use crate::steps::closing::{AUTOSCALER_TAINT_WAIT, NodeClosing, next_closing};
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, nodes};
 
@@ -66,7 +67,7 @@ pub enum CordonBlueAct {
     },
     Configure {
         change: NodegroupChange,
-        attempt: u32,
+        request: NodegroupRequest,
     },
     Taint {
         nodes: Vec<String>,
@@ -239,12 +240,16 @@ impl Step<StepWorld> for CordonBlueStep {
             }
             return Decision::Act(CordonBlueAct::Configure {
                 change,
-                attempt: past.acts,
+                request: NodegroupRequest {
+                    attempt: CallAttempt::of_forward(past),
+                    modified: group.modified_at,
+                },
             });
         }
         // The nodes follow in the order of `closing.rs`. Its wait counts from the last act, which is the taint.
         let nodes = seen.nodes.iter().map(AsRef::as_ref);
-        let last_act = past.watched_from().filter(|_| past.acts > 0);
+        // In a new attempt it counts from its beginning: when the taint came is known to nobody.
+        let last_act = unchanged_since(past);
         match next_closing(&self.blue, nodes, &self.run, last_act, now) {
             Some(NodeClosing::Protect { nodes }) => Decision::Act(CordonBlueAct::Hold { nodes }),
             Some(NodeClosing::Taint { nodes }) => Decision::Act(CordonBlueAct::Taint { nodes }),
@@ -300,18 +305,12 @@ impl Step<StepWorld> for CordonBlueStep {
                     .untag_asg(asg, &[marks::AZ_REBALANCE_TAG.to_owned()])
                     .await?)
             }
-            CordonBlueAct::Configure { change, attempt } => {
-                // The token names the change itself: two changes of one attempt are two calls, and a lost answer of one
-                // of them makes no second update.
-                let what = serde_json::to_string(change).unwrap_or_default();
-                let token = world.idempotency_token(&self.id, &format!("{what}#{attempt}"));
-                let asked = world
-                    .aws
-                    .update_nodegroup(&world.cluster, &self.blue, change, &token)
-                    .await;
-                Ok(asked
-                    .map(drop)
-                    .map_err(|e| retry_size_refusal(e, change.max.is_some()))?)
+            CordonBlueAct::Configure { change, request } => {
+                let asked = world.update_nodegroup_once(&self.id, &self.blue, change, *request);
+                asked.await.map_err(|e| match e {
+                    StepError::Api(e) => retry_size_refusal(e, change.max.is_some()).into(),
+                    other => other,
+                })
             }
             CordonBlueAct::Taint { nodes: names } => nodes::taint_and_protect(world, names).await,
             CordonBlueAct::Hold { nodes: names } => {
@@ -385,7 +384,10 @@ impl Step<StepWorld> for CordonBlueStep {
             }
             return Decision::Act(CordonBlueAct::Configure {
                 change,
-                attempt: 1000 + trail.rollback.acts,
+                request: NodegroupRequest {
+                    attempt: CallAttempt::of_rollback(&trail.rollback),
+                    modified: group.modified_at,
+                },
             });
         }
         // Open again, blue is what it was, and the autoscaler's business.
@@ -526,6 +528,35 @@ mod tests {
             panic!("{back:?}")
         };
         assert_eq!(change.max, Some(9));
+    }
+
+    #[test]
+    fn a_new_attempt_gives_the_autoscaler_its_time_to_see_the_taint_before_it_cordons() {
+        let began = Timestamp::from_second(1_790_000_000).unwrap();
+        let step = cordon_step();
+        let mut seen = seen(2, 2);
+        let group = seen.group.as_mut().unwrap();
+        (group.scaling.max, group.taints) = (2, vec![step.taint.clone()]);
+        let node = std::sync::Arc::make_mut(&mut seen.nodes[0]);
+        node.taints.push(crate::model::kube::Taint {
+            key: marks::BLUE_TAINT.into(),
+            value: Some("run".into()),
+            effect: "NoSchedule".into(),
+        });
+        let held = (marks::SCALE_DOWN_DISABLED.to_owned(), "true".to_owned());
+        node.annotations.extend([held]);
+        let retried = StepHistory {
+            started_at: Some(began),
+            attempt: 1,
+            ..StepHistory::default()
+        };
+        let decide = |seconds| {
+            let now = began + SignedDuration::from_secs(seconds);
+            step.decide_next(&seen, &retried, now)
+        };
+        assert!(matches!(decide(24), Decision::Wait { .. }));
+        let nodes = vec!["n1".to_owned()];
+        assert_eq!(decide(25), Decision::Act(CordonBlueAct::Cordon { nodes }));
     }
 
     #[test]

@@ -18,7 +18,9 @@ use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
 use crate::model::kube::{Node, Taint};
 use crate::model::{ErrorClass, Minor, marks};
 use crate::route::DrainSpec;
+use crate::steps::attempts::CallAttempt;
 use crate::steps::drain::{self, GreenDrain, GreenDrainObservation};
+use crate::steps::empty_proof::prove_group_empty;
 use crate::steps::green_baseline::{is_ready_on, issues_beyond_blue};
 use crate::steps::green_daemons::missing_daemon_pods;
 use crate::steps::green_launches::failed_launches;
@@ -96,7 +98,7 @@ pub struct GreenObservation {
 pub enum GreenAct {
     Create {
         group: Box<NewNodegroup>,
-        attempt: u32,
+        attempt: CallAttempt,
     },
     /// A group that could not be created still exists and still costs.
     DeleteFailed {
@@ -383,7 +385,7 @@ impl Step<StepWorld> for CreateGreenStep {
             }
             return Decision::Act(GreenAct::Create {
                 group: Box::new(self.group_to_create(seen)),
-                attempt: past.attempt,
+                attempt: CallAttempt::of_forward(past),
             });
         };
         // Known by its tag: a process that died after the call finds its own group, and somebody else's is never
@@ -501,23 +503,30 @@ impl Step<StepWorld> for CreateGreenStep {
     async fn perform_act(&self, world: &StepWorld, act: &GreenAct) -> Result<(), StepError> {
         match act {
             GreenAct::Create { group, attempt } => {
-                // A repeat after a crash sends the same token; another attempt sends another, or EKS would answer with
-                // the old failure.
-                let token = world.idempotency_token(&self.id, &format!("create#{attempt}"));
+                // Another attempt sends another token, or EKS would answer with the old failure.
+                let token =
+                    world.idempotency_token(&self.id, ("CreateNodegroup", group), attempt)?;
                 world
                     .aws
                     .create_nodegroup(&world.cluster, group, &token)
                     .await?;
                 Ok(())
             }
-            GreenAct::DeleteFailed { .. } | GreenAct::Delete => match world
-                .aws
-                .delete_nodegroup(&world.cluster, self.green_name())
-                .await
-            {
-                Err(e) if e.class != ErrorClass::Absent => Err(e.into()),
-                Ok(()) | Err(_) => Ok(()),
-            },
+            GreenAct::DeleteFailed { .. } | GreenAct::Delete => {
+                // What dead kubelets keep ends with their instances, and only so.
+                let proof = prove_group_empty(world, self.green_name(), Node::is_ready);
+                if proof.await?.is_none() {
+                    return Ok(());
+                }
+                match world
+                    .aws
+                    .delete_nodegroup(&world.cluster, self.green_name())
+                    .await
+                {
+                    Err(e) if e.class != ErrorClass::Absent => Err(e.into()),
+                    Ok(()) | Err(_) => Ok(()),
+                }
+            }
             GreenAct::CopyTags { asg, tags } => Ok(world.aws.tag_asg(asg, tags).await?),
             GreenAct::Suspend { asg, processes } => {
                 let processes: Vec<&str> = processes.iter().map(String::as_str).collect();
@@ -582,9 +591,7 @@ impl Step<StepWorld> for CreateGreenStep {
         };
         // Emptied before it is deleted: EKS itself ends every node after five minutes, whatever the budgets say
         // (EKS-NG-16).
-        let next = self
-            .green_drain
-            .decide_next(green_drain, &trail.rollback, now);
+        let next = self.green_drain.decide_next_undo(green_drain, trail, now);
         // While weights or pods are still on their way, green goes only where it serves nothing, no pod can be moved from
         // it, and its dead nodes keep something from coming back that blue may need.
         if trail.early {

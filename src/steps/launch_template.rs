@@ -8,6 +8,7 @@ use crate::engine::{
 };
 use crate::model::ec2::LaunchTemplateVersion;
 use crate::steps::StepWorld;
+use crate::steps::attempts::CallAttempt;
 
 /// How a version of a launch template was made: like `source_version`, with `image`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,7 @@ pub struct LaunchTemplateBeforeImage {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LaunchTemplateAct {
     image: String,
+    attempt: CallAttempt,
 }
 
 /// The description by which a version made here is found again.
@@ -95,7 +97,7 @@ impl Step<StepWorld> for LaunchTemplateStep {
     fn decide_next(
         &self,
         seen: &Self::Observation,
-        _past: &StepHistory,
+        past: &StepHistory,
         _now: Timestamp,
     ) -> Decision<LaunchTemplateAct> {
         // Found by its description: a process that died after the call does not make a second version.
@@ -113,6 +115,7 @@ impl Step<StepWorld> for LaunchTemplateStep {
         }
         Decision::Act(LaunchTemplateAct {
             image: self.image.clone(),
+            attempt: CallAttempt::of_forward(past),
         })
     }
 
@@ -127,7 +130,12 @@ impl Step<StepWorld> for LaunchTemplateStep {
         world: &StepWorld,
         act: &LaunchTemplateAct,
     ) -> Result<(), StepError> {
-        let token = world.idempotency_token(&self.id, &act.image);
+        let asked = (&self.template, self.source_version, &act.image);
+        let token = world.idempotency_token(
+            &self.id,
+            ("CreateLaunchTemplateVersion", &asked),
+            &act.attempt,
+        )?;
         let text = version_description(self.source_version, &act.image);
         world
             .aws

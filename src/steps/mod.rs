@@ -4,6 +4,7 @@ use std::time::Duration;
 
 pub mod accepted_losses;
 pub mod addon;
+pub mod attempts;
 pub mod bake;
 pub mod blue_capacity;
 pub mod blue_protection;
@@ -12,6 +13,7 @@ pub mod closing;
 pub mod control_plane;
 pub mod cordon_blue;
 pub mod drain;
+pub mod empty_proof;
 pub mod evictable;
 pub mod green;
 pub mod green_baseline;

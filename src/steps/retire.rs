@@ -8,13 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
-use crate::k8s::cache::CacheSnapshot;
 use crate::model::asg::Asg;
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange};
 use crate::model::elb::{short_name, short_rule};
 use crate::model::{ApiError, ErrorClass};
+use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::drain::unready::has_serving_pod;
+use crate::steps::empty_proof::prove_group_empty;
 use crate::steps::retire_record::{AttachedTargetGroups, RetireAct, RetireBeforeImage};
 use crate::steps::traffic::registered_targets::{GroupTargets, RegisteredIn, was_just_detached};
 use crate::steps::traffic::remaining_targets::{
@@ -33,7 +34,6 @@ pub const DELETE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 /// A step that takes blue out of its target groups and deletes it, or keeps it at zero nodes, once it is proved empty.
 pub struct RetireStep {
     id: String,
-    run: String,
     blue: String,
     /// Absent where green is made only afterwards.
     green: Option<String>,
@@ -74,7 +74,6 @@ impl RetireStep {
     /// Returns the step for blue, with its green where the route makes that before.
     pub fn new(
         id: String,
-        run: String,
         (blue, green): (String, Option<String>),
         delete: bool,
         target_groups: Vec<String>,
@@ -82,7 +81,6 @@ impl RetireStep {
     ) -> Self {
         Self {
             id,
-            run,
             blue,
             green,
             delete,
@@ -92,15 +90,18 @@ impl RetireStep {
         }
     }
 
-    async fn are_workloads_whole(
-        &self,
-        world: &StepWorld,
-        snapshot: &CacheSnapshot,
-    ) -> Result<bool, ApiError> {
+    /// Whether blue's instances may end at this moment, deleted or scaled to zero: neither brings back what ran there.
+    async fn may_end_blue(&self, world: &StepWorld) -> Result<bool, ApiError> {
+        if self.green.is_some() && serves_alone(world, &self.blue).await? {
+            return Ok(false);
+        }
+        let Some(snapshot) = prove_group_empty(world, &self.blue, |_| true).await? else {
+            return Ok(false);
+        };
         if self.green.is_none() {
             return Ok(true);
         }
-        let short = world.workloads.short_workloads(&world.kube, snapshot);
+        let short = world.workloads.short_workloads(&world.kube, &snapshot);
         Ok(short.await?.is_empty())
     }
 
@@ -429,7 +430,12 @@ impl Step<StepWorld> for RetireStep {
         Decision::Act(if self.delete {
             RetireAct::Delete
         } else {
-            RetireAct::ScaleToZero
+            RetireAct::ScaleToZero {
+                request: NodegroupRequest {
+                    attempt: CallAttempt::of_forward(past),
+                    modified: group.modified_at,
+                },
+            }
         })
     }
 
@@ -477,16 +483,7 @@ impl Step<StepWorld> for RetireStep {
                 targets,
             } => Ok(world.aws.register_targets(target_group, targets).await?),
             RetireAct::Delete => {
-                if self.green.is_some() && serves_alone(world, &self.blue).await? {
-                    return Ok(());
-                }
-                // The proof was read from watches before this act was written down; pods can have come since, and a
-                // watch can be behind. What cannot be rolled back is proved by lists of this moment.
-                let (nodes, pods) =
-                    tokio::try_join!(world.kube.list_nodes(), world.kube.list_pods())?;
-                let left = evictable::pods_left_in(nodes.iter(), pods.iter(), &self.blue);
-                let snapshot = CacheSnapshot::from_lists(nodes, pods);
-                if !left.is_empty() || !self.are_workloads_whole(world, &snapshot).await? {
+                if !self.may_end_blue(world).await? {
                     return Ok(());
                 }
                 match world.aws.delete_nodegroup(&world.cluster, &self.blue).await {
@@ -494,8 +491,8 @@ impl Step<StepWorld> for RetireStep {
                     Ok(()) | Err(_) => Ok(()),
                 }
             }
-            RetireAct::ScaleToZero => {
-                if self.green.is_some() && serves_alone(world, &self.blue).await? {
+            RetireAct::ScaleToZero { request } => {
+                if !self.may_end_blue(world).await? {
                     return Ok(());
                 }
                 let change = NodegroupChange {
@@ -503,30 +500,23 @@ impl Step<StepWorld> for RetireStep {
                     desired: Some(0),
                     ..NodegroupChange::default()
                 };
-                let token = world.idempotency_token(&self.id, &format!("zero {}", self.run));
                 world
-                    .aws
-                    .update_nodegroup(&world.cluster, &self.blue, &change, &token)
-                    .await?;
-                Ok(())
+                    .update_nodegroup_once(&self.id, &self.blue, &change, *request)
+                    .await
             }
             // In a rollback no proof is needed: blue only gets more.
             RetireAct::Attach { asg, target_groups } => {
                 Ok(world.aws.attach_served(asg, target_groups).await?)
             }
-            RetireAct::ScaleUp { size, attempt } => {
+            RetireAct::ScaleUp { size, request } => {
                 let change = NodegroupChange {
                     min: Some(size.min),
                     desired: Some(size.desired),
                     ..NodegroupChange::default()
                 };
-                let token =
-                    world.idempotency_token(&self.id, &format!("up {}#{attempt}", size.desired));
                 world
-                    .aws
-                    .update_nodegroup(&world.cluster, &self.blue, &change, &token)
-                    .await?;
-                Ok(())
+                    .update_nodegroup_once(&self.id, &self.blue, &change, *request)
+                    .await
             }
         }
     }
@@ -582,7 +572,10 @@ impl Step<StepWorld> for RetireStep {
         if let Some(size) = size {
             return Decision::Act(RetireAct::ScaleUp {
                 size,
-                attempt: trail.rollback.attempt,
+                request: NodegroupRequest {
+                    attempt: CallAttempt::of_rollback(&trail.rollback),
+                    modified: group.modified_at,
+                },
             });
         }
         // The Auto Scaling groups register their instances by themselves; what somebody registered one by one follows.

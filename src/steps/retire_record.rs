@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::Scaling;
 use crate::model::elb::{RegisteredTarget, short_name};
+use crate::steps::attempts::NodegroupRequest;
 use crate::steps::traffic::registered_targets::RegisteredIn;
 use crate::steps::traffic::targets::instance_names;
 
@@ -26,7 +27,9 @@ pub enum RetireAct {
         targets: Vec<RegisteredTarget>,
     },
     Delete,
-    ScaleToZero,
+    ScaleToZero {
+        request: NodegroupRequest,
+    },
     /// In a rollback: registers again what was registered one by one.
     Register {
         target_group: String,
@@ -40,7 +43,7 @@ pub enum RetireAct {
     /// In a rollback: brings a blue that was kept at zero to its size of before.
     ScaleUp {
         size: Scaling,
-        attempt: u32,
+        request: NodegroupRequest,
     },
 }
 
@@ -93,7 +96,7 @@ impl RetireAct {
                 short_name(target_group)
             ),
             Self::Delete => format!("DeleteNodegroup {}, proved empty", blue),
-            Self::ScaleToZero => format!("scale {} to zero", blue),
+            Self::ScaleToZero { .. } => format!("scale {} to zero", blue),
             Self::Attach { asg, target_groups } => {
                 let names: Vec<&str> = target_groups.iter().map(|t| short_name(t)).collect();
                 format!("attach {} to {asg} again", names.join(", "))

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::aws::AwsApi;
+use crate::engine::StepError;
 use crate::event::{EventKind, RunEvent, StepProgress};
 use crate::k8s::{KubeApi, WatchCache};
+use crate::model::eks::NodegroupChange;
 use crate::model::{ApiError, Clock};
 use crate::steps::WATCH_STALENESS_LIMIT;
+use crate::steps::attempts::{NodegroupRequest, once_only_token};
 use crate::steps::workload_health::{ShortWorkload, WorkloadMonitor};
 
 /// What a step may ask.
@@ -42,10 +47,37 @@ impl StepWorld {
         self.workloads.short_workloads(&self.kube, &snapshot).await
     }
 
-    /// A token that makes a call once-only across crashes: the same run, step and act give the same token.
-    pub fn idempotency_token(&self, step: &str, act: &str) -> String {
-        use sha2::{Digest, Sha256};
-        let hash = Sha256::digest(format!("{}\n{step}\n{act}", self.run));
-        format!("eksup-{}", hex::encode(&hash[..16]))
+    /// The token that makes a call of this run once-only across crashes; see [`once_only_token`].
+    ///
+    /// # Errors
+    /// What is asked cannot be written as JSON.
+    pub fn idempotency_token(
+        &self,
+        step: &str,
+        (operation, asked): (&str, &impl Serialize),
+        attempt: &impl Serialize,
+    ) -> Result<String, StepError> {
+        once_only_token(&self.run, step, (operation, asked), attempt)
+            .map_err(|e| StepError::Broken(format!("cannot make the token of {operation}: {e}")))
+    }
+
+    /// Asks EKS once for this change of a node group.
+    ///
+    /// # Errors
+    /// Those of UpdateNodegroupConfig.
+    pub async fn update_nodegroup_once(
+        &self,
+        step: &str,
+        group: &str,
+        change: &NodegroupChange,
+        request: NodegroupRequest,
+    ) -> Result<(), StepError> {
+        let asked = (group, change);
+        let token = self.idempotency_token(step, ("UpdateNodegroupConfig", &asked), &request)?;
+        let update = self
+            .aws
+            .update_nodegroup(&self.cluster, group, change, &token);
+        update.await?;
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eksup::aws::AwsApi;
+use eksup::aws::elb::RuleWritten;
 use eksup::model::asg::AsgTag;
 use eksup::model::aws_status::TargetState;
 use eksup::model::eks::*;
@@ -483,7 +484,13 @@ async fn balancers(aws: &AwsApi, vpc: &str, subnets: &[String]) {
             (Some(3600), listener.as_str())
         );
         for forward in &weights {
-            aws.set_forward_weights(&rule, forward).await.unwrap();
+            let now = aws
+                .describe_rules_by_arn(std::slice::from_ref(&rule), Default::default())
+                .await
+                .unwrap()
+                .remove(0);
+            let written = aws.set_forward_weights(&rule, &now.forward, forward);
+            assert_eq!(written.await.unwrap(), RuleWritten::AsAsked);
             let after = aws
                 .describe_rules_by_arn(std::slice::from_ref(&rule), Default::default())
                 .await

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use eksup::aws::AwsApi;
+use eksup::aws::elb::RuleWritten;
 use eksup::inventory::{self, connect, snapshot};
 use eksup::k8s::{KubeApi, WatchCache};
 use eksup::model::asg::EKS_HOOKS;
@@ -370,11 +371,11 @@ async fn weights_are_shifted_and_nothing_else_of_the_rule_changes() {
             weight,
         })
         .collect();
-    reading
+    let written = reading
         .aws
-        .set_forward_weights(&before.arn, &forward)
-        .await
-        .unwrap();
+        .set_forward_weights(&before.arn, &before.forward, &forward)
+        .await;
+    assert_eq!(written.unwrap(), RuleWritten::AsAsked);
     let after = reading
         .aws
         .describe_rules_by_arn(std::slice::from_ref(&before.arn), Default::default())

@@ -2,6 +2,7 @@
 
 mod sizes;
 mod traffic;
+mod unread;
 mod zones;
 
 use crate::model::{Inventory, Minor};

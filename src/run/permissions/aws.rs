@@ -200,7 +200,16 @@ pub fn writes_by_action(
                 let template = of("ec2", format!("launch-template/{template}"));
                 asked.add_action("ec2:CreateLaunchTemplateVersion", [template]);
             }
-            StepSpec::CreateGreen { group: green, .. } => {
+            StepSpec::CreateGreen {
+                group: green,
+                copy_asg_tags,
+                ..
+            } => {
+                // Processes that are suspended for blue are for green too, and tags are copied where the plan wants it.
+                asked.add_action("autoscaling:SuspendProcesses", asgs(&green.name));
+                if *copy_asg_tags {
+                    asked.add_action("autoscaling:CreateOrUpdateTags", asgs(&green.name));
+                }
                 asked.add_action("eks:CreateNodegroup", [cluster.arn.clone()]);
                 for action in ["eks:TagResource", "eks:DeleteNodegroup"] {
                     asked.add_action(action, [group(&green.name)]);
@@ -211,16 +220,18 @@ pub fn writes_by_action(
                     [format!("arn:{partition}:iam::{account}:role/aws-service-role/eks-nodegroup.amazonaws.com/AWSServiceRoleForAmazonEKSNodegroup")],
                 );
             }
-            StepSpec::HoldGreen { green } | StepSpec::ReleaseGreen { green } => {
-                asked.add_action("autoscaling:CreateOrUpdateTags", asgs(green));
-            }
+            // Marks on nodes.
+            StepSpec::HoldGreen { .. } | StepSpec::ReleaseGreen { .. } => {}
             // Marks on nodes; a rollback may grow blue back to its size.
             StepSpec::HoldBlue { blue, .. } => {
                 asked.add_action("eks:UpdateNodegroupConfig", [group(blue)]);
             }
             StepSpec::CordonBlue { blue, .. } => {
                 asked.add_action("eks:UpdateNodegroupConfig", [group(blue)]);
+                // A tag says that the suspension is the run's, and is taken off with it.
                 for action in [
+                    "autoscaling:CreateOrUpdateTags",
+                    "autoscaling:DeleteTags",
                     "autoscaling:SuspendProcesses",
                     "autoscaling:ResumeProcesses",
                 ] {
@@ -264,7 +275,11 @@ pub fn writes_by_action(
                 }
             }
             // The drain takes nodes out of these target groups itself, and its rollback puts them back.
-            StepSpec::Drain { drain, .. } => {
+            StepSpec::Drain { blue, green, drain } => {
+                // Where pods have nowhere to go green grows, and in a rollback blue.
+                for grows in [blue, green] {
+                    asked.add_action("eks:UpdateNodegroupConfig", [group(grows)]);
+                }
                 for served in &drain.deregister_from {
                     for action in register_actions(served) {
                         asked.add_action(action, [served_arn(served)]);
@@ -279,6 +294,9 @@ pub fn writes_by_action(
             } => {
                 for served in target_groups {
                     if route::manually_registered(inventory, blue, served).is_empty() {
+                        for action in attach_actions(served) {
+                            asked.add_action(action, asgs(blue));
+                        }
                         continue;
                     }
                     for action in register_actions(served) {
@@ -450,5 +468,38 @@ mod tests {
             passes.unwrap().context,
             [("iam:PassedToService", "eks.amazonaws.com".to_owned())]
         );
+    }
+
+    #[test]
+    fn writes_on_blue_and_on_green_are_asked_about_each_and_no_write_that_no_step_makes() {
+        let inventory = fixture::expense_dev();
+        let text = "cluster: expense-dev\nto: 1.29\n";
+        let plan = crate::plan::parse_plan("plan.yaml", text).unwrap();
+        let drawn = build_route(&plan, &inventory).unwrap();
+        let on = |copy: bool, action: &str| -> Vec<&'static str> {
+            let mut route = drawn.clone();
+            for step in &mut route.steps {
+                if let StepSpec::CreateGreen { copy_asg_tags, .. } = &mut step.spec {
+                    *copy_asg_tags = copy;
+                }
+            }
+            let writes = writes_by_action(&route, &inventory);
+            let arns = writes.get(action).cloned().unwrap_or_default();
+            let named = |part: &&str| arns.iter().any(|arn| arn.contains(part));
+            ["expense-blue", "expense-green"]
+                .into_iter()
+                .filter(named)
+                .collect()
+        };
+        let both = ["expense-blue", "expense-green"];
+        assert_eq!(on(true, "autoscaling:SuspendProcesses"), both);
+        assert_eq!(on(true, "autoscaling:CreateOrUpdateTags"), both);
+        assert_eq!(
+            on(false, "autoscaling:CreateOrUpdateTags"),
+            ["expense-blue"]
+        );
+        assert_eq!(on(true, "autoscaling:DeleteTags"), ["expense-blue"]);
+        assert_eq!(on(true, "autoscaling:ResumeProcesses"), ["expense-blue"]);
+        assert_eq!(on(true, "eks:UpdateNodegroupConfig"), both);
     }
 }

@@ -1,6 +1,8 @@
 //! The control plane up one minor: adopt an update in flight, never force, finished only when DescribeUpdate,
 //! DescribeCluster and the API server itself agree.
 
+mod readiness;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,21 +13,19 @@ use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
 use crate::model::aws_status::ClusterStatus;
-use crate::model::aws_status::InsightStatus;
 use crate::model::clock::signed_duration;
-use crate::model::eks::{Cluster, Insight, InsightsRefresh, Update, UpdateOf, UpdateStatus};
+use crate::model::eks::{Cluster, Update, UpdateOf, UpdateStatus};
 use crate::model::{ErrorClass, Minor};
-use crate::steps::updates::{
-    CLOCK_DIFFERENCE_LIMIT, EKS_POLL_INTERVAL, UpdateReader, failure_text, is_in_progress,
-};
-use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT};
+use crate::steps::attempts::CallAttempt;
+use crate::steps::updates::{CLOCK_DIFFERENCE_LIMIT, EKS_POLL_INTERVAL, UpdateReader, failure_text, is_in_progress};
+use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT};
+
+pub use readiness::{NO_ROLLBACK_INSIGHT, RollbackReadiness, blocking_insights, rollback_insights};
 
 /// EKS says a cluster is on its new version some seconds before every API server answers so.
 const API_SERVER_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// A version that EKS says it has set and that does not show for so long will not show.
 const VERSION_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_mins(15);
-/// StartInsightsRefresh shows within seconds.
-const REFRESH_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// One hop of the control plane.
 pub struct ControlPlaneStep {
@@ -50,14 +50,6 @@ pub struct ControlPlaneObservation {
     readiness: Option<RollbackReadiness>,
 }
 
-/// What EKS's own version rollback depends on, read once the cluster is otherwise ready for it.
-pub struct RollbackReadiness {
-    insights: Vec<Insight>,
-    refresh: Option<InsightsRefresh>,
-    /// The kubelet's minor by node name, of all nodes that the API server lists.
-    kubelets: Vec<(String, Minor)>,
-}
-
 /// An act on the control plane.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
@@ -70,7 +62,7 @@ pub enum ControlPlaneAct {
     Update {
         to: Minor,
         /// Tells a try after a failure from a repeat after a crash.
-        attempt: u32,
+        attempt: CallAttempt,
     },
     /// Takes up the hop that somebody else began, as this run's own: it changes nothing, and the journal then knows that
     /// the hop belongs to the run, with what the control plane was before.
@@ -224,83 +216,7 @@ impl ControlPlaneStep {
         }
         Decision::Act(ControlPlaneAct::Update {
             to,
-            attempt: past.attempt,
-        })
-    }
-
-    /// What EKS's own conditions still lack, before it is asked to go back. It checks them itself, and says less.
-    fn check_rollback_readiness(
-        &self,
-        seen: &ControlPlaneObservation,
-        trail: &RollbackHistory,
-        now: Timestamp,
-    ) -> Option<Decision<ControlPlaneAct>> {
-        let readiness = seen.readiness.as_ref()?;
-        // A kubelet newer than its API server is what EKS refuses first (EKS-RB-4). Green's nodes take a while to leave
-        // the list.
-        let newer: Vec<&str> = readiness
-            .kubelets
-            .iter()
-            .filter(|(_, kubelet)| *kubelet > self.from)
-            .map(|(node, _)| node.as_str())
-            .collect();
-        if !newer.is_empty() {
-            let why = format!(
-                "no kubelet may be newer than {}, and these are: {}",
-                self.from,
-                newer.join(", ")
-            );
-            return Some(if trail.is_late(now, ROLLBACK_WAIT_LIMIT) {
-                Decision::Refuse(StepRefusal::new(why).with_fix(format!(
-                    "Remove these nodes; a rollback without the control plane ends here, and the control plane stays at {}",
-                    self.to
-                )))
-            } else {
-                wait_rechecking(why, EKS_POLL_INTERVAL)
-            });
-        }
-        // Insights may be a day old (EKS-INS-3), so EKS is made to judge again, once, before its verdict is read.
-        let asked = trail
-            .rollback
-            .last_act
-            .as_ref()
-            .map(ControlPlaneAct::deserialize);
-        let asked_at = matches!(asked, Some(Ok(ControlPlaneAct::Refresh)))
-            .then_some(trail.rollback.last_act_at)
-            .flatten();
-        // Clocks here and at AWS may differ by a little.
-        let fresh = |r: &InsightsRefresh| {
-            let since = asked_at.and_then(|t| t.saturating_sub(CLOCK_DIFFERENCE_LIMIT).ok());
-            since.is_some_and(|since| r.started_at.is_some_and(|t| t >= since))
-        };
-        match readiness.refresh.as_ref().filter(|r| fresh(r)) {
-            None if asked_at.is_some_and(|t| now.duration_since(t) < REFRESH_VISIBLE_WITHIN) => {
-                return Some(wait_rechecking(
-                    "EKS begins to judge its insights again".to_owned(),
-                    API_SERVER_RECHECK_INTERVAL,
-                ));
-            }
-            None => return Some(Decision::Act(ControlPlaneAct::Refresh)),
-            Some(refresh) if refresh.running && !trail.is_late(now, ROLLBACK_WAIT_LIMIT) => {
-                return Some(wait_rechecking(
-                    "EKS judges its insights again".to_owned(),
-                    EKS_POLL_INTERVAL,
-                ));
-            }
-            Some(_) => {}
-        }
-        // Told here with all reasons, because EKS names only that there are some.
-        let blocking = blocking_insights(&readiness.insights, self.from);
-        (!blocking.is_empty()).then(|| {
-            Decision::Refuse(StepRefusal::new(format!(
-                "EKS would refuse to roll cluster {} back to {}: {}",
-                seen.cluster.name,
-                self.from,
-                blocking.join("; ")
-            )).with_fix(format!(
-                "Fix it; a rollback without the control plane ends here, and the control plane stays at {}",
-                self.to
-            )))
+            attempt: CallAttempt::of_forward(past),
         })
     }
 
@@ -344,24 +260,6 @@ impl ControlPlaneStep {
             EKS_POLL_INTERVAL,
         )
     }
-}
-
-/// EKS's insights that block a rollback to `to`. UNKNOWN blocks as ERROR does (EKS-RB-3).
-pub fn blocking_insights(insights: &[Insight], to: Minor) -> Vec<String> {
-    insights
-        .iter()
-        .filter(|i| i.category == "ROLLBACK_READINESS")
-        .filter(|i| i.kubernetes_version.is_none_or(|v| v == to))
-        .filter(|i| i.status == InsightStatus::Error || i.status == InsightStatus::Unknown)
-        .map(|i| {
-            let on = if i.resources.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", i.resources.join(", "))
-            };
-            format!("insight \"{}\" is {}: {}{on}", i.name, i.status, i.reason)
-        })
-        .collect()
 }
 
 /// The newest update of that kind to `to` that began after the last act.
@@ -463,11 +361,11 @@ impl Step<StepWorld> for ControlPlaneStep {
         let kubelets = snapshot
             .nodes
             .values()
-            .filter_map(|n| {
-                Some((
-                    n.name.clone(),
-                    Minor::from_reported(&n.kubelet_version).ok()?,
-                ))
+            // EKS rolls the nodes of Auto Mode back itself, first.
+            .filter(|n| !n.is_auto_mode())
+            .map(|n| {
+                let minor = Minor::from_reported(&n.kubelet_version).ok();
+                (n.name.clone(), minor)
             })
             .collect();
         seen.readiness = Some(RollbackReadiness {
@@ -518,9 +416,7 @@ impl Step<StepWorld> for ControlPlaneStep {
                 return Ok(world.aws.start_insights_refresh(&world.cluster).await?);
             }
         };
-        // The rollback has tokens of its own: the way up may have used the same version number before.
-        let way = if *to == self.from { "back" } else { "" };
-        let token = world.idempotency_token(&self.id, &format!("{to}#{way}{attempt}"));
+        let token = world.idempotency_token(&self.id, ("UpdateClusterVersion", to), attempt)?;
         match world
             .aws
             .update_cluster_version(&world.cluster, *to, &token)
@@ -555,9 +451,13 @@ impl Step<StepWorld> for ControlPlaneStep {
             ));
         }
         match self.decide_toward(*before, "VersionRollback", seen, &trail.rollback, now) {
-            Decision::Act(act) => self
-                .check_rollback_readiness(seen, trail, now)
-                .unwrap_or(Decision::Act(act)),
+            Decision::Act(_) => {
+                self.check_rollback_readiness(seen, trail, now)
+                    .unwrap_or(Decision::Act(ControlPlaneAct::Update {
+                        to: *before,
+                        attempt: CallAttempt::of_rollback(&trail.rollback),
+                    }))
+            }
             other => other,
         }
     }

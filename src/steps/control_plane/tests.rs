@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::aws_status::ClusterStatus;
+use crate::model::eks::{Insight, InsightsRefresh};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -141,7 +142,7 @@ fn a_failed_update_of_an_earlier_day_does_not_stop_a_new_try() {
         step().decide_next(&seen, &StepHistory::default(), at(NOW)),
         Decision::Act(ControlPlaneAct::Update {
             to: Minor::new(28),
-            attempt: 0
+            attempt: CallAttempt::default()
         })
     );
     let past = StepHistory {
@@ -202,4 +203,97 @@ fn an_update_is_too_old_only_beyond_what_two_clocks_may_differ() {
     assert!(matches!(decide(at(NOW)), Decision::Wait { .. }));
     let later = at(NOW) + SignedDuration::from_secs(60);
     assert!(matches!(decide(later), Decision::Refuse(_)));
+}
+
+/// A rollback that has had EKS judge its insights again: what it decides when that and the nodes are so.
+fn decide_rollback(
+    insights: Vec<Insight>,
+    (running, failed): (bool, bool),
+    kubelet: Option<Minor>,
+    minutes: i64,
+) -> Decision<ControlPlaneAct> {
+    let mut seen = seen(28, "ACTIVE", 28);
+    seen.readiness = Some(RollbackReadiness {
+        insights,
+        refresh: Some(InsightsRefresh {
+            running,
+            failed,
+            started_at: Some(at(NOW)),
+            message: "no access".into(),
+        }),
+        kubelets: vec![("n1".into(), kubelet)],
+    });
+    let trail = RollbackHistory {
+        rollback: StepHistory {
+            started_at: Some(at(NOW)),
+            last_act: serde_json::to_value(ControlPlaneAct::Refresh).ok(),
+            last_act_at: Some(at(NOW)),
+            acts: 1,
+            ..StepHistory::default()
+        },
+        ..RollbackHistory::default()
+    };
+    let now = at(NOW) + SignedDuration::from_mins(minutes);
+    step().decide_undo(&Minor::new(27), &seen, &trail, now)
+}
+
+fn insight(status: &str) -> Insight {
+    Insight {
+        id: "i".into(),
+        name: "Cluster health issues".into(),
+        category: "ROLLBACK_READINESS".into(),
+        kubernetes_version: Some(Minor::new(27)),
+        status: status.into(),
+        reason: String::new(),
+        description: String::new(),
+        last_refresh: None,
+        recommendation: None,
+        resources: vec![],
+    }
+}
+
+#[test]
+fn a_control_plane_is_rolled_back_only_on_insights_that_eks_has_judged_again_and_that_pass() {
+    let (judged, old) = ((false, false), Some(Minor::new(27)));
+    let asks = decide_rollback(vec![insight("PASSING")], judged, old, 1);
+    assert!(
+        matches!(&asks, Decision::Act(ControlPlaneAct::Update { to, .. }) if *to == Minor::new(27)),
+        "{asks:?}"
+    );
+    let refused = |insights, refresh, minutes, part: &str| {
+        let decision = decide_rollback(insights, refresh, old, minutes);
+        let Decision::Refuse(why) = &decision else {
+            panic!("{decision:?}")
+        };
+        assert!(why.to_string().contains(part), "{why}");
+    };
+    refused(
+        vec![insight("PASSING")],
+        (false, true),
+        1,
+        "gave up: no access",
+    );
+    refused(
+        vec![insight("PASSING")],
+        (true, false),
+        31,
+        "not within 30 minutes",
+    );
+    refused(vec![], judged, 1, "offers no rollback");
+    refused(vec![insight("PENDING")], judged, 1, "is PENDING");
+    // Insights on another version say nothing of this one.
+    let mut other = insight("PASSING");
+    other.kubernetes_version = Some(Minor::new(26));
+    refused(vec![other], judged, 1, "offers no rollback");
+}
+
+#[test]
+fn a_kubelet_whose_version_cannot_be_read_holds_the_control_plane_where_it_is() {
+    let decide = |kubelet, minutes| {
+        decide_rollback(vec![insight("PASSING")], (false, false), kubelet, minutes)
+    };
+    for kubelet in [None, Some(Minor::new(28))] {
+        assert!(matches!(decide(kubelet, 1), Decision::Wait { why, .. } if why.contains("n1")));
+        assert!(matches!(decide(kubelet, 31), Decision::Refuse(_)));
+    }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::elb::RegisteredTarget;
 use crate::model::kube::{NamespacedName, Pod};
+use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 
 /// A pod, and that very one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,16 @@ impl DrainTarget {
     }
 }
 
+impl DrainStepAct {
+    /// The same act, as one of `attempt`.
+    pub fn with_attempt(mut self, attempt: CallAttempt) -> Self {
+        if let Self::Grow { request, .. } = &mut self {
+            request.attempt = attempt;
+        }
+        self
+    }
+}
+
 /// An act of a drain. Each is safe to do again: marks are set to a value, and pods are named by uid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
@@ -94,9 +105,7 @@ pub enum DrainStepAct {
     /// Asks EKS for a larger green, where pods have nowhere to go or the plan wants it ahead of the drain.
     Grow {
         desired: i32,
-        /// When EKS had last been asked to change green: one request for one state of it.
-        #[serde(default)]
-        modified: Option<Timestamp>,
+        request: NodegroupRequest,
     },
     /// Takes instances out of target groups in which a node is healthy only while it has pods of the service.
     Deregister { targets: Vec<DrainTarget> },

@@ -144,13 +144,21 @@ fn restart_single_replica(
         HoldKind::Budget => planner.budgets.never_allows(pod),
         HoldKind::LastReady | HoldKind::NoPlace { .. } => false,
     };
+    let begun = |pod: &Pod| {
+        let mut nodes = seen.nodes.iter();
+        nodes
+            .find(|n| Some(&n.node.name) == pod.node.as_ref())?
+            .begun_at(&seen.run)
+    };
     open.iter()
         .flat_map(|o| &o.held_pods)
         .filter(|h| waits_for_surge(h.kind, h.pod) && !seen.paused_pods.contains(&h.pod.uid))
         .find_map(|h| match seen.restarts.get(&h.pod.uid) {
+            // The time that the node was begun at is on the node: a process that does not know of the restart writes the
+            // same time into the Deployment, which changes nothing and restarts nothing.
             Some(ReplicaRestart::Possible(deployment)) => Some(DrainStepAct::Restart {
                 deployment: deployment.clone(),
-                at: now,
+                at: begun(h.pod).unwrap_or(now),
             }),
             Some(ReplicaRestart::Underway(_) | ReplicaRestart::No(_)) | None => None,
         })

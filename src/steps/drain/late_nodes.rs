@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::engine::{Decision, StepHistory};
 use crate::k8s::cache::CacheSnapshot;
+use crate::steps::attempts::{CallAttempt, NodegroupRequest, unchanged_since};
 use crate::steps::closing::{NodeClosing, next_closing};
 use crate::steps::drain::act::DrainStepAct;
 use crate::steps::drain::observation::DrainObservation;
@@ -23,7 +24,7 @@ pub fn close_late_nodes(
     // Nodes of blue are closed as the others were: without the pause after the taint an autoscaler would grow blue
     // (CA-1).
     let nodes = seen.nodes.iter().map(|n| n.node.as_ref());
-    let last_act = past.watched_from().filter(|_| past.acts > 0);
+    let last_act = unchanged_since(past);
     let closing = next_closing(&seen.group, nodes, &seen.run, last_act, now)?;
     Some(match closing {
         NodeClosing::Protect { nodes } => Decision::Act(DrainStepAct::Hold { nodes }),
@@ -34,11 +35,14 @@ pub fn close_late_nodes(
 }
 
 /// Grows green. An autoscaler may make it smaller again: the same size asked for in another state of the group is
-/// another request, and the same one after a crash is not.
+/// another request, and the same one after a crash is not. The step adds its attempt.
 pub fn grow_green(seen: &DrainObservation, desired: i32) -> DrainStepAct {
     DrainStepAct::Grow {
         desired,
-        modified: seen.green_modified,
+        request: NodegroupRequest {
+            attempt: CallAttempt::default(),
+            modified: seen.green_modified,
+        },
     }
 }
 

@@ -10,6 +10,7 @@ use crate::model::clock::signed_duration;
 use crate::model::kube::Pod;
 use crate::plan::DrainOrder;
 use crate::route::DrainSpec;
+use crate::steps::attempts::unchanged_since;
 use crate::steps::drain::act::DrainStepAct;
 use crate::steps::drain::budget::{BudgetGate, Budgets};
 use crate::steps::drain::deadlines::waiting_text;
@@ -178,7 +179,8 @@ fn wait_for_bake(
         return None;
     }
     // Volumes and draining targets go after the last eviction, so the later of the two times counts.
-    let since = past.watched_from().max(seen.emptied)?;
+    // A new attempt has no act yet, and bakes from its own beginning.
+    let since = unchanged_since(past).max(seen.emptied)?;
     let left = bake - now.duration_since(since);
     (left > SignedDuration::ZERO).then(|| Decision::Wait {
         why: format!("baking {}s more after the last node", left.as_secs()),

@@ -78,8 +78,11 @@ pub struct DrainObservation {
     pub green_modified: Option<Timestamp>,
     /// Nodes of green that joined after it was held, which the autoscaler may remove.
     pub unprotected_nodes: Vec<String>,
+    /// Blue's instances that are in none of the target groups that the drain takes nodes out of, by target group; read
+    /// before the first node is begun.
+    pub never_registered: NeverRegistered,
     /// On rollback: blue's nodes that are not judged yet in a target group they left.
-    pub returning_nodes: Vec<String>,
+    pub returning_nodes: Vec<ReturningNode>,
     /// On rollback: the same look at green.
     pub green_observation: Option<Box<GreenDrainObservation>>,
 }
@@ -116,7 +119,7 @@ impl DrainObservation {
 }
 
 /// How many nodes there were to empty, and how many pods to move.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DrainBeforeImage {
     nodes: usize,
@@ -124,6 +127,22 @@ pub struct DrainBeforeImage {
     /// Workloads that had more Ready pods by then than when the run began, and how many.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     workloads: ReadyCounts,
+    /// Instances that were in a target group's place, but not in it: nobody makes them targets in a rollback.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) never_registered: NeverRegistered,
+}
+
+/// By ARN of a target group, or name of a classic load balancer: instances that were not registered there.
+pub type NeverRegistered = BTreeMap<String, BTreeSet<String>>;
+
+/// A node of blue that is not judged yet in a target group, or is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReturningNode {
+    pub node: String,
+    pub instance: String,
+    pub target_group: String,
+    /// As ELB says; none where it is not in the group.
+    pub state: Option<String>,
 }
 
 impl DrainBeforeImage {
@@ -140,7 +159,14 @@ impl DrainBeforeImage {
             nodes: seen.nodes.len(),
             pods: seen.nodes.iter().map(left).sum(),
             workloads: seen.raised_counts.clone(),
+            never_registered: seen.never_registered.clone(),
         }
+    }
+
+    /// Whether an instance was in a target group when the drain began. One that joined later is taken for one of them.
+    pub fn was_registered(&self, target_group: &str, instance: &str) -> bool {
+        let absent = self.never_registered.get(target_group);
+        !absent.is_some_and(|instances| instances.contains(instance))
     }
 }
 

@@ -21,7 +21,9 @@ use crate::steps::drain::act::DrainTarget;
 use crate::steps::drain::budget::{BudgetGate, Budgets};
 use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind};
 use crate::steps::drain::next_nodes::no_node_fits;
-use crate::steps::drain::observation::{BlueNode, DrainObservation, ReplicaRestart, begun_pods};
+use crate::steps::drain::observation::{
+    BlueNode, DrainObservation, NeverRegistered, ReplicaRestart, begun_pods,
+};
 use crate::steps::drain::placement::PlacementFacts;
 use crate::steps::drain::replacements::find_restart;
 use crate::steps::drain::timers::DrainTimes;
@@ -329,6 +331,34 @@ impl DrainStep {
             .values()
             .find(too_often)
             .map(|w| w.name.clone())
+    }
+
+    /// Which of blue's instances are not in the target groups that the drain takes nodes out of, before it begins with the
+    /// first: a rollback neither puts them there nor waits for them.
+    pub(super) async fn read_never_registered(
+        &self,
+        world: &StepWorld,
+        seen: &DrainObservation,
+    ) -> Result<NeverRegistered, ApiError> {
+        if !self.protects_green || seen.nodes.iter().any(|n| n.begun_at(&seen.run).is_some()) {
+            return Ok(NeverRegistered::new());
+        }
+        let mut never = NeverRegistered::new();
+        let groups = (self.spec.leave_target_groups.iter()).chain(&self.spec.deregister_from);
+        for served in groups {
+            let targets = match world.aws.describe_registered_targets(served).await {
+                Ok(targets) => targets,
+                Err(e) if e.class == ErrorClass::Absent => continue,
+                Err(e) => return Err(e),
+            };
+            let instances = seen.nodes.iter().filter_map(|n| n.node.instance_id());
+            let absent = instances.filter(|id| targets.iter().all(|t| t.id != *id));
+            let absent: BTreeSet<String> = absent.map(str::to_owned).collect();
+            if !absent.is_empty() {
+                never.insert(served.clone(), absent);
+            }
+        }
+        Ok(never)
     }
 
     /// Who of the begun nodes is still a target, and who is to be taken out now.

@@ -15,7 +15,9 @@ use tokio::time::Instant;
 use super::DrainStep;
 use super::act::DrainStepAct;
 use super::eviction_plan::plan_consents;
-use super::observation::{BlueNode, DrainObservation, GreenDrainObservation};
+use super::observation::{
+    BlueNode, DrainBeforeImage, DrainObservation, GreenDrainObservation, ReturningNode,
+};
 use super::unready::{
     blocks_replacement, drop_dead_holders, find_stranded, has_to_move, move_unready, not_ready_text,
 };
@@ -26,6 +28,7 @@ use crate::model::kube::Pod;
 use crate::model::{ApiError, ErrorClass};
 use crate::plan::OnDeadline;
 use crate::route::DrainSpec;
+use crate::steps::attempts::CallAttempt;
 use crate::steps::nodes::is_closed_by;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
 
@@ -177,6 +180,18 @@ impl GreenDrain {
         }
     }
 
+    /// The same in a rollback, whose calls are none of the way up's.
+    pub fn decide_next_undo(
+        &self,
+        green: &GreenDrainObservation,
+        trail: &RollbackHistory,
+        now: Timestamp,
+    ) -> Decision<DrainStepAct> {
+        let attempt = CallAttempt::of_rollback(&trail.rollback);
+        self.decide_next(green, &trail.rollback, now)
+            .map_act(|act| act.with_attempt(attempt))
+    }
+
     /// Performs an act of green's drain. Where deleting pods is not allowed, that is remembered and no failure.
     pub async fn perform_act(
         &self,
@@ -223,8 +238,8 @@ fn note_lasting(since: &mut BTreeMap<String, Instant>, now: BTreeSet<String>) ->
 /// are back already where green serves; with Local services, green serves in blue's target group until its pods are gone.
 pub fn decide_drain_undo(
     leaving: &GreenDrain,
-    blue: &str,
-    green: &str,
+    (blue, green): (&str, &str),
+    before: &DrainBeforeImage,
     seen: &DrainObservation,
     trail: &RollbackHistory,
     now: Timestamp,
@@ -241,9 +256,12 @@ pub fn decide_drain_undo(
     // The marks go next, and with them the label that keeps blue out of controller-filled target groups.
     let marked = names(&|n| n.begun_at(&seen.run).is_some() || n.is_skipped_by(&seen.run));
     if !marked.is_empty() {
+        // Only what this drain can have taken out: a node that was never there is nobody's target.
+        let mut register = seen.missing_targets.clone();
+        register.retain(|t| before.was_registered(&t.target_group, &t.instance));
         return Decision::Act(DrainStepAct::Unmark {
             nodes: marked,
-            register: seen.missing_targets.clone(),
+            register,
         });
     }
     let leave = |act: DrainStepAct| DrainStepAct::Leave { act: Box::new(act) };
@@ -257,10 +275,17 @@ pub fn decide_drain_undo(
     }
     // Pods that serve leave green when blue's nodes are targets; what serves nothing need not wait for that.
     let serves = seen.green_observation.as_ref().is_none_or(|on| on.serves);
-    if !seen.returning_nodes.is_empty() && serves {
+    let returning: Vec<String> = (seen.returning_nodes.iter())
+        .filter(|n| n.state.is_some() || before.was_registered(&n.target_group, &n.instance))
+        .map(|n| {
+            let state = n.state.as_deref().unwrap_or("absent");
+            format!("{} in {} ({state})", n.node, short_name(&n.target_group))
+        })
+        .collect();
+    if !returning.is_empty() && serves {
         let why = format!(
             "nodes of {blue} become targets again: {}",
-            seen.returning_nodes.join(", ")
+            returning.join(", ")
         );
         return if trail.is_late(now, ROLLBACK_WAIT_LIMIT) {
             yield_overdue(why)
@@ -275,7 +300,7 @@ pub fn decide_drain_undo(
     let Some(on_green) = &seen.green_observation else {
         return Decision::Done(format!("{blue} takes pods again"));
     };
-    match leaving.decide_next(on_green, &trail.rollback, now) {
+    match leaving.decide_next_undo(on_green, trail, now) {
         Decision::Done(_) => {
             decide_green_empty(leaving, (blue, green), &on_green.not_ready, trail, now)
         }
@@ -334,7 +359,7 @@ pub async fn read_returning_nodes(
     world: &StepWorld,
     spec: &DrainSpec,
     seen: &DrainObservation,
-) -> Result<Vec<String>, ApiError> {
+) -> Result<Vec<ReturningNode>, ApiError> {
     let mut returning = Vec::new();
     for arn in spec.leave_target_groups.iter().chain(&spec.deregister_from) {
         let targets = match world.aws.describe_registered_targets(arn).await {
@@ -350,12 +375,12 @@ pub async fn read_returning_nodes(
             let target = targets.iter().find(|t| t.id == id);
             let state = target.map(|t| t.state.as_str());
             if state.is_none_or(|s| s == "initial" || s.contains("draining")) {
-                returning.push(format!(
-                    "{} in {} ({})",
-                    blue.node.name,
-                    short_name(arn),
-                    state.unwrap_or("absent")
-                ));
+                returning.push(ReturningNode {
+                    node: blue.node.name.clone(),
+                    instance: id.to_owned(),
+                    target_group: arn.clone(),
+                    state: state.map(str::to_owned),
+                });
             }
         }
     }
@@ -370,3 +395,7 @@ pub fn perform_boxed_act<'a>(
 ) -> BoxFuture<'a, Result<(), StepError>> {
     Box::pin(leaving.perform_act(world, act))
 }
+
+#[cfg(test)]
+#[path = "rollback_tests.rs"]
+mod tests;

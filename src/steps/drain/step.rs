@@ -15,6 +15,7 @@ use crate::model::elb::short_name;
 use crate::model::kube::NamespacedName;
 use crate::model::{ApiError, ErrorClass};
 use crate::route::DrainSpec;
+use crate::steps::attempts::CallAttempt;
 use crate::steps::drain::act::{DrainStepAct, PodRef};
 use crate::steps::drain::decide::decide_drain;
 use crate::steps::drain::eviction_plan::is_at_rest;
@@ -177,7 +178,7 @@ impl DrainStep {
                 .collect()
                 .await;
         let now = world.clock.now();
-        let mut failed = None;
+        let (mut failed, mut hopeless) = (None, None);
         for (pod, answer) in answers {
             let wait = match answer {
                 // A refusal is noted with its time: deadlines count from the first one, and the pause grows with each.
@@ -206,10 +207,11 @@ impl DrainStep {
                 }
                 // No waiting changes this (K8S-EVICT-4), so the step ends here.
                 Ok(EvictionOutcome::TwoBudgets { message }) => {
-                    return Err(StepError::Broken(format!(
+                    hopeless.get_or_insert(StepError::Broken(format!(
                         "pod {}: {message} Delete one of the budgets or narrow its selector.",
                         pod.key
                     )));
+                    continue;
                 }
                 Err(error) => {
                     // Whether it was refused is not known: its budget may have let it go, and then counts it as gone for a
@@ -221,7 +223,11 @@ impl DrainStep {
             };
             self.lock_memory().retry_after.insert(pod.uid, now + wait);
         }
-        failed.map_or(Ok(()), |e| Err(e.into()))
+        match (hopeless, failed) {
+            (Some(error), _) => Err(error),
+            (None, Some(error)) => Err(error.into()),
+            (None, None) => Ok(()),
+        }
     }
 }
 
@@ -264,6 +270,7 @@ impl Step<StepWorld> for DrainStep {
         // What holds an empty node is read before anything asks whether it is empty: targets, then volumes, then since
         // when neither is left.
         self.read_targets(world, &mut seen).await?;
+        seen.never_registered = self.read_never_registered(world, &seen).await?;
         seen.green_cannot_serve = self.why_green_cannot_serve(world, &seen).await?;
         seen.attached = self.read_attached_volumes(world, &seen).await?;
         seen.emptied = self.note_emptied_nodes(&seen, now);
@@ -304,7 +311,8 @@ impl Step<StepWorld> for DrainStep {
         past: &StepHistory,
         now: Timestamp,
     ) -> Decision<DrainStepAct> {
-        decide_drain(&self.spec, seen, past, now)
+        let attempt = CallAttempt::of_forward(past);
+        decide_drain(&self.spec, seen, past, now).map_act(|act| act.with_attempt(attempt))
     }
 
     fn begins_new_part(&self, act: &DrainStepAct) -> bool {
@@ -376,24 +384,18 @@ impl Step<StepWorld> for DrainStep {
             }
             DrainStepAct::Restart { deployment, at } => {
                 world.kube.restart_deployment(deployment, *at).await?;
-                // Remembered so that the next look waits for the new pod. Lost in a restart, it costs one more rollout.
+                // Remembered so that the next look waits for the new pod. Lost in a restart, it costs the same patch once more.
                 self.lock_memory().restarted.insert(deployment.clone());
                 Ok(())
             }
-            DrainStepAct::Grow { desired, modified } => {
+            DrainStepAct::Grow { desired, request } => {
                 let change = NodegroupChange {
                     desired: Some(*desired),
                     ..NodegroupChange::default()
                 };
-                // The token holds when green was last changed: the same size, asked for in another state of the group,
-                // is another request, and a repeat after a crash is not.
-                let token =
-                    world.idempotency_token(&self.id, &format!("grow {desired} {modified:?}"));
                 world
-                    .aws
-                    .update_nodegroup(&world.cluster, &self.green, &change, &token)
-                    .await?;
-                Ok(())
+                    .update_nodegroup_once(&self.id, &self.green, &change, *request)
+                    .await
             }
         }
     }
@@ -412,15 +414,15 @@ impl Step<StepWorld> for DrainStep {
 
     fn decide_undo(
         &self,
-        _before: &DrainBeforeImage,
+        before: &DrainBeforeImage,
         seen: &DrainObservation,
         trail: &RollbackHistory,
         now: Timestamp,
     ) -> Decision<DrainStepAct> {
         decide_drain_undo(
             self.get_green_drain(),
-            &self.blue,
-            &self.green,
+            (&self.blue, &self.green),
+            before,
             seen,
             trail,
             now,

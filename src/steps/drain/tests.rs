@@ -384,6 +384,33 @@ fn a_canary_goes_alone_and_bakes_longer() {
 }
 
 #[test]
+fn a_new_attempt_bakes_before_it_begins_with_another_node() {
+    let canary = DrainSpec {
+        canary_bake: Some(Duration::from_secs(300)),
+        bake: Duration::from_secs(60),
+        ..default_drain_spec()
+    };
+    let retried = StepHistory {
+        started_at: Some(time_at(0)),
+        attempt: 1,
+        ..StepHistory::default()
+    };
+    let empty = |name| blue(closed_node(name, Some(-900)), vec![]);
+    let fresh = || blue(closed_node("n3", None), vec![]);
+    for (nodes, bake) in [
+        (vec![empty("n1"), fresh()], 300),
+        (vec![empty("n1"), empty("n2"), fresh()], 60),
+    ] {
+        let decide = |now| decide_drain(&canary, &seen(nodes.clone()), &retried, time_at(now));
+        assert!(matches!(decide(bake - 1), Decision::Wait { .. }));
+        assert!(matches!(
+            decide(bake),
+            Decision::Act(DrainStepAct::Begin { .. })
+        ));
+    }
+}
+
+#[test]
 fn a_pod_that_was_just_asked_to_go_is_not_asked_again() {
     let mut state = seen(vec![blue(closed_node("n1", Some(0)), vec![pod("a", "n1")])]);
     state.paused_pods.insert("uid-a".into());

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::aws::elb::RuleWritten;
 use crate::engine::{
     Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
@@ -71,6 +72,27 @@ fn foreign_rule_text(rule: &str) -> String {
 pub struct RuleForward {
     pub rule: String,
     pub forward: Vec<WeightedTargetGroup>,
+}
+
+/// A write of the whole list of a rule's target groups, with what was looked at: a list that somebody has changed since is
+/// not overwritten.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RuleWrite {
+    pub rule: String,
+    pub was: Vec<WeightedTargetGroup>,
+    pub forward: Vec<WeightedTargetGroup>,
+}
+
+impl RuleWrite {
+    /// What makes `rule` forward to `forward`; nothing where it does.
+    pub fn to_forward(rule: &ListenerRule, forward: Vec<WeightedTargetGroup>) -> Option<Self> {
+        (rule.forward != forward).then(|| Self {
+            rule: rule.arn.clone(),
+            was: rule.forward.clone(),
+            forward,
+        })
+    }
 }
 
 /// What a look at rules and green's targets sees; also the shift's.
@@ -210,19 +232,24 @@ pub struct AddToRulesStep {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddToRulesAct {
-    pub set: Vec<RuleForward>,
+    pub set: Vec<RuleWrite>,
 }
 
-/// Writes each rule, unless a controller has made one its own; the look after it reads them back.
-pub async fn write_rules(world: &StepWorld, set: &[RuleForward]) -> Result<(), StepError> {
+/// Writes each rule, unless a controller has made one its own, or somebody has changed one since it was looked at; the
+/// look after it reads them back, and decides again.
+pub async fn write_rules(world: &StepWorld, set: &[RuleWrite]) -> Result<(), StepError> {
     let rules: Vec<String> = set.iter().map(|f| f.rule.clone()).collect();
     // The look's tags may be a minute old. A rule that became a controller's since must not be written.
     let tags = world.aws.describe_tags(&rules).await?;
     if let Some((rule, _)) = tags.iter().find(|(_, tags)| controller_owned(tags)) {
         return Err(StepError::Broken(foreign_rule_text(rule)));
     }
-    for RuleForward { rule, forward } in set {
-        world.aws.set_forward_weights(rule, forward).await?;
+    for RuleWrite { rule, was, forward } in set {
+        match world.aws.set_forward_weights(rule, was, forward).await? {
+            RuleWritten::AsAsked => {}
+            // The rules that are left rest on the same look.
+            RuleWritten::ChangedMeanwhile => break,
+        }
     }
     Ok(())
 }
@@ -258,16 +285,18 @@ impl Step<StepWorld> for AddToRulesStep {
             return Decision::Refuse(StepRefusal::new(why));
         }
         // Weight 0 changes nobody's traffic, and makes ELB check green's health at all (ELB-2).
-        let set: Vec<RuleForward> = seen
-            .rule_forwards()
-            .into_iter()
-            .filter(|f| !f.forward.iter().any(|t| t.arn == self.spec.green))
-            .map(|mut f| {
-                f.forward.push(WeightedTargetGroup {
-                    arn: self.spec.green.clone(),
-                    weight: 0,
-                });
-                f
+        let green_at_zero = WeightedTargetGroup {
+            arn: self.spec.green.clone(),
+            weight: 0,
+        };
+        let set: Vec<RuleWrite> = seen
+            .rules
+            .iter()
+            .filter(|r| !r.forward.iter().any(|t| t.arn == self.spec.green))
+            .filter_map(|r| {
+                let mut forward = r.forward.clone();
+                forward.push(green_at_zero.clone());
+                RuleWrite::to_forward(r, forward)
             })
             .collect();
         if !set.is_empty() {
@@ -323,10 +352,10 @@ impl Step<StepWorld> for AddToRulesStep {
         _now: Timestamp,
     ) -> Decision<AddToRulesAct> {
         let mut set = Vec::new();
-        for mut now in seen.rule_forwards() {
+        for now in &seen.rules {
             let had = before
                 .iter()
-                .find(|b| b.rule == now.rule)
+                .find(|b| b.rule == now.arn)
                 .is_some_and(|b| b.forward.iter().any(|t| t.arn == self.spec.green));
             // A rule that had green before the run keeps it.
             let Some(green) = now.forward.iter().find(|t| t.arn == self.spec.green) else {
@@ -340,11 +369,12 @@ impl Step<StepWorld> for AddToRulesStep {
             if green.weight > 0 {
                 return Decision::Refuse(StepRefusal::new(format!(
                     "listener rule {} sends traffic to green again; shift it back first",
-                    short_rule(&now.rule)
+                    short_rule(&now.arn)
                 )));
             }
-            now.forward.retain(|t| t.arn != self.spec.green);
-            set.push(now);
+            let mut forward = now.forward.clone();
+            forward.retain(|t| t.arn != self.spec.green);
+            set.extend(RuleWrite::to_forward(now, forward));
         }
         if set.is_empty() {
             return Decision::Done(format!(

@@ -10,12 +10,13 @@ use crate::engine::{
 };
 use crate::event::StepProgress;
 use crate::model::clock::signed_duration;
-use crate::model::elb::{WeightedTargetGroup, short_rule};
+use crate::model::elb::{ListenerRule, WeightedTargetGroup, short_rule};
 use crate::route::ShiftSpec;
 use crate::steps::StepWorld;
+use crate::steps::attempts::unchanged_since;
 use crate::steps::traffic::health::{ServingState, count_health, judge_serving};
 use crate::steps::traffic::rules::{
-    InstanceZones, RuleForward, RuleOwners, TrafficObservation, write_rules,
+    InstanceZones, RuleForward, RuleOwners, RuleWrite, TrafficObservation, write_rules,
 };
 use crate::steps::traffic::weight_return::{BlueShare, BlueWatch, judge_blue_share};
 use crate::steps::traffic::weights::{green_percent, set_green_percent};
@@ -43,7 +44,7 @@ pub struct ShiftStep {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ShiftAct {
     percent: u32,
-    set: Vec<RuleForward>,
+    set: Vec<RuleWrite>,
     /// Why the weights go back to blue, when they do.
     back: Option<String>,
 }
@@ -73,18 +74,24 @@ impl ShiftStep {
             .collect()
     }
 
+    /// Whether a write of the last act has not taken: the process died before it, it failed, or somebody changed the rule
+    /// just then. Blue and green have the weights of before it.
+    fn is_unwritten(&self, rule: &ListenerRule, last: &ShiftAct) -> bool {
+        let pair = |forward: &[WeightedTargetGroup]| {
+            let weight = |arn: &str| forward.iter().find(|t| t.arn == arn).map(|t| t.weight);
+            (weight(&self.spec.blue), weight(&self.spec.green))
+        };
+        let write = last.set.iter().find(|w| w.rule == rule.arn);
+        write.is_some_and(|w| pair(&rule.forward) == pair(&w.was))
+    }
+
     fn shift_to(&self, percent: u32, seen: &TrafficObservation, back: Option<String>) -> ShiftAct {
         let set = seen
             .rules
             .iter()
-            .map(|r| RuleForward {
-                rule: r.arn.clone(),
-                forward: set_green_percent(&r.forward, &self.spec.blue, &self.spec.green, percent),
-            })
-            .filter(|f| {
-                seen.rules
-                    .iter()
-                    .any(|r| r.arn == f.rule && r.forward != f.forward)
+            .filter_map(|r| {
+                let (blue, green) = (&self.spec.blue, &self.spec.green);
+                RuleWrite::to_forward(r, set_green_percent(&r.forward, blue, green, percent))
             })
             .collect();
         ShiftAct { percent, set, back }
@@ -126,7 +133,12 @@ impl Step<StepWorld> for ShiftStep {
         let least = percents.iter().map(|(_, p)| *p).min().unwrap_or(0);
         let most = percents.iter().map(|(_, p)| *p).max().unwrap_or(0);
         let green = count_health(&seen.green);
-        let since = past.watched_from().map(|t| now.duration_since(t));
+        // A new attempt bakes the share that it finds on green. Where green has none there is nothing to watch.
+        let since = match &last {
+            Some(_) => past.watched_from(),
+            None => unchanged_since(past).filter(|_| least > 0),
+        };
+        let since = since.map(|t| now.duration_since(t));
         // A shift that took the traffic back ends with a person. It is finished first, in case the process died between
         // two rules.
         if let Some(ShiftAct {
@@ -141,11 +153,20 @@ impl Step<StepWorld> for ShiftStep {
             }
             return Decision::Act(self.shift_to(0, seen, Some(why.clone())));
         }
+        // What was written must read back, or have been left as it was; anything else was written by somebody else.
+        let mut unwritten = None;
         if let Some(act) = &last {
-            // What was written must read back; anything else was written by somebody else.
-            let near = |p: u32| p.abs_diff(act.percent) <= 1;
-            let mid_write = most.abs_diff(act.percent) <= 1;
-            if !percents.iter().all(|(_, p)| near(*p)) && !mid_write {
+            let mut foreign = false;
+            for (rule, (_, percent)) in seen.rules.iter().zip(&percents) {
+                if percent.abs_diff(act.percent) <= 1 {
+                    continue;
+                }
+                match self.is_unwritten(rule, act) {
+                    true => unwritten = Some(act.percent),
+                    false => foreign = true,
+                }
+            }
+            if foreign {
                 let shown: Vec<String> = percents
                     .iter()
                     .map(|(r, p)| format!("{} has {p}%", short_rule(r)))
@@ -156,14 +177,13 @@ impl Step<StepWorld> for ShiftStep {
                     shown.join(", ")
                 )).with_fix("Find out who does, and stop it"));
             }
-            // Some rules have the new share and some the old one: the process died between two writes, and the rest is
-            // written now.
-            if !percents.iter().all(|(_, p)| near(*p)) {
-                return Decision::Act(self.shift_to(act.percent, seen, None));
-            }
         }
         // A share that rounding moved by one still counts as the step it was written for.
-        let reached = last.as_ref().map_or(least, |a| a.percent);
+        let reached = match (&last, unwritten) {
+            (Some(act), None) => act.percent,
+            (None, _) => least,
+            (Some(_), Some(_)) => most,
+        };
         // Green is judged before time is: an unhealthy green gives the traffic back in the middle of a bake.
         let enough = green.healthy_percent() >= self.spec.min_healthy_percent
             && green.healthy > 0
@@ -177,6 +197,10 @@ impl Step<StepWorld> for ShiftStep {
                 past,
                 now,
             );
+        }
+        // Where some rules have the old share still, the rest is written now, as green is as healthy as it was then.
+        if let Some(percent) = unwritten {
+            return Decision::Act(self.shift_to(percent, seen, None));
         }
         // At the end the bake lasts as long as a stickiness cookie, because its clients reach green only then (ELB-11).
         let mut bake = to_signed(self.spec.bake);
@@ -248,16 +272,13 @@ impl Step<StepWorld> for ShiftStep {
             return Decision::Refuse(StepRefusal::new(why));
         }
         // Only rules that differ are written, so a rollback that died goes on with those that are left.
-        let set: Vec<RuleForward> = seen
+        let set: Vec<RuleWrite> = seen
             .rules
             .iter()
             .filter_map(|rule| {
                 let was = before.iter().find(|b| b.rule == rule.arn)?;
                 let forward = self.restored_forward(&rule.forward, &was.forward);
-                (forward != rule.forward).then(|| RuleForward {
-                    rule: rule.arn.clone(),
-                    forward,
-                })
+                RuleWrite::to_forward(rule, forward)
             })
             .collect();
         let was = before

@@ -111,6 +111,27 @@ fn traffic_rises_step_by_step_and_bakes_between() {
 }
 
 #[test]
+fn a_new_attempt_bakes_the_share_that_it_finds_on_green_as_long_as_stickiness_asks() {
+    let shift = shift();
+    let retried = StepHistory {
+        started_at: Some(at(0)),
+        attempt: 1,
+        ..StepHistory::default()
+    };
+    let decide = |seen: &TrafficObservation, now| shift.decide_next(seen, &retried, at(now));
+    let half = seen(50, 50, "healthy");
+    assert!(matches!(decide(&half, 59), Decision::Wait { .. }));
+    assert!(matches!(decide(&half, 60), Decision::Act(act) if act.percent == 100));
+    let mut sticky = seen(0, 100, "healthy");
+    sticky.rules[0].stickiness_seconds = Some(300);
+    assert!(matches!(decide(&sticky, 299), Decision::Wait { .. }));
+    assert!(matches!(decide(&sticky, 300), Decision::Done(_)));
+    // Nothing is on green yet, so there is nothing to watch.
+    let none = decide(&seen(100, 0, "healthy"), 0);
+    assert!(matches!(none, Decision::Act(act) if act.percent == 10));
+}
+
+#[test]
 fn no_traffic_goes_to_a_green_that_is_not_healthy() {
     assert!(matches!(
         shift().decide_next(&seen(100, 0, "unhealthy"), &StepHistory::default(), at(0)),
@@ -138,6 +159,59 @@ fn weights_that_somebody_else_wrote_stop_the_shift() {
     let raised = shift.shift_to(10, &seen(100, 0, "healthy"), None);
     assert!(
         matches!(shift.decide_next(&seen(63, 37, "healthy"), &past(&raised), at(100)), Decision::Refuse(why) if why.to_string().contains("somebody else"))
+    );
+}
+
+#[test]
+fn a_write_that_did_not_take_is_done_again_while_green_is_healthy_and_is_nobodys_change() {
+    let shift = shift();
+    let asked = shift.shift_to(10, &seen(100, 0, "healthy"), None);
+    let mut now = seen(100, 0, "healthy");
+    assert_eq!(
+        shift.decide_next(&now, &past(&asked), at(1)),
+        Decision::Act(asked.clone())
+    );
+    // Somebody has put a third target group into the rule just then: that change stays, and the share is written.
+    now.rules[0].forward.push(WeightedTargetGroup {
+        arn: "canary".into(),
+        weight: 5,
+    });
+    let Decision::Act(again) = shift.decide_next(&now, &past(&asked), at(1)) else {
+        panic!()
+    };
+    assert_eq!(again.set[0].was, now.rules[0].forward);
+    assert!(
+        again.set[0]
+            .forward
+            .iter()
+            .any(|t| t.arn == "canary" && t.weight == 5)
+    );
+    let ill = shift.decide_next(&seen(100, 0, "unhealthy"), &past(&asked), at(1));
+    assert!(matches!(ill, Decision::Wait { .. }), "{ill:?}");
+}
+
+#[test]
+fn of_two_rules_the_one_that_somebody_else_has_written_is_not_written_over() {
+    let shift = shift();
+    let mut both = seen(100, 0, "healthy");
+    let second = ListenerRule {
+        arn: "r2".into(),
+        ..both.rules[0].clone()
+    };
+    both.rules.push(second);
+    let asked = shift.shift_to(10, &both, None);
+    let weights = |blue, green| seen(blue, green, "healthy").rules[0].forward.clone();
+    both.rules[0].forward = weights(90, 10);
+    let rest = shift.decide_next(&both, &past(&asked), at(1));
+    assert!(
+        matches!(&rest, Decision::Act(act) if act.percent == 10 && act.set.len() == 1),
+        "{rest:?}"
+    );
+    both.rules[1].forward = weights(70, 30);
+    let foreign = shift.decide_next(&both, &past(&asked), at(1));
+    assert!(
+        matches!(&foreign, Decision::Refuse(why) if why.to_string().contains("somebody else")),
+        "{foreign:?}"
     );
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use eksup::aws::AwsApi;
+use eksup::aws::elb::RuleWritten;
 use eksup::model::eks::{
     LaunchTemplateRef, NewNodegroup, NodeRepairConfig, NodeRepairOverride, NodegroupTaint,
     RemoteAccess, Scaling, UpdateConfig, WarmPoolConfig,
@@ -94,7 +95,8 @@ async fn seldom(aws: &AwsApi) {
                     weight: 1,
                 })
                 .collect();
-            aws.set_forward_weights(&rule.arn, &forward).await.unwrap();
+            let written = aws.set_forward_weights(&rule.arn, &rule.forward, &forward);
+            assert_eq!(written.await.unwrap(), RuleWritten::AsAsked);
         }
     }
     let group = aws
@@ -152,7 +154,7 @@ async fn of_nothing(aws: &AwsApi) {
     refused(aws.describe_target_health("arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/absent/0123456789abcdef").await);
     refused(aws.suspend_processes("absent", &["AZRebalance"]).await);
     let rule = "arn:aws:elasticloadbalancing:us-east-1:123456789012:listener-rule/app/absent/0123456789abcdef/0123456789abcdef/0123456789abcdef";
-    refused(aws.set_forward_weights(rule, &[]).await);
+    refused(aws.set_forward_weights(rule, &[], &[]).await);
 }
 
 /// A node group with every member that can be sent: without a template, and with one.

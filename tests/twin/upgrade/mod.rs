@@ -4,6 +4,7 @@ mod adopt;
 mod autoscaler;
 mod back;
 mod generated;
+mod last_proof;
 mod outage;
 mod ownership;
 mod remaining_targets;
