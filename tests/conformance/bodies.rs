@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::call::{Arm, is_ready, name, pod_spec, uid};
 pub use super::drain_facts::*;
+pub use super::fixed_fields::*;
 pub use super::pod_security::a_level_of_pod_security_refuses_exactly_the_pods_that_are_said_to_violate_it;
 pub use super::preemption::{
     preemption_on_a_node_spares_the_pod_past_its_budget_though_it_matters_least,
@@ -18,6 +19,7 @@ pub use super::quotas::{
     a_replica_set_says_why_its_pods_are_refused_until_one_is_made,
 };
 pub use super::scheduling::a_pod_gets_a_node_exactly_where_the_evaluator_says_that_one_suits_it;
+pub use super::stateful_sets::*;
 
 pub async fn an_eviction_within_budget_is_accepted_and_so_is_a_second_one_of_the_same_pod(
     arm: &Arm,

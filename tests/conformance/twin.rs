@@ -34,6 +34,13 @@ macro_rules! all {
             a_level_of_pod_security_refuses_exactly_the_pods_that_are_said_to_violate_it,
             a_quota_refuses_what_is_not_stated_and_what_is_too_much_and_says_which,
             a_replica_set_says_why_its_pods_are_refused_until_one_is_made,
+            a_pods_spec_is_fixed_but_for_images_deadlines_and_more_tolerations,
+            a_stateful_sets_identity_is_fixed,
+            a_jobs_template_is_fixed_while_it_runs,
+            an_owner_of_an_unknown_kind_keeps_its_object_as_it_is,
+            an_update_stops_at_the_partition_counted_from_the_first_ordinal,
+            a_stateful_pod_that_never_gets_ready_is_kept_though_a_new_template_has_come,
+            a_stateful_set_waits_until_a_pod_is_available,
             preemption_takes_two_pods_without_a_budget_before_one_past_its_budget,
             preemption_on_a_node_spares_the_pod_past_its_budget_though_it_matters_least,
         );

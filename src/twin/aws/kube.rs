@@ -111,8 +111,8 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
             image.map_or(patch.as_str(), |i| i.kubelet.as_str())
         ),
         // What the kubelet and the system keep for themselves is left out of what a node offers.
-        cpu_millis: size.cpus * 1000 - 70,
-        memory_bytes: (size.memory_mib - size.memory_mib / 20 - 500).max(256) << 20,
+        cpu_millis: size.allocatable_cpu_millis(),
+        memory_bytes: size.allocatable_memory(),
         max_pods: size.pods,
         ephemeral_storage: ephemeral_storage(DEFAULT_DISK_GIB),
         short_hop: group.is_some_and(has_short_hop),

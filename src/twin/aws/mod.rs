@@ -24,9 +24,13 @@
 //!   node group first takes it (`docs/twin.md`).
 //! - Below the members of an add-on's configuration everything is taken. EBS quotas are told, not enforced.
 //! - Whether a label below a reserved domain is refused or keeps nodes from joining is not settled; it is refused.
+//! - Sizes of families whose `metal` size is not listed (`ec2::types`) are taken to have 96 vCPUs.
 //! - Instances never fail after they have joined unless a scenario says so.
-//! - UpdateNodegroupVersion replaces node by node with one extra; pods that resist are forced after five minutes, as
-//!   when a group is deleted, where EKS would fail with PodEvictionFailure after fifteen.
+//! - UpdateNodegroupVersion replaces node by node with one extra, whatever the group's updateConfig says; `force` is not heeded.
+//! - Whether a control-plane update fails is settled when it begins.
+//! - The load balancer controller hears of the cluster every three seconds. The rules it writes are those of the snapshot: it
+//!   reads no annotation of an Ingress, so that LBC-6 is not simulated. The oldest of its pods by uid leads, without a Lease.
+//! - Where a snapshot lacks the version of a launch template that a group names, the newest one stands for it.
 //! - A forward whose weights are all 0 is refused; what AWS does with one is not documented.
 //! - Words that could not be checked against AWS (custom AMI with amiType, instance types beside a template's, a token
 //!   used twice, a busy node group) are the twin's own under the right error code.

@@ -95,8 +95,8 @@ pub fn describe_new_node(world: &SimWorld, nodegroup: &str) -> Option<DescribedN
     Some(DescribedNode {
         labels,
         taints: taints.collect(),
-        cpu_millis: size.cpus * 1000 - 70,
-        memory_bytes: (size.memory_mib - size.memory_mib / 20 - 500).max(256) << 20,
+        cpu_millis: size.allocatable_cpu_millis(),
+        memory_bytes: size.allocatable_memory(),
         max_pods: size.pods,
     })
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::iam::IamAuthorizer;
 use crate::model::{AddonVersion, Minor};
+use crate::twin::k8s::balancer_controller::BalancerControllerSight;
 
 /// One account in one region.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +82,8 @@ pub struct LoadBalancerController {
     pub rules: BTreeMap<String, Vec<Value>>,
     /// What is filled with nodes: target group ARN, or name of a classic load balancer -> which nodes, at which port.
     pub bindings: BTreeMap<String, ControllerBinding>,
+    /// What it saw of the cluster, and when it last wrote its rules; none before its first look.
+    pub seen: Option<(BalancerControllerSight, Timestamp)>,
 }
 
 /// What a controller fills with nodes: an `instance` TargetGroupBinding, or a Service of type LoadBalancer.
@@ -156,6 +159,8 @@ pub struct EksUpdate {
     pub params: Vec<(String, String)>,
     pub created: Timestamp,
     pub errors: Vec<EksIssue>,
+    /// The code it is going to fail with. It is settled when the update begins, so that what follows is of one piece.
+    pub fails_with: Option<String>,
 }
 
 /// An issue of a health list, or an error of an update.

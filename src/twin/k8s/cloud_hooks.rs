@@ -301,6 +301,7 @@ pub fn probe_node_port(world: &SimWorld, instance_id: &str, node_port: u16) -> N
     else {
         return NodePortHealth::NoNode;
     };
+    // The proxy of a real node whose kubelet is dead would go on; that it does not here is told in the module's list.
     if !node.ready {
         return NodePortHealth::NodeNotReady;
     }

@@ -194,21 +194,37 @@ fn parse_quantity(value: Option<&Value>) -> f64 {
     let split = text
         .find(|c: char| c.is_ascii_alphabetic())
         .unwrap_or(text.len());
-    // A suffix that is not known counts as none.
     let (digits, suffix) = text.split_at(split);
+    let number = digits.parse::<f64>().unwrap_or_default();
+    suffix_scale(suffix).map_or(0.0, |scale| number * scale)
+}
+
+/// What a quantity's suffix multiplies by (K8S-QTY-1); `None` for text that the API server refuses.
+fn suffix_scale(suffix: &str) -> Option<f64> {
     let scale = match suffix {
+        "n" => 1e-9,
+        "u" => 1e-6,
         "m" => 1e-3,
+        "" => 1.0,
         "k" => 1e3,
         "M" => 1e6,
         "G" => 1e9,
         "T" => 1e12,
-        "Ki" => 1024.0,
-        "Mi" => 1024.0 * 1024.0,
-        "Gi" => 1024.0 * 1024.0 * 1024.0,
-        "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        _ => 1.0,
+        "P" => 1e15,
+        "E" => 1e18,
+        "Ki" => 1024f64.powi(1),
+        "Mi" => 1024f64.powi(2),
+        "Gi" => 1024f64.powi(3),
+        "Ti" => 1024f64.powi(4),
+        "Pi" => 1024f64.powi(5),
+        "Ei" => 1024f64.powi(6),
+        // What is left is an exponent of ten: a letter alone is exa.
+        exponent => {
+            let power = exponent.strip_prefix(['e', 'E'])?;
+            10f64.powi(power.parse().ok()?)
+        }
     };
-    digits.parse::<f64>().unwrap_or_default() * scale
+    Some(scale)
 }
 
 /// An int-or-percent of `total`, rounded up or down.
@@ -266,6 +282,23 @@ mod tests {
         assert_eq!(quantity_units(Some(&json!("7292Mi"))), 7292 * 1024 * 1024);
         assert_eq!(quantity_units(Some(&json!("35"))), 35);
         assert_eq!(quantity_units(None), 0);
+    }
+
+    #[test]
+    fn every_suffix_and_exponent_of_a_quantity_counts() {
+        let units = |text: &str| quantity_units(Some(&json!(text)));
+        assert_eq!(units("1P"), 1_000_000_000_000_000);
+        assert_eq!(units("2E"), 2_000_000_000_000_000_000);
+        assert_eq!(units("1Pi"), 1 << 50);
+        assert_eq!(units("1Ei"), 1 << 60);
+        assert_eq!(units("1e3"), 1000);
+        assert_eq!(units("1.5E3"), 1500);
+        assert_eq!(units("5e+2"), 500);
+        assert_eq!(cpu_millis(Some(&json!("25e-2"))), 250);
+        assert_eq!(cpu_millis(Some(&json!("500000u"))), 500);
+        assert_eq!(cpu_millis(Some(&json!("2500000000n"))), 2500);
+        // The API server refuses these.
+        assert_eq!((units("1x"), units("1e"), units("1Kib")), (0, 0, 0));
     }
 
     #[test]

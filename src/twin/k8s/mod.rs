@@ -8,13 +8,20 @@
 //!   documents say only what lets `kubectl apply` go on; tables have the columns people look at, else NAME and AGE.
 //! - Server-side apply keeps the field sets of appliers only; other writers get an empty entry, so that only appliers
 //!   conflict with each other.
-//! - Validation is what an upgrade can meet: names, namespaces, versions, sizes, immutable fields.
+//! - Validation is what an upgrade can meet: names, namespaces, versions, sizes, and the fields that `rest::immutable`
+//!   holds fast; those of claims, volumes, roles' references and others can be changed. The messages lack the difference (pods)
+//!   or show the value as the API spells it (jobs). What a pod's or a set's spec leaves empty counts as left out.
 //! - `PartialObjectMetadata` is given of one object, not of lists and watches.
 //! - Foreground deletion is a background one.
 //! - Kubelets write no heartbeats and no node leases, and leave a node's volume lists alone; a pod that ends goes in one
-//!   step (no last update of its containers). Containers of a dead kubelet's node count as not serving.
+//!   step (no last update of its containers). From outside
+//!   nothing answers at the ports of a node that is not Ready, where the real node's proxy would go on; pods there are
+//!   reached through other nodes until they are marked as not Ready.
 //! - Replica sets adopt no orphans; jobs keep no finalizer on their pods; a daemon set's `maxSurge` counts as
-//!   `maxUnavailable`; stateful sets move one pod at a time; readiness gates are not heeded.
+//!   `maxUnavailable`; stateful sets move one pod at a time, as they do without the feature `MaxUnavailableStatefulSet`
+//!   (off unless somebody sets it), and keep no ControllerRevisions: of a snapshot's set that is between two revisions the
+//!   older template is not known, so that a pod below its partition is of the older one by its label alone; readiness gates
+//!   are not heeded.
 //! - Preemption takes the fewest pods of lower priority and asks no budget, where the real one prefers nodes on which none
 //!   is broken; the room is not kept for the pod it was made for, but important pods are tried first.
 //! - Pods that an object of a kind of its own owns (StrimziPodSet, CNPG's Cluster), or a ReplicationController, are made
@@ -25,13 +32,15 @@
 //!   `schedulerName`. Dynamic resource allocation and disks named in the pod itself are not known; ephemeral volumes are taken to be there. What dynamic resource allocation adds to its messages
 //!   (`no new claims to deallocate`, seen on 1.36) is left out.
 //! - A claim that names its volume is never said to be Bound, though the scheduler takes it as bound.
-//! - What a new node offers is what another of its instance type has.
+//! - What a new node offers is what another of its instance type has. A node of a type that there is none of offers what
+//!   its name says, less what EKS's images keep (EKS-NG-40).
 //! - Admission webhooks are not called: one that is answered for says yes (but Strimzi's drain cleaner), and only creations
 //!   and evictions are asked about.
 //! - Quotas count pods only, and at once. Of LimitRanges only the defaults of containers are known. Pod Security's rules are
 //!   those of the newest version, but for hosts of probes; pods are refused, and labels of namespaces and templates warned about
 //!   never. Changes of quotas and labels wake nobody: a controller tries again every 10 s.
-//! - Controllers write no Events; those that clients write are kept. `v1` and `events.k8s.io/v1` events are two kinds.
+//! - Controllers write no Events, so that refused pods of stateful sets, daemon sets and jobs leave no `FailedCreate`
+//!   (K8S-ADM-5); those that clients write are kept. `v1` and `events.k8s.io/v1` events are two kinds.
 //! - All versions of a kind are one: kinds are served at the version that is current, whatever the server's minor.
 //! - The hashes in names of replica sets and revisions are of another function.
 //! - Preemption spares pods of one priority by their names, and nodes that are as good by theirs; the real scheduler goes by
@@ -42,6 +51,7 @@ mod admission;
 mod affinity_term;
 pub mod autoscaler;
 mod autoscaler_state;
+pub mod balancer_controller;
 pub mod cloud_hooks;
 mod cluster;
 mod control;

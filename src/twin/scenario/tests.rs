@@ -184,7 +184,11 @@ async fn a_controller_takes_its_rule_back_and_follows_the_nodes() {
         200
     );
     assert_ne!(rule(&twin).actions, wanted.actions);
+    // It does not watch ELB: the change of a Service makes it look (LBC-2).
     tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_ne!(rule(&twin).actions, wanted.actions);
+    twin.with_world(crate::twin::k8s::balancer_controller::label_services);
+    tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(rule(&twin).actions, wanted.actions);
 }
 

@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod reads;
+mod termination;
 mod traffic_sources;
 mod writes;
 
@@ -15,10 +16,8 @@ use super::error::AwsError;
 use super::unknown_operation;
 use crate::twin::world::SimWorld;
 
-pub use lifecycle::{
-    delete_group, reconcile_all_groups, reconcile_group, terminate_and_replace,
-    terminate_and_shrink,
-};
+pub use lifecycle::{reconcile_all_groups, reconcile_group};
+pub use termination::{delete_group, terminate_and_replace, terminate_and_shrink};
 
 /// Something that will happen in Auto Scaling.
 #[derive(Clone, Debug)]
@@ -52,8 +51,8 @@ pub fn handle_event(world: &mut SimWorld, due: AsgEvent) {
             instance,
             began,
             evict,
-        } => lifecycle::continue_termination(world, &asg, &instance, began, evict),
-        AsgEvent::Ended { instance } => lifecycle::on_instance_terminated(world, &instance),
+        } => termination::continue_termination(world, &asg, &instance, began, evict),
+        AsgEvent::Ended { instance } => termination::on_instance_terminated(world, &instance),
         AsgEvent::Looked { asg } => lifecycle::reconcile_group(world, &asg),
         AsgEvent::Detached { asg, target_group } => {
             traffic_sources::on_target_group_detached(world, &asg, &target_group);

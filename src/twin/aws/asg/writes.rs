@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::lifecycle;
+use super::{lifecycle, termination};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::eks;
 use crate::twin::aws::error::AwsError;
@@ -203,12 +203,12 @@ pub fn terminate_instance(world: &mut SimWorld, input: Input) -> Result<Value, A
     // Shrinking changes the desired size, of which EKS hears later.
     if smaller {
         world.notify_observer(WorldNotice::EndedByName { instance: id });
-        lifecycle::terminate_and_shrink(world, &asg, id);
+        termination::terminate_and_shrink(world, &asg, id);
         if let Some(nodegroup) = world.cloud.asgs.get(&asg).map(|a| a.nodegroup.clone()) {
             eks::schedule_size_sync(world, &nodegroup);
         }
     } else {
-        lifecycle::terminate_and_replace(world, &asg, id);
+        termination::terminate_and_replace(world, &asg, id);
     }
     Ok(json!({"Activity": {
         "ActivityId": world.new_uuid(),

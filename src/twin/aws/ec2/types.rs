@@ -21,6 +21,29 @@ pub struct InstanceCapacity {
     addresses: i64,
 }
 
+impl InstanceCapacity {
+    /// What pods get of the CPUs, in thousandths: EKS's images keep 6 % of the first, 1 % of the second, 0.5 % of the next
+    /// two and 0.25 % of the others (EKS-NG-40).
+    pub fn allocatable_cpu_millis(self) -> i64 {
+        let kept_tenths = |cpu: i64| match cpu {
+            0 => 600,
+            1 => 100,
+            2 | 3 => 50,
+            _ => 25,
+        };
+        let kept: i64 = (0..self.cpus).map(kept_tenths).sum();
+        self.cpus * 1000 - kept / 10
+    }
+
+    /// What pods get of the memory, in bytes: less what the machine keeps, what the kubelet keeps for each pod, and what it
+    /// never gives out (EKS-NG-40).
+    pub fn allocatable_memory(self) -> i64 {
+        let seen = self.memory_mib * 925 / 1000;
+        let kept = 255 + 11 * self.pods + 100;
+        (seen - kept).max(0) << 20
+    }
+}
+
 /// What a type offers, by family and size.
 pub fn capacity_of(instance_type: &str) -> InstanceCapacity {
     let (family, size) = instance_type
@@ -34,8 +57,12 @@ pub fn capacity_of(instance_type: &str) -> InstanceCapacity {
         "medium" => 1,
         "large" => 2,
         "xlarge" => 4,
+        "metal" => metal_cpus(family),
+        // `24xlarge`, and `metal-24xl` of newer families.
         size => size
+            .trim_start_matches("metal-")
             .trim_end_matches("xlarge")
+            .trim_end_matches("xl")
             .parse::<i64>()
             .map_or(2, |n| n * 4),
     };
@@ -75,6 +102,23 @@ pub fn capacity_of(instance_type: &str) -> InstanceCapacity {
     }
 }
 
+/// The vCPUs of a family's whole machine (EC2-7); 96 for a family that is not listed.
+fn metal_cpus(family: &str) -> i64 {
+    match family {
+        "mac2" | "mac2-m2" => 8,
+        "mac1" | "mac2-m2pro" => 12,
+        "a1" => 16,
+        "m5zn" | "x2iezn" | "z1d" => 48,
+        "c6g" | "c6gd" | "c7g" | "c7gd" | "g5g" | "m6g" | "m6gd" | "m7g" | "m7gd" | "r6g"
+        | "r6gd" | "r7g" | "r7gd" | "x2gd" => 64,
+        "c5n" | "i3" => 72,
+        "c6i" | "c6id" | "c6in" | "i4i" | "m6i" | "m6id" | "m6idn" | "m6in" | "r6i" | "r6id"
+        | "r6idn" | "r6in" | "x2idn" | "x2iedn" => 128,
+        "c6a" | "m6a" | "r6a" => 192,
+        _ => 96,
+    }
+}
+
 /// Whether the name reads as a type of some family.
 fn is_instance_type(name: &str) -> bool {
     name.split_once('.').is_some_and(|(family, size)| {
@@ -84,7 +128,7 @@ fn is_instance_type(name: &str) -> bool {
                 "nano", "micro", "small", "medium", "large", "xlarge", "metal",
             ]
             .iter()
-            .any(|s| size.ends_with(s))
+            .any(|s| size.ends_with(s) || size.starts_with("metal-"))
     })
 }
 
@@ -219,5 +263,25 @@ mod tests {
         assert_eq!(facts("m5.large"), (2, 8192, 29));
         assert_eq!(facts("m5.xlarge"), (4, 16384, 58));
         assert_eq!(facts("c5.4xlarge"), (16, 32768, 110));
+    }
+
+    #[test]
+    fn a_metal_type_is_its_familys_whole_machine() {
+        let facts = |name| (capacity_of(name).cpus, capacity_of(name).pods);
+        assert_eq!(facts("m5.metal"), (96, 250));
+        assert_eq!(facts("c6g.metal"), (64, 250));
+        assert_eq!(facts("m6i.metal"), (128, 250));
+        assert_eq!(facts("m7i.metal-24xl"), (96, 250));
+        assert!(is_instance_type("m7i.metal-48xl"));
+    }
+
+    #[test]
+    fn a_node_keeps_what_eks_images_keep() {
+        let large = capacity_of("m5.large");
+        // 60 + 10 thousandths; 8192 MiB less 7.5 %, 255, 11 for each of 29 pods, and 100.
+        assert_eq!(large.allocatable_cpu_millis(), 1930);
+        assert_eq!(large.allocatable_memory(), 6903 << 20);
+        // 60 + 10 + 5 + 5, and 2.5 for each of 12 more.
+        assert_eq!(capacity_of("m5.4xlarge").allocatable_cpu_millis(), 15_890);
     }
 }

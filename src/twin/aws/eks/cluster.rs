@@ -221,7 +221,8 @@ fn begin_version_update(world: &mut SimWorld, kind: &str, to: Minor) -> Result<V
     );
     // The API servers change shortly before the update is over, unless it is going to fail (EKS-CP-3, EKS-CP-4).
     let takes = world.random_duration(Duration::from_secs(8 * 60), Duration::from_secs(12 * 60));
-    if world.cloud.switches.control_plane_fails.is_empty() {
+    let failure = take_failure(world);
+    if failure.is_none() {
         let moved = takes
             .saturating_sub(world.random_duration(Duration::from_secs(5), Duration::from_secs(20)));
         schedule_after(world, moved, EksEvent::ServersSwitched { to });
@@ -236,7 +237,16 @@ fn begin_version_update(world: &mut SimWorld, kind: &str, to: Minor) -> Result<V
     };
     // The update is noted as running, so that a second one is refused from here on.
     eks.running = Some(id.clone());
+    if let Some(update) = eks.updates.get_mut(&id) {
+        update.fails_with = failure;
+    }
     Ok(updates::update_answer(eks, &id))
+}
+
+/// The next of the failures that are to come, one for each update.
+fn take_failure(world: &mut SimWorld) -> Option<String> {
+    let failures = &mut world.cloud.switches.control_plane_fails;
+    (!failures.is_empty()).then(|| failures.remove(0))
 }
 
 fn platform_version(version: Minor) -> String {
@@ -252,13 +262,6 @@ pub fn switch_servers(world: &mut SimWorld, to: Minor) {
 /// The update is over; DescribeCluster says so a little later.
 pub fn finish_version_update(world: &mut SimWorld, id: &str) {
     let now = world.now();
-    // A switch holds the failures that are to come, one for each update.
-    let failures = &mut world.cloud.switches.control_plane_fails;
-    let failure = if failures.is_empty() {
-        None
-    } else {
-        Some(failures.remove(0))
-    };
     let Some(eks) = &mut world.cloud.eks else {
         return;
     };
@@ -277,7 +280,7 @@ pub fn finish_version_update(world: &mut SimWorld, id: &str) {
         .get(id)
         .is_some_and(|u| u.kind == "VersionRollback");
     // A failed update leaves the version as it is (EKS-CP-3).
-    if let Some(code) = failure {
+    if let Some(code) = eks.updates.get(id).and_then(|u| u.fails_with.clone()) {
         let subnets = eks
             .rest
             .get("resourcesVpcConfig")

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    EksEvent, create_group, group, requested_cluster, requested_group, schedule_between,
+    EksEvent, group, group_rules, requested_cluster, requested_group, schedule_between,
     update as updates,
 };
 use crate::twin::aws::call::Input;
@@ -69,7 +69,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     if let Some(labels) = input.get_input("labels") {
         marks.add_labels = labels.get_text_map("addOrUpdateLabels");
         marks.remove_labels = labels.get_text_list("removeLabels");
-        create_group::check_labels_and_taints(&marks.add_labels, &[], &BTreeMap::new())
+        group_rules::check_labels_and_taints(&marks.add_labels, &[], &BTreeMap::new())
             .map_err(invalid)?;
         for key in &marks.remove_labels {
             changed.labels.remove(key);
@@ -99,7 +99,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
                 .any(|other| is_same_taint(t, other))
         });
         changed.taints.extend(add.iter().cloned());
-        create_group::check_labels_and_taints(&BTreeMap::new(), &changed.taints, &BTreeMap::new())
+        group_rules::check_labels_and_taints(&BTreeMap::new(), &changed.taints, &BTreeMap::new())
             .map_err(invalid)?;
         marks.add_taints = add.iter().map(to_kube_taint).collect();
         marks.remove_taints = remove.iter().map(to_kube_taint).collect();
@@ -128,7 +128,12 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             }
         }
         // The bounds hold for the sizes as they will be, whichever of them the request names.
-        create_group::check_sizes(changed.min, changed.max, changed.desired).map_err(invalid)?;
+        group_rules::check_sizes(changed.min, changed.max, changed.desired).map_err(invalid)?;
+        // The size that Auto Scaling has counts as well, which EKS may not show yet (EKS-NG-15).
+        let real = changed.asg.as_ref().and_then(|a| world.cloud.asgs.get(a));
+        if let (Some(real), [_, Some(max), None]) = (real.map(|a| a.desired), asked) {
+            group_rules::check_sizes(changed.min.min(real), max, real).map_err(invalid)?;
+        }
     }
     for (member, param) in [
         ("updateConfig", "MaxUnavailable"),
@@ -136,7 +141,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         ("warmPoolConfig", "WarmPoolEnabled"),
     ] {
         if let Some(value) = input.get_member(member) {
-            create_group::check_update(value).map_err(invalid)?;
+            group_rules::check_update(value).map_err(invalid)?;
             changed.spec.insert(member.into(), value.clone());
             params.push((param.into(), value.to_string()));
         }
@@ -181,12 +186,7 @@ fn begin_config_update(
         });
         asg::reconcile_group(world, &asg);
     }
-    // A group that is DEGRADED shows UPDATING from that status on, and returns to it (EKS-NG-22).
-    let from = if changed.status == "DEGRADED" {
-        "DEGRADED"
-    } else {
-        "ACTIVE"
-    };
+    let from = group::settled_status(&changed);
     changed.status = from.into();
     if let Some(eks) = &mut world.cloud.eks {
         eks.nodegroups.insert(name.clone(), changed);
@@ -234,9 +234,7 @@ pub fn mark_nodes(world: &mut SimWorld, name: &str, marks: &LabelTaintChange) {
 /// The change is through; the status follows.
 pub fn finish_config_update(world: &mut SimWorld, name: &str, update: &str) {
     updates::end_update(world, update, Vec::new());
-    let degraded = super::find_group(world, name).is_some_and(|g| g.degraded);
-    let to = if degraded { "DEGRADED" } else { "ACTIVE" };
-    group::show_status_later(world, name, "UPDATING", to);
+    group::show_settled_later(world, name);
 }
 
 /// Somebody other than EKS has changed the sizes of a group's Auto Scaling group: EKS shows them a while later.

@@ -1,10 +1,8 @@
 //! CreateNodegroup: EKS's rules, and the group as it begins (EKS-NG-1 to EKS-NG-5).
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value, json};
 
-use super::{EksEvent, group, requested_cluster, schedule_between};
+use super::{EksEvent, ami_types, group, group_rules, requested_cluster, schedule_between};
 use crate::model::Minor;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
@@ -13,32 +11,6 @@ use crate::twin::aws::state::{
 };
 use crate::twin::aws::{ec2, quotas, state::AwsAccount};
 use crate::twin::world::SimWorld;
-
-/// Label prefixes that belong to Kubernetes and EKS.
-const RESERVED_LABEL_PREFIXES: &[&str] = &["kubernetes.io/", "k8s.io/", "eks.amazonaws.com/"];
-/// Domains below them whose labels a kubelet may give itself.
-const KUBELET_LABEL_DOMAINS: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
-/// AMI types EKS knows; CUSTOM is what it answers for an image in a launch template.
-const KNOWN_AMI_TYPES: &[&str] = &[
-    "AL2_x86_64",
-    "AL2_x86_64_GPU",
-    "AL2_ARM_64",
-    "BOTTLEROCKET_ARM_64",
-    "BOTTLEROCKET_x86_64",
-    "BOTTLEROCKET_ARM_64_NVIDIA",
-    "BOTTLEROCKET_x86_64_NVIDIA",
-    "BOTTLEROCKET_ARM_64_FIPS",
-    "BOTTLEROCKET_x86_64_FIPS",
-    "WINDOWS_CORE_2019_x86_64",
-    "WINDOWS_FULL_2019_x86_64",
-    "WINDOWS_CORE_2022_x86_64",
-    "WINDOWS_FULL_2022_x86_64",
-    "AL2023_x86_64_STANDARD",
-    "AL2023_ARM_64_STANDARD",
-    "AL2023_x86_64_NEURON",
-    "AL2023_x86_64_NVIDIA",
-    "AL2023_ARM_64_NVIDIA",
-];
 
 /// CreateNodegroup.
 pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
@@ -95,7 +67,9 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         Err(message) => return invalid(message),
     };
     let (labels, tags) = (input.get_text_map("labels"), input.get_text_map("tags"));
-    if let Err(message) = check_labels_and_taints(&labels, input.get_list("taints"), &tags) {
+    if let Err(message) =
+        group_rules::check_labels_and_taints(&labels, input.get_list("taints"), &tags)
+    {
         return invalid(message);
     }
     learn_image(world, &eks, &facts.launch);
@@ -177,28 +151,8 @@ fn read_sizes(input: Input) -> Result<(i64, i64, i64), String> {
             "minSize, maxSize and desiredSize must all be given in scalingConfig".to_owned(),
         );
     };
-    check_sizes(min, max, desired)?;
+    group_rules::check_sizes(min, max, desired)?;
     Ok((min, max, desired))
-}
-
-/// EKS's rules for sizes.
-pub fn check_sizes(min: i64, max: i64, desired: i64) -> Result<(), String> {
-    if min < 0 || max < 1 || desired < 0 {
-        return Err(format!(
-            "Invalid scaling config: minSize {min}, maxSize {max}, desiredSize {desired}"
-        ));
-    }
-    if min > desired {
-        return Err(format!(
-            "Minimum capacity {min} can't be greater than desired size {desired}"
-        ));
-    }
-    if desired > max {
-        return Err(format!(
-            "desired capacity {desired} can't be greater than max size {max}"
-        ));
-    }
-    Ok(())
 }
 
 /// The user's launch template: id, name, version and its data.
@@ -325,9 +279,9 @@ fn resolve_group_spec(
     } else {
         types.clone()
     };
-    let ami_type = resolve_ami_type(eks, input, image.as_deref(), &all_types)?;
+    let ami_type = ami_types::resolve_ami_type(eks, input, image.as_deref(), &all_types)?;
     if let Some(image) = image.as_ref().and_then(|i| cloud.images.get(i)) {
-        check_architecture(image, &all_types)?;
+        ami_types::check_architecture(image, &all_types)?;
     }
     // A group is made at the cluster's version and no other (EKS-NG-1).
     let asked = input.get_text("version");
@@ -361,7 +315,7 @@ fn resolve_group_spec(
         .get_member("updateConfig")
         .cloned()
         .unwrap_or_else(|| json!({"maxUnavailable": 1}));
-    check_update(&update)?;
+    group_rules::check_update(&update)?;
     out.insert("updateConfig".into(), update);
     out.insert("subnets".into(), json!(subnets));
     out.insert("nodeRole".into(), json!(role));
@@ -410,189 +364,10 @@ fn resolve_group_spec(
     })
 }
 
-fn resolve_ami_type(
-    eks: &EksCluster,
-    input: Input,
-    image: Option<&str>,
-    types: &[String],
-) -> Result<String, String> {
-    let instance_type = types.first().map_or("", String::as_str);
-    let asked = input.get_text("amiType");
-    // With an image of the user's the three fields that say which image to take are refused (EKS-NG-5).
-    if image.is_some() {
-        for field in ["amiType", "version", "releaseVersion"] {
-            if input
-                .get_text(field)
-                .is_some_and(|v| field != "amiType" || v != "CUSTOM")
-            {
-                return Err(format!(
-                    "You cannot specify the field {field} when using a launch template with an image id"
-                ));
-            }
-        }
-        return Ok("CUSTOM".to_owned());
-    }
-    // The default changed to AL2023 with 1.30 (EKS-NG-5).
-    let Some(asked) = asked else {
-        let arm = ec2::images::is_arm(instance_type);
-        return Ok(match (eks.version.number() >= 30, arm) {
-            (true, false) => "AL2023_x86_64_STANDARD",
-            (true, true) => "AL2023_ARM_64_STANDARD",
-            (false, false) => "AL2_x86_64",
-            (false, true) => "AL2_ARM_64",
-        }
-        .to_owned());
-    };
-    if asked == "CUSTOM" {
-        return Err("AMI type CUSTOM needs a launch template with an image id".to_owned());
-    }
-    if !KNOWN_AMI_TYPES.contains(&asked) {
-        return Err(format!("AMI Type {asked} is not supported"));
-    }
-    // There is no AL2 image from 1.33 (EKS-NG-6).
-    if asked.starts_with("AL2_") && eks.version.number() >= 33 {
-        return Err(format!(
-            "AMI Type {asked} is only supported for kubernetes versions 1.32 or earlier"
-        ));
-    }
-    // The processor of every type has to be the image's (EKS-NG-31).
-    let unfit: Vec<&str> = types
-        .iter()
-        .map(String::as_str)
-        .filter(|t| !suits_instance_type(asked, t))
-        .collect();
-    if !unfit.is_empty() {
-        let unfit = unfit.join(", ");
-        return Err(format!(
-            "[{unfit}] is not a valid instance type for requested amiType {asked}"
-        ));
-    }
-    Ok(asked.to_owned())
-}
-
-/// Whether an instance type can run an AMI type: by its processor, and by its accelerator where the AMI is made for one
-/// (EKS-NG-26, EKS-NG-31).
-fn suits_instance_type(ami_type: &str, instance_type: &str) -> bool {
-    let family: String = instance_type
-        .chars()
-        .take_while(char::is_ascii_alphabetic)
-        .collect();
-    let neuron = matches!(family.as_str(), "inf" | "trn");
-    let graphics = matches!(family.as_str(), "g" | "gr" | "p");
-    let accelerator = if ami_type.ends_with("_NEURON") {
-        neuron
-    } else if ami_type.ends_with("_NVIDIA") {
-        graphics
-    } else if ami_type == "AL2_x86_64_GPU" {
-        neuron || graphics
-    } else {
-        true
-    };
-    accelerator && ami_type.contains("ARM_64") == ec2::images::is_arm(instance_type)
-}
-
-/// EC2's rule that an image and an instance type have the same processor.
-fn check_architecture(image: &MachineImage, types: &[String]) -> Result<(), String> {
-    let name = |arm: bool| if arm { "arm64" } else { "x86_64" };
-    match types.iter().find(|t| ec2::images::is_arm(t) != image.arm) {
-        None => Ok(()),
-        Some(other) => Err(format!(
-            "The architecture '{}' of the specified instance type does not match the architecture '{}' of the specified AMI. Specify an instance type and an AMI that have matching architectures, and try again.",
-            name(ec2::images::is_arm(other)),
-            name(image.arm)
-        )),
-    }
-}
-
 /// The patch release of a minor that EKS runs.
 pub fn patch_release(eks: &EksCluster, minor: Minor) -> String {
     eks.versions
         .iter()
         .find(|v| v.version == minor)
         .map_or_else(|| format!("{minor}.0"), |v| v.patch.clone())
-}
-
-/// EKS's rule for updateConfig.
-pub fn check_update(update: &Value) -> Result<(), String> {
-    let given = ["maxUnavailable", "maxUnavailablePercentage"]
-        .iter()
-        .filter(|f| update.get(**f).is_some_and(|v| !v.is_null()))
-        .count();
-    if given > 1 {
-        return Err(
-            "maxUnavailable and maxUnavailablePercentage cannot both be specified".to_owned(),
-        );
-    }
-    Ok(())
-}
-
-/// Whether EKS or the kubelet refuses a label (EKS-NG-30).
-fn is_reserved_label(key: &str) -> bool {
-    let Some((domain, _)) = key.split_once('/') else {
-        return false;
-    };
-    // A domain below a reserved one is reserved as well (EKS-NG-30).
-    let below = |parent: &str| {
-        domain == parent
-            || domain
-                .strip_suffix(parent)
-                .is_some_and(|d| d.ends_with('.'))
-    };
-    let allowed = KUBELET_LABEL_DOMAINS.iter().any(|d| below(d));
-    let place = matches!(
-        key,
-        "topology.kubernetes.io/zone" | "topology.kubernetes.io/region"
-    );
-    let mut reserved = RESERVED_LABEL_PREFIXES
-        .iter()
-        .map(|r| r.trim_end_matches('/'));
-    !allowed && !place && reserved.any(below)
-}
-
-fn is_valid_label_value(value: &str) -> bool {
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    edge(value.chars().next()) && edge(value.chars().last()) && value.chars().all(inner)
-}
-
-/// EKS's rules for labels, taints and tags.
-pub fn check_labels_and_taints(
-    labels: &BTreeMap<String, String>,
-    taints: &[Value],
-    tags: &BTreeMap<String, String>,
-) -> Result<(), String> {
-    // EKS refuses these prefixes before anything is made (EKS-NG-30).
-    if labels.keys().any(|key| is_reserved_label(key)) {
-        return Err(format!(
-            "Label cannot contain reserved prefixes [{}]",
-            RESERVED_LABEL_PREFIXES.join(", ")
-        ));
-    }
-    if labels.values().any(|v| v.len() > 63) {
-        return Err("Label values must be at most 63 characters".to_owned());
-    }
-    if let Some(bad) = labels.values().find(|v| !is_valid_label_value(v)) {
-        return Err(format!(
-            "Invalid value: {bad} : field must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-        ));
-    }
-    if taints.len() > 50 {
-        return Err("No more than 50 taints may be specified".to_owned());
-    }
-    for taint in taints {
-        let taint = Input(taint);
-        let effect = taint.get_text("effect").unwrap_or_default();
-        if taint.get_text("key").is_none_or(str::is_empty)
-            || !["NO_SCHEDULE", "NO_EXECUTE", "PREFER_NO_SCHEDULE"].contains(&effect)
-        {
-            return Err(format!("Invalid taint: {}", taint.0));
-        }
-        if taint.get_text("value").is_some_and(|v| v.len() > 63) {
-            return Err("Taint values must be at most 63 characters".to_owned());
-        }
-    }
-    if tags.keys().any(|key| key.starts_with("aws:")) {
-        return Err("aws: prefixed tag key names are not allowed for external use.".to_owned());
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use crate::twin::aws::asg;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::cut_page;
-use crate::twin::aws::state::{EksCluster, UpdateOwner};
+use crate::twin::aws::state::{EksCluster, ManagedNodegroup, UpdateOwner};
 use crate::twin::world::SimWorld;
 
 /// ListNodegroups.
@@ -37,8 +37,16 @@ pub fn nodegroup_answer(eks: &EksCluster, name: &str) -> Value {
 
 /// Shows another status, unless the group's status has changed for another reason since.
 pub fn show_status(world: &mut SimWorld, name: &str, from: &'static str, to: &'static str) {
-    if let Some(group) = find_group(world, name).filter(|g| g.status == from) {
+    let found = find_group(world, name);
+    if let Some(group) = found.filter(|g| g.status == from && g.deleting.is_none()) {
         group.status = to.into();
+    }
+}
+
+/// Shows that a group is being deleted, whatever its status was.
+pub fn show_deletion(world: &mut SimWorld, name: &str) {
+    if let Some(group) = find_group(world, name).filter(|g| g.deleting.is_some()) {
+        group.status = "DELETING".into();
     }
 }
 
@@ -68,16 +76,8 @@ pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let group = requested_group(world, input)?;
     group.deleting = Some(now);
     group.modified = now;
-    // The status that is shown until the deletion is seen depends on the status that the group has now (EKS-NG-17).
-    let from = match group.status.as_str() {
-        "ACTIVE" => "ACTIVE",
-        "DEGRADED" => "DEGRADED",
-        "CREATE_FAILED" => "CREATE_FAILED",
-        "DELETE_FAILED" => "DELETE_FAILED",
-        _ => "CREATING",
-    };
     let asg = group.asg.clone();
-    // The answer of the call says DELETING, while a read directly afterwards may not.
+    // The answer of the call says DELETING, while a read directly afterwards may not (EKS-NG-17).
     let mut shown = nodegroup_answer(requested_cluster(world, input)?, &name);
     if let Some(status) = shown.pointer_mut("/nodegroup/status") {
         *status = json!("DELETING");
@@ -86,10 +86,8 @@ pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         world,
         0,
         3,
-        EksEvent::GroupStatusShown {
+        EksEvent::GroupDeletionShown {
             group: name.clone(),
-            from,
-            to: "DELETING",
         },
     );
     // A group whose Auto Scaling group was never made is gone after a moment.
@@ -134,6 +132,22 @@ pub fn remove_group(world: &mut SimWorld, name: &str) {
             op != "CreateNodegroup" || !asked.contains(&format!("\"nodegroupName\":\"{name}\""))
         });
     }
+}
+
+/// The status that a group has between updates: one that is DEGRADED shows UPDATING from that status on, and returns to it
+/// (EKS-NG-22).
+pub fn settled_status(group: &ManagedNodegroup) -> &'static str {
+    if group.degraded || group.status == "DEGRADED" {
+        "DEGRADED"
+    } else {
+        "ACTIVE"
+    }
+}
+
+/// Lets the end of an update show in the group's status.
+pub fn show_settled_later(world: &mut SimWorld, name: &str) {
+    let to = find_group(world, name).map_or("ACTIVE", |group| settled_status(group));
+    show_status_later(world, name, "UPDATING", to);
 }
 
 /// Lets a status show after EKS's usual lag.

@@ -2,11 +2,13 @@
 
 mod addon;
 mod addon_schema;
+mod ami_types;
 mod cluster;
 mod config;
 mod create_group;
 mod group;
 mod group_launch;
+mod group_rules;
 mod insights;
 mod rollback_insights;
 mod rolling_update;
@@ -48,6 +50,8 @@ pub enum EksEvent {
         from: &'static str,
         to: &'static str,
     },
+    /// DescribeNodegroup shows that the group is being deleted.
+    GroupDeletionShown { group: String },
     /// The group's Auto Scaling group is made.
     GroupBuilt { group: String },
     /// A look whether the new group's nodes have joined.
@@ -90,6 +94,7 @@ pub fn handle_event(world: &mut SimWorld, due: EksEvent) {
         EksEvent::GroupStatusShown { group, from, to } => {
             group::show_status(world, &group, from, to);
         }
+        EksEvent::GroupDeletionShown { group } => group::show_deletion(world, &group),
         EksEvent::GroupBuilt { group } => group_launch::launch_group(world, &group),
         EksEvent::GroupRechecked { group, deadline } => {
             group_launch::check_nodes_joined(world, &group, deadline);

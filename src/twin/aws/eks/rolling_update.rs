@@ -11,7 +11,7 @@ use super::{
 };
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::state::{EksIssue, UpdateOwner};
+use crate::twin::aws::state::{EksIssue, InstanceLaunch, UpdateOwner};
 use crate::twin::aws::{asg, ec2, kube};
 use crate::twin::world::SimWorld;
 
@@ -69,10 +69,17 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
                 "The specified launch template, {key}, does not exist."
             ))
         })?;
-        if let Some(image) = version.data.get("ImageId").and_then(Value::as_str) {
-            changed.launch.image = image.to_owned();
-            changed.release = image.to_owned();
+        let data = |field: &str| version.data.get(field)?.as_str().map(str::to_owned);
+        if let Some(image) = data("ImageId") {
+            changed.launch.image.clone_from(&image);
+            changed.release = image;
         }
+        // A type that the template does not name is the group's own.
+        if let Some(instance_type) = data("InstanceType") {
+            changed.launch.instance_type = instance_type;
+        }
+        changed.launch.user_data = data("UserData");
+        changed.launch.hop_limit = ec2::templates::metadata_hop_limit(version);
         if let Some(shown) = changed.spec.get_mut("launchTemplate") {
             shown["version"] = Value::String(version.number.to_string());
         }
@@ -103,6 +110,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     changed.modified = world.now();
     let asg = changed.asg.clone().unwrap_or_default();
     let launch = changed.launch.clone();
+    let from = group::settled_status(&changed);
     if let Some(eks) = &mut world.cloud.eks {
         eks.nodegroups.insert(name.clone(), changed);
     }
@@ -112,11 +120,16 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         "VersionUpdate",
         params,
     );
-    group::show_status_later(world, &name, "ACTIVE", "UPDATING");
-    // The members of this moment are the old ones; every instance that is launched from here on has the new image.
+    group::show_status_later(world, &name, from, "UPDATING");
+    // The members of this moment are the old ones; every instance that is launched from here on is made of the new
+    // version. Its template is EKS's own copy, as before.
     let mut old = Vec::new();
     if let Some(asg) = world.cloud.asgs.get_mut(&asg) {
-        asg.launch.image = launch.image;
+        asg.launch = InstanceLaunch {
+            template: asg.launch.template.clone(),
+            version: asg.launch.version,
+            ..launch
+        };
         old = asg.members.keys().cloned().collect();
     }
     launch_surge_node(world, &name, &id, &asg, old);
@@ -133,7 +146,7 @@ fn launch_surge_node(world: &mut SimWorld, name: &str, update: &str, asg: &str, 
     // No old node is left: the update is over.
     if old.is_empty() {
         updates::end_update(world, update, Vec::new());
-        group::show_status_later(world, name, "UPDATING", "ACTIVE");
+        group::show_settled_later(world, name);
         return;
     }
     // The group grows by one so that a new node is there before an old one goes.
@@ -231,5 +244,5 @@ fn fail_update(world: &mut SimWorld, name: &str, update: &str, asg: &str, instan
         group.desired -= 1;
     }
     asg::reconcile_group(world, asg);
-    group::show_status_later(world, name, "UPDATING", "ACTIVE");
+    group::show_settled_later(world, name);
 }

@@ -27,6 +27,7 @@ pub fn begin_update(
             params,
             created,
             errors: Vec::new(),
+            fails_with: None,
         };
         // The order of the updates is kept, as ListUpdates answers the newest first.
         eks.updates.insert(id.clone(), update);

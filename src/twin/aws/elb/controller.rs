@@ -3,13 +3,18 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::{ElbEvent, forward_weights, schedule_after, targets};
 use crate::twin::aws::kube;
 use crate::twin::aws::state::ElbTargetState;
+use crate::twin::k8s::balancer_controller::look_at_cluster;
 use crate::twin::world::SimWorld;
 
-/// How often the controller hears of nodes.
+/// How often the controller hears of the cluster.
 const CONTROLLER_SYNC_INTERVAL: Duration = Duration::from_secs(3);
+/// How often it writes its rules for no other reason.
+const CONTROLLER_SYNC_PERIOD: SignedDuration = SignedDuration::from_hours(10);
 
 /// Begins the syncs, where there is a controller.
 pub fn start_syncs(world: &mut SimWorld) {
@@ -18,8 +23,9 @@ pub fn start_syncs(world: &mut SimWorld) {
     }
 }
 
-/// Brings the targets of bound groups to the nodes that may serve.
+/// Writes rules back where there is a reason, and brings the targets of bound groups to the nodes that may serve.
 pub fn sync_targets(world: &mut SimWorld) {
+    write_rules(world);
     let Some(controller) = world.cloud.switches.controller.clone() else {
         return;
     };
@@ -41,7 +47,7 @@ pub fn sync_targets(world: &mut SimWorld) {
         let own = world.cloud.elb.groups.get(&arn).map(|g| g.port);
         let port = binding.port.map(i64::from).or(own);
         // A target that drains is no target any more: it would be registered again if its node came back.
-        let registered: Vec<String> = world
+        let registered: Vec<(String, i64)> = world
             .cloud
             .elb
             .groups
@@ -50,16 +56,17 @@ pub fn sync_targets(world: &mut SimWorld) {
                 g.targets
                     .iter()
                     .filter(|(_, t)| t.state != ElbTargetState::Draining)
-                    .map(|((id, _), _)| id.clone())
+                    .map(|(target, _)| target.clone())
                     .collect()
             })
             .unwrap_or_default();
-        for id in wanted.iter().filter(|id| !registered.contains(id)) {
+        let is_registered = |id: &&String| registered.iter().any(|(there, _)| there == *id);
+        for id in wanted.iter().filter(|id| !is_registered(id)) {
             targets::register_target(world, &arn, id, port);
         }
         // Targets that the binding does not want are deregistered, whoever registered them (LBC-4).
-        for id in registered.iter().filter(|id| !wanted.contains(id)) {
-            targets::deregister_target(world, &arn, id, None);
+        for (id, port) in registered.iter().filter(|(id, _)| !wanted.contains(id)) {
+            targets::deregister_target(world, &arn, id, Some(*port));
         }
     }
     // The controller looks again by itself, since nodes change without any call.
@@ -91,28 +98,42 @@ fn delete_service_balancer(world: &mut SimWorld, served: &str) {
     }
 }
 
-/// Somebody wrote to a rule; the controller hears of it within half a minute when the rule is its own.
-pub fn on_rule_edited(world: &mut SimWorld, rule: &str) {
-    let owned = world
-        .cloud
-        .switches
-        .controller
-        .as_ref()
-        .is_some_and(|c| c.rules.contains_key(rule));
-    if owned {
-        let wait = world.random_duration(Duration::from_secs(10), Duration::from_secs(30));
-        schedule_after(
-            world,
-            wait,
-            ElbEvent::Reverted {
-                rule: rule.to_owned(),
-            },
-        );
+/// Writes the controller's rules back where something made it look at them: a change of an Ingress or a Service, its own
+/// restart, or its sync period. It does not watch ELB, so an edit of a rule stays until then (LBC-2).
+fn write_rules(world: &mut SimWorld) {
+    let now = world.now();
+    let controller = world.cloud.switches.controller.as_ref();
+    let Some(controller) = controller.filter(|c| !c.rules.is_empty()) else {
+        return;
+    };
+    let before = controller.seen.clone();
+    let sight = look_at_cluster(world, before.as_ref().map(|(sight, _)| sight));
+    let due = match &before {
+        // What a snapshot shows is what the controller has written.
+        None => false,
+        Some((seen, written)) => {
+            let period = now.duration_since(*written) >= CONTROLLER_SYNC_PERIOD;
+            period || sight.causes_a_write(seen)
+        }
+    };
+    let written = match before {
+        Some((_, written)) if !due => written,
+        _ => now,
+    };
+    let Some(controller) = world.cloud.switches.controller.as_mut() else {
+        return;
+    };
+    controller.seen = Some((sight, written));
+    if due {
+        let rules: Vec<String> = controller.rules.keys().cloned().collect();
+        for rule in rules {
+            revert_rule(world, &rule);
+        }
     }
 }
 
 /// The controller writes its rule back.
-pub fn revert_rule(world: &mut SimWorld, rule: &str) {
+fn revert_rule(world: &mut SimWorld, rule: &str) {
     let Some(actions) = world
         .cloud
         .switches

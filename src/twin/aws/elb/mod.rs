@@ -39,10 +39,8 @@ pub enum ElbEvent {
         target: (String, i64),
         turn: u64,
     },
-    /// The load balancer controller looks at nodes.
+    /// The load balancer controller looks at the cluster.
     Synced,
-    /// The load balancer controller writes its rule back.
-    Reverted { rule: String },
 }
 
 /// Makes `due` happen.
@@ -55,7 +53,6 @@ pub fn handle_event(world: &mut SimWorld, due: ElbEvent) {
             turn,
         } => targets::finish_draining(world, &group, &target, turn),
         ElbEvent::Synced => controller::sync_targets(world),
-        ElbEvent::Reverted { rule } => controller::revert_rule(world, &rule),
     }
 }
 

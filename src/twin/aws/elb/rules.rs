@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::actions::{check_actions, forward_weights, normalize_actions};
-use super::{controller, group_not_found, listener_not_found, reads, rule_not_found, targets};
+use super::{group_not_found, listener_not_found, reads, rule_not_found, targets};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::world::SimWorld;
@@ -60,8 +60,6 @@ pub fn modify_rule(world: &mut SimWorld, input: Input) -> Result<Value, AwsError
         }
     }
     targets::update_health_checks(world, &touched);
-    // The controller that owns the rule hears of it, and may write it back (LBC-1).
-    controller::on_rule_edited(world, arn);
     let elb = &world.cloud.elb;
     let shown: Vec<Value> = elb
         .rules

@@ -43,41 +43,31 @@ pub fn deregister_target(world: &mut SimWorld, group: &str, id: &str, port: Opti
     let Some(found) = world.cloud.elb.groups.get_mut(group) else {
         return;
     };
-    // Without a port every target of this instance is meant.
-    let keys: Vec<(String, i64)> = found
+    // Without a port the group's own is meant (ELB-15).
+    let key = (id.to_owned(), port.unwrap_or(found.port));
+    let Some(target) = found
         .targets
-        .keys()
-        .filter(|(i, p)| i == id && port.is_none_or(|port| port == *p))
-        .cloned()
-        .collect();
-    for key in keys {
-        let Some(found) = world.cloud.elb.groups.get_mut(group) else {
-            return;
-        };
-        let Some(target) = found
-            .targets
-            .get_mut(&key)
-            .filter(|t| t.state != ElbTargetState::Draining)
-        else {
-            continue;
-        };
-        if !used || delay.is_zero() {
-            found.targets.remove(&key);
-            continue;
-        }
-        // The turn tells the event below from a later registration under the same name.
-        target.state = ElbTargetState::Draining;
-        let turn = target.turn;
-        schedule_after(
-            world,
-            delay,
-            ElbEvent::Drained {
-                group: group.to_owned(),
-                target: key,
-                turn,
-            },
-        );
+        .get_mut(&key)
+        .filter(|t| t.state != ElbTargetState::Draining)
+    else {
+        return;
+    };
+    if !used || delay.is_zero() {
+        found.targets.remove(&key);
+        return;
     }
+    // The turn tells the event below from a later registration under the same name.
+    target.state = ElbTargetState::Draining;
+    let turn = target.turn;
+    schedule_after(
+        world,
+        delay,
+        ElbEvent::Drained {
+            group: group.to_owned(),
+            target: key,
+            turn,
+        },
+    );
 }
 
 /// The attribute that says how long a target that goes may end its connections, in seconds.

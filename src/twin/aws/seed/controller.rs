@@ -47,8 +47,11 @@ pub fn seed_controller(cloud: &AwsAccount, snapshot: &Snapshot) -> Option<LoadBa
         .filter_map(|served| service_binding(cloud, snapshot, served));
     // Where both name a group, the binding decides, as the controller does.
     let bindings: BTreeMap<String, ControllerBinding> = of_services.chain(bound).collect();
-    (!rules.is_empty() || !bindings.is_empty())
-        .then_some(LoadBalancerController { rules, bindings })
+    (!rules.is_empty() || !bindings.is_empty()).then_some(LoadBalancerController {
+        rules,
+        bindings,
+        seen: None,
+    })
 }
 
 fn find_service<'s>(snapshot: &'s Snapshot, namespace: &str, name: &str) -> Option<&'s Value> {

@@ -89,12 +89,12 @@ pub fn seed_nodegroup(
         .values()
         .find(|i| i.tags.get("eks:nodegroup-name") == Some(&group.name));
     let custom = group.ami_type.as_deref() == Some("CUSTOM");
-    // The newest version of the template stands for the one that the group names.
-    let of_template = group
-        .launch_template
-        .as_ref()
-        .and_then(|t| t.id.as_ref())
-        .and_then(|id| cloud.templates.get(id)?.versions.last());
+    // A snapshot that lacks the version that the group names has the newest one stand for it.
+    let of_template = group.launch_template.as_ref().and_then(|named| {
+        let template = cloud.templates.get(named.id.as_ref()?)?;
+        let version = named.version.as_deref().unwrap_or("$Default");
+        templates::find_version(template, version).or(template.versions.last())
+    });
     let data = |member: &str| {
         of_template
             .and_then(|v| v.data.get(member)?.as_str())

@@ -132,13 +132,33 @@ fn seed_network(cloud: &mut AwsAccount, snapshot: &Snapshot) {
         else {
             continue;
         };
-        let terms = volume
-            .pointer("/spec/nodeAffinity/required/nodeSelectorTerms/0/matchExpressions/0/values/0");
-        cloud.volumes.insert(
-            handle.to_owned(),
-            terms.and_then(Value::as_str).unwrap_or_default().to_owned(),
-        );
+        let zone = volume_zone(volume).unwrap_or_default();
+        cloud.volumes.insert(handle.to_owned(), zone.to_owned());
     }
+}
+
+/// The zone that a volume's node affinity names; its other keys, such as a host's name, say nothing of a zone.
+fn volume_zone(volume: &Value) -> Option<&str> {
+    const ZONE_KEYS: [&str; 3] = [
+        "topology.kubernetes.io/zone",
+        "topology.ebs.csi.aws.com/zone",
+        "failure-domain.beta.kubernetes.io/zone",
+    ];
+    let terms = volume.pointer("/spec/nodeAffinity/required/nodeSelectorTerms");
+    let expressions = terms
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|term| term.get("matchExpressions")?.as_array())
+        .flatten();
+    let names_zone = |e: &&Value| {
+        e.get("operator").and_then(Value::as_str) == Some("In")
+            && e.get("key")
+                .and_then(Value::as_str)
+                .is_some_and(|key| ZONE_KEYS.contains(&key))
+    };
+    let mut of_zone = expressions.filter(names_zone);
+    of_zone.find_map(|e| e.pointer("/values/0")?.as_str())
 }
 
 /// How many addresses of a subnet are taken when `address` is the highest, the first four being AWS's.
@@ -352,5 +372,23 @@ fn seed_images_in_use(cloud: &mut AwsAccount, snapshot: &Snapshot) {
         };
         // An image that is published is not replaced: its kubelet is the version's own.
         cloud.images.entry(image.id.clone()).or_insert(image);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volumes_zone_is_what_its_affinity_says_of_zones() {
+        let volume = |expressions: Value| serde_json::json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": expressions}]}}}});
+        let expression = |key: &str, value: &str| serde_json::json!({"key": key, "operator": "In", "values": [value]});
+        let (os, zone) = (
+            expression("kubernetes.io/os", "linux"),
+            expression("topology.ebs.csi.aws.com/zone", "us-east-1b"),
+        );
+        let both = volume(serde_json::json!([os, zone]));
+        assert_eq!(volume_zone(&both), Some("us-east-1b"));
+        assert_eq!(volume_zone(&volume(serde_json::json!([os]))), None);
     }
 }

@@ -3,10 +3,12 @@
 mod addons;
 mod control_plane;
 mod faults;
+mod group_states;
 mod groups;
 mod iam;
 mod instances;
 mod limits;
 mod reads;
 mod sdk;
+mod target_owners;
 mod traffic;

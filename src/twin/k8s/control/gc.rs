@@ -11,6 +11,15 @@ use super::super::kinds::NAMESPACES;
 use super::super::store::{ObjectKey, ObjectName};
 use super::ControllerWork;
 
+/// Whether an owner that an object names exists.
+#[derive(PartialEq, Eq)]
+enum OwnerState {
+    There,
+    Gone,
+    /// Its kind is not known, so nobody can ask for it.
+    Unknown,
+}
+
 /// Deletes what the object with `uid`, which is gone, owned alone.
 pub fn delete_orphans(cluster: &mut SimCluster, uid: &str) {
     let owned: Vec<ObjectKey> = cluster.store.owned_by(uid).cloned().collect();
@@ -18,13 +27,17 @@ pub fn delete_orphans(cluster: &mut SimCluster, uid: &str) {
         let Some(object) = cluster.store.get_object(&key).cloned() else {
             continue;
         };
-        // An object with another owner that is still there only loses the reference.
-        let lives =
-            |owner: &&Value| text_at(owner, "uid") != uid && is_owner_there(cluster, &key, owner);
-        if list_at(&object, "metadata.ownerReferences")
+        let others: Vec<OwnerState> = list_at(&object, "metadata.ownerReferences")
             .iter()
-            .any(|o| lives(&o))
-        {
+            .filter(|owner| text_at(owner, "uid") != uid)
+            .map(|owner| find_owner(cluster, &key, owner))
+            .collect();
+        // An owner that cannot be asked for leaves the object as it is (K8S-GC-1).
+        if others.contains(&OwnerState::Unknown) {
+            continue;
+        }
+        // An object with another owner that is still there only loses the reference.
+        if others.contains(&OwnerState::There) {
             cluster.change_object(&key, |o| {
                 list_at_mut(o, "metadata.ownerReferences").retain(|r| text_at(r, "uid") != uid);
             });
@@ -34,13 +47,13 @@ pub fn delete_orphans(cluster: &mut SimCluster, uid: &str) {
     }
 }
 
-fn is_owner_there(cluster: &SimCluster, child: &ObjectKey, owner: &Value) -> bool {
+fn find_owner(cluster: &SimCluster, child: &ObjectKey, owner: &Value) -> OwnerState {
     let Some(res) = cluster
         .store
         .kinds
         .kind_of_object(text_at(owner, "apiVersion"), text_at(owner, "kind"))
     else {
-        return false;
+        return OwnerState::Unknown;
     };
     // An owner is of the same namespace as what it owns, or of none.
     let ns = if cluster.store.kinds.get(res).namespaced {
@@ -51,7 +64,11 @@ fn is_owner_there(cluster: &SimCluster, child: &ObjectKey, owner: &Value) -> boo
     let found = cluster
         .store
         .find_object(res, &ObjectName::new(ns, text_at(owner, "name")));
-    found.is_some_and(|o| text_at(o, "metadata.uid") == text_at(owner, "uid"))
+    if found.is_some_and(|o| text_at(o, "metadata.uid") == text_at(owner, "uid")) {
+        OwnerState::There
+    } else {
+        OwnerState::Gone
+    }
 }
 
 /// Empties a namespace that is to go, and lets it go when it is empty.

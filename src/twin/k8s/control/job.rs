@@ -71,7 +71,10 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
             at: name.clone(),
         },
         |j| {
-            super::super::json::set_default_at(j, "status.startTime", stamp.clone());
+            // A Job that is suspended has not begun.
+            if !super::super::json::flag_at(j, "spec.suspend") {
+                super::super::json::set_default_at(j, "status.startTime", stamp.clone());
+            }
             set_at(j, "status.active", running);
             set_at(j, "status.ready", ready);
             set_at(j, "status.succeeded", succeeded);

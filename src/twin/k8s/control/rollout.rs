@@ -15,7 +15,7 @@ use super::pods::template_hash;
 pub fn current_revision(cluster: &mut SimCluster, set_: &Value) -> String {
     let uid = text_at(set_, "metadata.uid");
     let generation = number_at(set_, "metadata.generation");
-    let Revisions { names, last } = &mut cluster.revisions;
+    let Revisions { names, last, .. } = &mut cluster.revisions;
     if let Some((of, name)) = last.get(uid)
         && Some(*of) == generation
     {

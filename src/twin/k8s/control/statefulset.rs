@@ -1,9 +1,11 @@
 //! Stateful sets: pods with names, one after the other; the old one is gone before the new one comes (K8S-POD-1).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::super::KubeEvent;
 use super::super::cluster::SimCluster;
 use super::super::json::{list_at, list_at_mut, number_at, set_at, text_at, value_at};
 use super::super::kinds::{CLAIMS, STATEFUL_SETS};
@@ -11,23 +13,59 @@ use super::super::store::{ObjectKey, ObjectName};
 use super::super::typed_views::PodView;
 use super::{ControllerWork, pods, rollout};
 
+/// The revisions of a set: pods below its partition are of the current one, the others of the update's (K8S-POD-6).
+struct SetRevisions {
+    current: String,
+    update: String,
+}
+
 /// Takes the next step, and counts.
 pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     let Some(set_) = cluster.store.find_object(STATEFUL_SETS, name).cloned() else {
         return;
     };
     let uid = text_at(&set_, "metadata.uid").to_owned();
+    let revisions = find_revisions(cluster, name, &set_, &uid);
+    if value_at(&set_, "metadata.deletionTimestamp").is_none() {
+        take_step(cluster, name, &set_, &uid, &revisions);
+    }
+    update_status(cluster, name, &set_, &uid, &revisions);
+}
+
+/// Names the set's revisions, and keeps their templates: a pod below the partition may have to be made again from the
+/// older one.
+fn find_revisions(
+    cluster: &mut SimCluster,
+    name: &ObjectName,
+    set_: &Value,
+    uid: &str,
+) -> SetRevisions {
     // Seeded revisions carry the set's name, new ones get it.
-    let hash = rollout::current_revision(cluster, &set_);
-    let revision = if hash.starts_with(&format!("{}-", name.name)) {
+    let hash = rollout::current_revision(cluster, set_);
+    let update = if hash.starts_with(&format!("{}-", name.name)) {
         hash
     } else {
         format!("{}-{hash}", name.name)
     };
-    if value_at(&set_, "metadata.deletionTimestamp").is_none() {
-        take_step(cluster, name, &set_, &uid, &revision);
+    let current = match text_at(set_, "status.currentRevision") {
+        "" => update.clone(),
+        current => current.to_owned(),
+    };
+    let templates = &mut cluster.revisions.templates;
+    let key = (uid.to_owned(), update.clone());
+    if !templates.contains_key(&key) {
+        // What is neither current nor to come is asked for by nobody.
+        templates.retain(|(of, revision), _| of != uid || *revision == current);
+        let template = value_at(set_, "spec.template").cloned();
+        templates.insert(key, template.unwrap_or_default());
     }
-    update_status(cluster, name, &set_, &uid, &revision);
+    SetRevisions { current, update }
+}
+
+/// The lowest ordinal that an update reaches.
+fn first_updated_ordinal(set_: &Value) -> i64 {
+    let first = number_at(set_, "spec.ordinals.start").unwrap_or(0);
+    first + number_at(set_, "spec.updateStrategy.rollingUpdate.partition").unwrap_or(0)
 }
 
 /// The set's pods by number.
@@ -49,18 +87,28 @@ fn pods_by_ordinal(cluster: &SimCluster, set_name: &str, uid: &str) -> Vec<(i64,
     all
 }
 
-fn take_step(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, uid: &str, revision: &str) {
+fn take_step(
+    cluster: &mut SimCluster,
+    name: &ObjectName,
+    set_: &Value,
+    uid: &str,
+    revisions: &SetRevisions,
+) {
     let replicas = number_at(set_, "spec.replicas").unwrap_or(1);
     let first = number_at(set_, "spec.ordinals.start").unwrap_or(0);
+    let min_ready = number_at(set_, "spec.minReadySeconds").unwrap_or(0);
     let parallel = text_at(set_, "spec.podManagementPolicy") == "Parallel";
     let all = pods_by_ordinal(cluster, &name.name, uid);
     let find = |n: i64| all.iter().find(|(m, _)| *m == n).map(|(_, p)| p);
-    // Pods are made in the order of their ordinals; each must be Ready before the next one, unless the policy is
+    let is_unavailable = |cluster: &SimCluster, pod: &PodView| {
+        pod.deleting || pods::is_available(cluster, pod, min_ready) != Ok(true)
+    };
+    // Pods are made in the order of their ordinals; each must be available before the next one, unless the policy is
     // Parallel.
     for n in first..first + replicas {
         match find(n) {
             None => {
-                create_pod(cluster, name, set_, n, revision);
+                create_pod(cluster, name, set_, n, revisions);
                 if !parallel {
                     return;
                 }
@@ -70,22 +118,14 @@ fn take_step(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, uid: &st
                 pods::delete_pod(cluster, pod);
                 return;
             }
-            Some(pod) if !parallel && (pod.deleting || !pod.ready) => {
-                // An old pod that never gets ready is not waited for when a new template has come.
-                if !pod.deleting && is_pod_stuck(set_, pod, revision) {
-                    pods::delete_pod(cluster, pod);
-                }
-                return;
-            }
+            // One that never gets ready is waited for, even if a new template has come (K8S-POD-7).
+            Some(pod) if !parallel && is_unavailable(cluster, pod) => return,
             Some(_) => {}
         }
     }
     // Pods beyond the number go from the highest ordinal down, one at a time.
-    for (_, pod) in all
-        .iter()
-        .rev()
-        .filter(|(n, _)| *n >= first + replicas || *n < first)
-    {
+    let is_wanted = |n: i64| (first..first + replicas).contains(&n);
+    for (_, pod) in all.iter().rev().filter(|(n, _)| !is_wanted(*n)) {
         if !pod.deleting {
             pods::delete_pod(cluster, pod);
         }
@@ -97,20 +137,21 @@ fn take_step(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, uid: &st
     if text_at(set_, "spec.updateStrategy.type") == "OnDelete" {
         return;
     }
-    let partition = number_at(set_, "spec.updateStrategy.rollingUpdate.partition").unwrap_or(0);
-    // An update takes pods from the highest ordinal down, and waits until each is Ready again. It deletes pods and
-    // asks no budget.
-    for (n, pod) in all.iter().rev() {
-        if *n < partition {
-            return;
-        }
-        if !is_at_revision(pod, revision) {
+    // An update takes pods from the highest ordinal down to the partition, and waits until each is available again.
+    // It deletes pods and asks no budget.
+    let reached = first_updated_ordinal(set_);
+    for (_, pod) in all
+        .iter()
+        .rev()
+        .filter(|(n, _)| is_wanted(*n) && *n >= reached)
+    {
+        if !is_at_revision(pod, &revisions.update) {
             if !pod.deleting {
                 pods::delete_pod(cluster, pod);
             }
             return;
         }
-        if pod.deleting || !pod.ready {
+        if is_unavailable(cluster, pod) {
             return;
         }
     }
@@ -122,15 +163,35 @@ fn is_at_revision(pod: &PodView, revision: &str) -> bool {
         .is_some_and(|r| r == revision)
 }
 
-fn is_pod_stuck(set_: &Value, pod: &PodView, revision: &str) -> bool {
-    text_at(set_, "spec.updateStrategy.type") != "OnDelete"
-        && pod.phase == "Pending"
-        && !is_at_revision(pod, revision)
-}
-
-fn create_pod(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, n: i64, revision: &str) {
+/// Creates the pod of ordinal `n`: from the current revision's template below the partition, else from the update's
+/// (K8S-POD-6).
+fn create_pod(
+    cluster: &mut SimCluster,
+    name: &ObjectName,
+    set_: &Value,
+    n: i64,
+    revisions: &SetRevisions,
+) {
+    let on_delete = text_at(set_, "spec.updateStrategy.type") == "OnDelete";
+    let revision = if !on_delete && n < first_updated_ordinal(set_) {
+        &revisions.current
+    } else {
+        &revisions.update
+    };
     let pod_name = format!("{}-{n}", name.name);
-    let mut pod = pods::pod_from_template(set_);
+    let key = (
+        text_at(set_, "metadata.uid").to_owned(),
+        revision.to_owned(),
+    );
+    let mut pod = match cluster.revisions.templates.get(&key) {
+        Some(template) => {
+            let mut of_revision = set_.clone();
+            set_at(&mut of_revision, "spec.template", template.clone());
+            pods::pod_from_template(&of_revision)
+        }
+        // A snapshot has no template but the newest: the pod is of the older revision by its label alone.
+        None => pods::pod_from_template(set_),
+    };
     set_at(&mut pod, "metadata.name", pod_name.clone());
     set_at(&mut pod, "metadata.generateName", format!("{}-", name.name));
     pods::set_label(&mut pod, "controller-revision-hash", revision);
@@ -173,38 +234,51 @@ fn update_status(
     name: &ObjectName,
     set_: &Value,
     uid: &str,
-    revision: &str,
+    revisions: &SetRevisions,
 ) {
     let all = pods_by_ordinal(cluster, &name.name, uid);
     let replicas = number_at(set_, "spec.replicas").unwrap_or(1);
-    let there = all.iter().filter(|(_, p)| !p.is_finished()).count();
-    // A pod that is being deleted may still be Ready, but serves no longer as far as the set is concerned.
-    let ready = all.iter().filter(|(_, p)| p.ready && !p.deleting).count();
-    let updated = all
-        .iter()
-        .filter(|(_, p)| p.is_active() && is_at_revision(p, revision))
-        .count();
-    // The current revision follows only when every pod has been replaced and is Ready.
-    let done = updated as i64 == replicas && ready as i64 == replicas;
-    let before = text_at(set_, "status.currentRevision").to_owned();
-    let current = if done || before.is_empty() {
-        revision.to_owned()
-    } else {
-        before
+    let min_ready = number_at(set_, "spec.minReadySeconds").unwrap_or(0);
+    // A pod that is being deleted counts for as long as it says that it is Ready (K8S-POD-8).
+    let (mut ready, mut available, mut look_again) = (0, 0, None);
+    for (_, pod) in all.iter().filter(|(_, p)| p.ready) {
+        ready += 1;
+        match pods::is_available(cluster, pod, min_ready) {
+            Ok(yes) => available += i64::from(yes),
+            // It becomes available by time alone, so the set is looked at again then.
+            Err(wait) => look_again = Some(look_again.map_or(wait, |before| wait.min(before))),
+        }
+    }
+    if let Some(wait) = look_again.and_then(|w| Duration::try_from(w).ok()) {
+        cluster.schedule_after(
+            wait,
+            KubeEvent::RepeatWork(ControllerWork::StatefulSet(name.clone())),
+        );
+    }
+    let count_at = |revision: &str| {
+        let at = |(_, p): &&(i64, Arc<PodView>)| !p.deleting && is_at_revision(p, revision);
+        all.iter().filter(at).count() as i64
     };
-    let at_current = all
-        .iter()
-        .filter(|(_, p)| p.is_active() && is_at_revision(p, &current))
-        .count();
+    let updated = count_at(&revisions.update);
+    // The current revision follows only when every pod has been replaced and is Ready, and never with OnDelete.
+    let done = text_at(set_, "spec.updateStrategy.type") != "OnDelete"
+        && updated == replicas
+        && ready == replicas
+        && all.len() as i64 == replicas;
+    let current = if done {
+        &revisions.update
+    } else {
+        &revisions.current
+    };
     let generation = number_at(set_, "metadata.generation").unwrap_or(1);
     let status = [
-        ("replicas", json!(there)),
+        ("replicas", json!(all.len())),
         ("readyReplicas", json!(ready)),
-        ("availableReplicas", json!(ready)),
-        ("currentReplicas", json!(at_current)),
+        ("availableReplicas", json!(available)),
+        ("currentReplicas", json!(count_at(current))),
         ("updatedReplicas", json!(updated)),
         ("currentRevision", json!(current)),
-        ("updateRevision", json!(revision)),
+        ("updateRevision", json!(revisions.update)),
         ("observedGeneration", json!(generation)),
     ];
     cluster.write_status(

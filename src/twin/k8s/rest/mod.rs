@@ -2,6 +2,7 @@
 
 mod discovery;
 pub(super) mod evict;
+mod immutable;
 pub(super) mod merge;
 mod patch;
 mod read;

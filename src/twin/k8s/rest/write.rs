@@ -2,16 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::super::cluster::{SimCluster, is_immutable};
+use super::super::cluster::SimCluster;
 use super::super::json::{
     as_object_mut, list_at, remove_at, set_at, slot_at, text_at, text_map_at, value_at,
 };
-use super::super::kinds::{
-    BUDGETS, CONFIG_MAPS, DEPLOYMENTS, KindId, LEASES, PODS, SECRETS, SERVICES,
-};
+use super::super::kinds::{BUDGETS, CONFIG_MAPS, KindId, LEASES, PODS, SECRETS, SERVICES};
 use super::super::status::{ApiFailure, answer_json};
 use super::super::store::{ObjectKey, ObjectName, StoredObject};
 use super::super::{admission, webhooks};
+use super::immutable::check_immutable_fields;
 use super::{RequestTarget, read_body};
 use crate::twin::answer::Answer;
 use crate::wire::Request;
@@ -229,48 +228,12 @@ pub fn update_object(
     {
         set_at(&mut new, "metadata.managedFields", fields.clone());
     }
-    check_immutable_fields(target, old, &new)?;
+    check_immutable_fields(cluster, target, old, &new)?;
     // A dry run has passed all checks, and its answer is what would have been written.
     if target.is_dry_run() {
         return Ok(new.into());
     }
     Ok(cluster.replace_object(target.res, old, new))
-}
-
-/// Some fields stay what they are.
-fn check_immutable_fields(
-    target: &RequestTarget,
-    old: &Value,
-    new: &Value,
-) -> Result<(), ApiFailure> {
-    let invalid = |field: &str, why: &str| {
-        Err(ApiFailure::invalid_field(
-            &target.kind,
-            &target.name,
-            field,
-            why,
-        ))
-    };
-    let fixed = |path: &str| value_at(old, path) == value_at(new, path);
-    // Only what a client could do by mistake during an upgrade is checked: other immutable fields can be changed
-    // here.
-    match target.res {
-        PODS if !fixed("spec.nodeName") && !text_at(old, "spec.nodeName").is_empty() => invalid(
-            "spec",
-            "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-        ),
-        DEPLOYMENTS if !fixed("spec.selector") => {
-            invalid("spec.selector", "Invalid value: field is immutable")
-        }
-        SERVICES if !fixed("spec.clusterIP") && value_at(new, "spec.clusterIP").is_some() => {
-            invalid("spec.clusterIPs[0]", "Invalid value: field is immutable")
-        }
-        CONFIG_MAPS | SECRETS if is_immutable(old) && !fixed("data") => invalid(
-            "data",
-            "Forbidden: field is immutable when `immutable` is set",
-        ),
-        _ => Ok(()),
-    }
 }
 
 /// Notes who wrote, as far as the twin keeps book: one entry for each manager.

@@ -1,0 +1,178 @@
+//! How an instance leaves its group: deregistered and drained, its pods evicted by EKS, ended.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{AsgEvent, lifecycle, schedule_after, schedule_between};
+use crate::twin::aws::{eks, elb, kube};
+use crate::twin::world::{SimWorld, WorldNotice};
+
+/// How long EKS lets pods of a deleted group resist before it ends the instance all the same (EKS-NG-16).
+const GROUP_EVICTION_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
+const DRAIN_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Lets an instance leave: deregistered now, ended when it is drained; with `evict` EKS evicts its pods meanwhile.
+pub fn begin_termination(world: &mut SimWorld, name: &str, id: &str, evict: bool) {
+    let Some(asg) = world.cloud.asgs.get_mut(name) else {
+        return;
+    };
+    let Some(member) = asg.members.get_mut(id) else {
+        return;
+    };
+    // An instance that waits for the hook of EKS shows so in its state (ASG-6).
+    member.lifecycle = if evict {
+        "Terminating:Wait"
+    } else {
+        "Terminating"
+    }
+    .into();
+    // Deregistration and the evictions begin together here; AWS does one after the other.
+    let groups: Vec<String> = asg.target_groups.keys().cloned().collect();
+    for arn in groups {
+        elb::deregister_target(world, &arn, id, None);
+    }
+    if evict {
+        kube::evict_node_pods(world, id);
+    }
+    // The first look comes soon, because a group without targets and pods can end its instance at once.
+    let began = world.now();
+    schedule_after(
+        world,
+        Duration::from_secs(1),
+        AsgEvent::Leaving {
+            asg: name.to_owned(),
+            instance: id.to_owned(),
+            began,
+            evict,
+        },
+    );
+}
+
+/// A look whether the instance may end.
+pub fn continue_termination(
+    world: &mut SimWorld,
+    name: &str,
+    id: &str,
+    began: Timestamp,
+    evict: bool,
+) {
+    // The instance ends when its targets have drained and its pods have left, or when the time for evictions is over
+    // (EKS-NG-16).
+    let groups: Vec<String> = world
+        .cloud
+        .asgs
+        .get(name)
+        .map(|a| a.target_groups.keys().cloned().collect())
+        .unwrap_or_default();
+    let draining = groups.iter().any(|arn| elb::is_draining(world, arn, id));
+    let busy = evict
+        && world.now().duration_since(began) < GROUP_EVICTION_TIMEOUT
+        && kube::has_evictable_pods(world, id);
+    if !draining && !busy {
+        shut_down_instance(world, id);
+        return;
+    }
+    schedule_after(
+        world,
+        DRAIN_RECHECK_INTERVAL,
+        AsgEvent::Leaving {
+            asg: name.to_owned(),
+            instance: id.to_owned(),
+            began,
+            evict,
+        },
+    );
+}
+
+/// The instance shuts down, with whatever is on it.
+fn shut_down_instance(world: &mut SimWorld, id: &str) {
+    let Some(instance) = world
+        .cloud
+        .instances
+        .get_mut(id)
+        .filter(|i| matches!(i.state.as_str(), "pending" | "running"))
+    else {
+        return;
+    };
+    // Its node is gone from here on, though the instance ends a little later.
+    instance.state = "shutting-down".into();
+    let joined = std::mem::take(&mut instance.joined);
+    if joined {
+        kube::remove_node(world, id);
+    }
+    schedule_between(
+        world,
+        15,
+        40,
+        AsgEvent::Ended {
+            instance: id.to_owned(),
+        },
+    );
+}
+
+/// The instance is no more; its group looks at its size.
+pub fn on_instance_terminated(world: &mut SimWorld, id: &str) {
+    let Some(instance) = world.cloud.instances.get_mut(id) else {
+        return;
+    };
+    instance.state = "terminated".into();
+    let (subnet, asg) = (instance.subnet.clone(), instance.asg.clone());
+    // The addresses are free again only now, which is what delays a replacement in a full subnet (EC2-5).
+    if let Some(subnet) = world.cloud.subnets.get_mut(&subnet) {
+        subnet.free += lifecycle::ADDRESSES_PER_NODE;
+    }
+    elb::forget_instance(world, id);
+    let Some(name) = asg else { return };
+    let Some(asg) = world.cloud.asgs.get_mut(&name) else {
+        return;
+    };
+    asg.members.remove(id);
+    let (empty, nodegroup) = (asg.members.is_empty(), asg.nodegroup.clone());
+    // EKS waits for the last instance before it deletes the group (EKS-NG-16).
+    if empty {
+        eks::on_instances_gone(world, &nodegroup);
+    }
+    lifecycle::reconcile_group(world, &name);
+}
+
+/// Ends one instance and makes its group smaller by one.
+pub fn terminate_and_shrink(world: &mut SimWorld, name: &str, id: &str) {
+    if let Some(asg) = world.cloud.asgs.get_mut(name) {
+        asg.desired = (asg.desired - 1).max(0);
+        asg.min = asg.min.min(asg.desired);
+    }
+    begin_termination(world, name, id, false);
+}
+
+/// Ends one instance that its group replaces.
+pub fn terminate_and_replace(world: &mut SimWorld, name: &str, id: &str) {
+    world.notify_observer(WorldNotice::EndedByName { instance: id });
+    begin_termination(world, name, id, false);
+    lifecycle::reconcile_group(world, name);
+}
+
+/// EKS deletes the group: all instances at once, their pods evicted for five minutes at most (EKS-NG-16).
+pub fn delete_group(world: &mut SimWorld, name: &str) {
+    let Some(asg) = world.cloud.asgs.get_mut(name) else {
+        return;
+    };
+    (asg.min, asg.max, asg.desired) = (0, 0, 0);
+    let (members, nodegroup): (Vec<String>, String) =
+        (asg.members.keys().cloned().collect(), asg.nodegroup.clone());
+    // A group without instances has nothing that would report its end.
+    if members.is_empty() {
+        eks::on_instances_gone(world, &nodegroup);
+    }
+    for id in members {
+        let waiting = world
+            .cloud
+            .asgs
+            .get(name)
+            .and_then(|a| a.members.get(&id))
+            .is_some_and(|m| matches!(m.lifecycle.as_str(), "Pending" | "InService"));
+        if waiting {
+            begin_termination(world, name, &id, true);
+        }
+    }
+}
