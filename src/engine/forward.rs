@@ -49,7 +49,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             // After the record, so that the next process begins with the step behind it.
             if self.pause_after_step.as_ref() == Some(&planned.id) {
                 return self
-                    .pause_run(format!("`{}` is done, as asked", planned.id))
+                    .pause_as_planned(format!("`{}` is done, as asked", planned.id))
                     .await;
             }
         }

@@ -68,7 +68,8 @@ fn be(toy: &ToyWorld, clock: &str) {
 #[tokio::test(start_paused = true)]
 async fn outside_the_windows_nothing_begins_and_the_same_command_goes_on_within() {
     let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
-    let RunOutcome::Paused { why } = go(&toy, &memory, &three_steps(), evenings()).await.unwrap()
+    let RunOutcome::Paused { why, .. } =
+        go(&toy, &memory, &three_steps(), evenings()).await.unwrap()
     else {
         panic!()
     };

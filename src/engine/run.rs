@@ -46,8 +46,9 @@ pub enum RunOutcome {
     Done,
     /// Everything but the steps of `kept` is rolled back.
     RolledBack { kept: Vec<String> },
-    /// Stopped between two acts; the same command goes on.
-    Paused { why: String },
+    /// Stopped between two acts; the same command goes on. `planned`: where the plan or the command line wanted it (a
+    /// window, a step to stop after), and not because of a signal.
+    Paused { why: String, planned: bool },
     /// Aborted; the journal says which actions had begun.
     Dropped,
     /// Stopped, and the journal could not be written in time; it says which actions had begun.
@@ -258,7 +259,19 @@ impl<W: EngineEnv> Engine<'_, W> {
             why: why.clone(),
             resume: self.resume_command.clone(),
         });
-        Ok(RunOutcome::Paused { why })
+        Ok(RunOutcome::Paused {
+            why,
+            planned: false,
+        })
+    }
+
+    /// Pauses where the plan or the command line wants it.
+    pub(super) async fn pause_as_planned(
+        &mut self,
+        why: String,
+    ) -> Result<RunOutcome, EngineError> {
+        self.pause_run(why.clone()).await?;
+        Ok(RunOutcome::Paused { why, planned: true })
     }
 
     pub(super) fn elapsed_since(&self, then: Option<Timestamp>) -> std::time::Duration {

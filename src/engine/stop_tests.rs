@@ -121,7 +121,7 @@ async fn an_act_that_ends_in_time_is_finished_and_a_longer_one_is_cut_off() {
         let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
         *toy.act_time.lock().unwrap() = Duration::from_millis(act);
         let (ended, _) = stopped(&toy, &memory, Wrong::Nothing, Duration::from_millis(1)).await;
-        let Ok(RunOutcome::Paused { why }) = ended else {
+        let Ok(RunOutcome::Paused { why, .. }) = ended else {
             panic!("{ended:?}")
         };
         assert_eq!(toy.get_number("a"), done, "{why}");

@@ -27,11 +27,11 @@ pub fn to_command_result(
             )
             .with_next_command(&commands.plan)
         }
-        RunOutcome::Paused { why } => RunError::new(
-            RunErrorKind::Paused,
-            format!("run {run} is paused: {why}"),
-        )
-        .with_next_command(resume),
+        RunOutcome::Paused { why, planned } => {
+            let error = RunError::new(RunErrorKind::Paused, format!("run {run} is paused: {why}"))
+                .with_next_command(resume);
+            if planned { error.as_planned() } else { error }
+        }
         RunOutcome::Dropped => RunError::new(
             RunErrorKind::Paused,
             format!("run {run} was aborted; the journal says which actions had begun"),
@@ -59,7 +59,8 @@ pub fn to_command_result(
             "or: kubectl -n {RUN_NAMESPACE} annotate configmap {RUN_NAME} --overwrite {}={run}",
             approval::annotation_key(&step)
         ))
-        .with_next_command(resume),
+        .with_next_command(resume)
+        .as_planned(),
         RunOutcome::Expired { step, why } => RunError::new(
             RunErrorKind::Expired,
             format!("run {run} stopped at `{step}`: {why}"),
@@ -175,7 +176,14 @@ mod tests {
                 5,
                 "eksup plan p.yaml",
             ),
-            (RunOutcome::Paused { why: "w".into() }, 7, resume),
+            (
+                RunOutcome::Paused {
+                    why: "w".into(),
+                    planned: true,
+                },
+                7,
+                resume,
+            ),
             (RunOutcome::Dropped, 7, resume),
             (RunOutcome::Unrecorded, 7, resume),
             (unapproved, 7, resume),
