@@ -498,7 +498,10 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             }
             // Rolled back already, or nothing to roll back.
             RunErrorKind::Mismatch => return self.respond_to_no_rollback().await,
-            RunErrorKind::Usage | RunErrorKind::PlanInvalid | RunErrorKind::ChangesPending => {
+            RunErrorKind::Usage
+            | RunErrorKind::PlanInvalid
+            | RunErrorKind::Cancelled
+            | RunErrorKind::ChangesPending => {
                 self.report.faults.push(format!(
                     "ended with {}: {}",
                     error.kind.exit_code(),

@@ -14,6 +14,7 @@ use crate::run::credential_expiry;
 use crate::run::error::{RunError, RunErrorKind, usage_error};
 use crate::run::execute::execute_run;
 use crate::run::holder::make_holder_identity;
+use crate::run::run_target::RunTarget;
 use crate::run::unless_stopped::unless_stopped;
 
 /// Run or resume the upgrade
@@ -24,11 +25,15 @@ pub struct ApplyArgs {
     #[command(flatten)]
     plan: PlanArg,
     /// Do not ask for confirmation; required without a terminal
-    #[arg(long)]
+    #[arg(short = 'y', long)]
     auto_approve: bool,
     /// Pause after this step
     #[arg(long, value_name = "STEP")]
     until: Option<String>,
+    /// End with exit code 0 if the run pauses as the plan or --until asks for: at the end of a window, before an approval,
+    /// after a step; as a step of GitHub Actions it has the output `paused`
+    #[arg(long)]
+    pause_ok: bool,
     /// Do not require that this workload has as many Ready pods as when the run began, because it was scaled down on
     /// purpose: kind, namespace and name as in the message, such as "StrimziPodSet shop/kafka"
     #[arg(long, value_name = "WORKLOAD")]
@@ -75,18 +80,21 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
         {
             cx.ui.print_note(&note);
         }
+        let target = RunTarget::read(&reached).await;
+        cx.ui.print_note(&target.describe());
         // Asked last, with the whole route and its findings on the screen.
-        let yes = args.auto_approve || cx.ui.confirm("Do this?").await?;
+        let yes = args.auto_approve || cx.ui.confirm("Apply this upgrade?").await?;
         Ok::<_, RunError>(Some((reached, ahead, yes)))
     };
     let Some((reached, route, yes)) = unless_stopped(&stop, ready).await? else {
         return Ok(());
     };
     if !yes {
-        return Err(
-            RunError::new(RunErrorKind::Paused, "not confirmed; nothing was changed")
-                .with_next_command(commands.resume),
-        );
+        return Err(RunError::new(
+            RunErrorKind::Cancelled,
+            "not confirmed; nothing was changed",
+        )
+        .with_next_command(commands.resume));
     }
     let context = RunContext {
         output: &cx.ui,
@@ -105,7 +113,12 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
         route: route.new_route,
         until: args.until,
     };
-    let view = execute_run(&context, request).await?;
+    let view = match execute_run(&context, request).await {
+        Err(pause) if args.pause_ok && pause.is_planned_pause => {
+            return cx.ui.report_planned_pause(&pause);
+        }
+        ended => ended?,
+    };
     let folder = cx.global.run_dir.join(&view.run);
     cx.ui.print_note(&format!(
         "report: eksup report --run {} -o report.html",

@@ -47,10 +47,8 @@ pub enum FormatArg {
     Json,
     Markdown,
     /// Only for `policy`.
-    #[value(hide = true)]
     Terraform,
     /// Only for `policy`.
-    #[value(hide = true)]
     Rbac,
 }
 

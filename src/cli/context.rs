@@ -10,6 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::args::{GlobalArgs, PlanArg};
 use super::ui::Ui;
 use crate::aws::AwsApi;
+use crate::clients::sdk_config;
 use crate::inventory::connect::{ApiServerAccess, connect_cluster};
 use crate::model::Clock;
 use crate::plan::{self, Plan};
@@ -77,8 +78,12 @@ impl CommandContext {
         // What is typed goes before the plan, and the plan before the environment.
         let region = self.global.region.as_deref().or(region);
         let profile = self.global.profile.as_deref();
-        let (config, chain) =
-            crate::clients::sdk_config::load_machine_config(profile, region, &clock).await?;
+        if let Some(name) = profile
+            && let Some(others) = sdk_config::profiles_instead_of(name).await
+        {
+            return Err(unknown_profile_error(name, &others));
+        }
+        let (config, chain) = sdk_config::load_machine_config(profile, region, &clock).await?;
         let (aws, way) = (
             AwsApi::with_machine_credentials(&config, chain),
             self.kube_way(),
@@ -208,6 +213,15 @@ pub fn quote_for_shell(words: &[String]) -> String {
         .iter()
         .map(|w| shlex::try_quote(w).map_or_else(|_| w.clone(), |q| q.into_owned()));
     quoted.collect::<Vec<_>>().join(" ")
+}
+
+fn unknown_profile_error(name: &str, others: &[String]) -> RunError {
+    let files = "the AWS configuration (~/.aws/config and ~/.aws/credentials, or AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE)";
+    let error = usage_error(format!("there is no profile `{name}` in {files}"));
+    match others {
+        [] => error.with_hint("it has no profile at all"),
+        others => error.with_hint(format!("there are: {}", others.join(", "))),
+    }
 }
 
 /// Where the plan of a cluster is kept.

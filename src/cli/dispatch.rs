@@ -1,7 +1,9 @@
 //! From the command line to an exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use super::commands::{Cli, Command};
@@ -21,6 +23,10 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            if let Some(hint) = habit_hint(&error) {
+                // Standard error that is gone takes no message either.
+                let _ = writeln!(std::io::stderr(), "\nhint: {hint}");
+            }
             let code = if error.use_stderr() {
                 RunErrorKind::Usage.exit_code()
             } else {
@@ -32,6 +38,10 @@ pub fn main() -> ExitCode {
     let ui = Ui::new(&cli.global, UiEnv::read_environment());
     let cx = CommandContext::new(cli.global, ui);
     // Every error leaves here with its kind's exit code and a next command, whatever it came through.
+    let may_change = matches!(
+        cli.command,
+        Command::Apply(_) | Command::Rollback(_) | Command::Approve(_)
+    );
     let ended = cx
         .log_to_file()
         .and_then(|()| run_command(&cx, cli.command));
@@ -39,13 +49,36 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.silent => ExitCode::SUCCESS,
         Err(error) => {
-            let unchanged = "nothing was changed by this command; traffic and nodes are unchanged";
-            let error = error
-                .with_state(vec![unchanged.to_owned()])
-                .or_next_command(&typed_command());
+            // A wrong command line is not given again, and a command that changes nothing need not say so.
+            let mut error = error;
+            if may_change {
+                let unchanged =
+                    "nothing was changed by this command; traffic and nodes are unchanged";
+                error = error.with_state(vec![unchanged.to_owned()]);
+            }
+            if error.kind != RunErrorKind::Usage {
+                error = error.or_next_command(&typed_command());
+            }
             cx.ui.report_error(&error);
             ExitCode::from(error.kind.exit_code())
         }
+    }
+}
+
+/// What to write here instead of what other tools call it.
+fn habit_hint(error: &clap::Error) -> Option<&'static str> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let ContextValue::String(argument) = error.get(ContextKind::InvalidArg)? else {
+        return None;
+    };
+    match argument.as_str() {
+        "-o" | "--output" => Some("results are written as JSON with --format json"),
+        "--json" => Some("write --format json"),
+        "-f" | "--file" => Some("the plan file is given without a flag"),
+        "--yes" | "-auto-approve" => Some("write --auto-approve, or -y"),
+        _ => None,
     }
 }
 

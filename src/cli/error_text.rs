@@ -26,6 +26,7 @@ pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
     // What a run may end with in good order is no error in the eyes of a reader, and is not red.
     let head = match error.kind {
         RunErrorKind::Paused => paint.yellow("paused"),
+        RunErrorKind::Cancelled => paint.yellow("cancelled"),
         RunErrorKind::ChangesPending => paint.yellow("changes pending"),
         RunErrorKind::RolledBack => paint.yellow("rolled back"),
         RunErrorKind::Unexpected

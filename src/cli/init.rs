@@ -1,12 +1,14 @@
 //! `eksup init`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
+use super::args::PlanArg;
 use super::context::{CommandContext, plan_path_by_name};
 use crate::model::{Inventory, Minor};
 use crate::plan;
+use crate::run::atomic_file::write_file;
 use crate::run::error::{RunError, RunErrorKind, usage_error};
 
 /// Write a commented plan from the live cluster
@@ -39,32 +41,64 @@ pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), RunErr
     let reached = cx.connect_cluster(&args.cluster, None).await?;
     let inventory = reached.read_inventory(args.to).await?;
     let to = match args.to {
-        Some(to) => to,
+        Some(to) => check_target(&inventory, to)?,
         None => default_target(&inventory)?,
     };
     let text = render_plan(&inventory, to);
     // What is written must be a plan; anything else is a mistake of this program.
     plan::parse_plan(&path.display().to_string(), &text)?;
-    write_plan_file(&path, &text)?;
-    cx.ui.print_note(&format!(
-        "wrote {}; review it, then run: eksup plan {}",
-        path.display(),
-        path.display()
-    ));
+    write_file(&path, &text)?;
+    let hops = list_hops(inventory.cluster.version, to);
+    cx.ui.print_note(&match hops.as_slice() {
+        [_] => format!("the upgrade has one hop, to {to}"),
+        hops => format!(
+            "the upgrade has {} hops: {}",
+            hops.len(),
+            hops.iter()
+                .map(Minor::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    });
+    cx.ui
+        .print_note(&format!("wrote {}; review it", path.display()));
+    let arg = PlanArg {
+        plan: Some(path),
+        cluster: None,
+    };
+    let next = cx.command_again("plan", &arg);
+    cx.ui.print_note(&format!("next: {next}"));
     Ok(())
 }
 
-fn write_plan_file(path: &Path, text: &str) -> Result<(), RunError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    folder
-        .map_or(Ok(()), std::fs::create_dir_all)
-        .and_then(|()| std::fs::write(path, text))
-        .map_err(|e| {
-            RunError::new(
-                RunErrorKind::Unexpected,
-                format!("cannot write {}: {e}", path.display()),
-            )
-        })
+/// The minors that the control plane passes, the target included.
+fn list_hops(from: Minor, to: Minor) -> Vec<Minor> {
+    std::iter::successors(Some(from.next()), |minor| Some(minor.next()))
+        .take_while(|minor| *minor <= to)
+        .collect()
+}
+
+/// A target that was asked for; refused where no upgrade leads to it.
+fn check_target(inventory: &Inventory, to: Minor) -> Result<Minor, RunError> {
+    let now = inventory.cluster.version;
+    if to <= now {
+        return Err(usage_error(format!(
+            "the cluster is at {now}, so there is no upgrade to {to}"
+        )));
+    }
+    let offered = &inventory.cluster_versions;
+    let is_offered = |minor: &Minor| offered.iter().any(|v| v.version == *minor);
+    // Where EKS did not say what it offers, `plan` judges the target.
+    if offered.is_empty() || list_hops(now, to).iter().all(is_offered) {
+        return Ok(to);
+    }
+    let newer: Vec<String> = offered
+        .iter()
+        .filter(|v| v.version > now)
+        .map(|v| v.version.to_string())
+        .collect();
+    Err(usage_error(format!("EKS does not offer {to}"))
+        .with_hint(format!("it offers {}", newer.join(", "))))
 }
 
 /// EKS's own default version, when it is newer; else the next one it offers.

@@ -14,12 +14,13 @@ use crate::model::{Inventory, Timestamp};
 use crate::plan::Plan;
 use crate::ready::Finding;
 use crate::route::Route;
-use crate::run::error::{RunError, RunErrorKind};
+use crate::run::error::{RunError, RunErrorKind, usage_error};
 use crate::run::judged_route;
 use crate::run::not_ready::{count_blockers, not_ready_error};
 use crate::run::permissions;
 use crate::run::plan_gates::{self, GateSummary};
 use crate::run::run_checks::check_same_run;
+use crate::run::run_target::RunTarget;
 use crate::run::saved_plan::SavedPlan;
 use crate::run::stored_run::{read_run_state, stored_route};
 
@@ -57,9 +58,17 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunEr
     let reached = cx
         .connect_cluster(&plan.cluster, plan.region.as_deref())
         .await?;
+    cx.ui
+        .print_note(&RunTarget::read(&reached).await.describe());
     // An open run keeps its route, so that is what is shown, and not a new one.
     let state = read_run_state(&reached).await?.filter(|s| !s.is_closed());
     if let Some(state) = &state {
+        if args.out.is_some() {
+            return Err(usage_error(format!(
+                "run {} is open, and --out saves the plan of a new run",
+                state.run
+            )));
+        }
         let commands = cx.run_commands("plan", &args.plan, Vec::new(), None);
         check_same_run(state, &plan, &reached.cluster.arn, &commands)?;
         let route = stored_route(state)?;

@@ -16,6 +16,7 @@ use crate::run::holder::make_holder_identity;
 use crate::run::journal_status::status_lines;
 use crate::run::rollback_scope::{self, RollbackScope};
 use crate::run::run_checks::{check_can_roll_back, check_rollback_worthwhile};
+use crate::run::run_target::RunTarget;
 use crate::run::stored_run::{read_run_state, stored_route};
 use crate::run::unless_stopped::unless_stopped;
 use crate::run::version_rollback;
@@ -33,7 +34,7 @@ pub struct RollbackArgs {
     #[arg(long)]
     control_plane: bool,
     /// Do not ask for confirmation; required without a terminal
-    #[arg(long)]
+    #[arg(short = 'y', long)]
     auto_approve: bool,
 }
 
@@ -130,11 +131,17 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     for line in scope.describe_lines() {
         cx.ui.print_note(&format!("  {line}"));
     }
-    if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Roll it back?")).await? {
-        return Err(
-            RunError::new(RunErrorKind::Paused, "not confirmed; nothing was changed")
-                .with_next_command(commands.resume),
-        );
+    let target = unless_stopped(&stop, async {
+        Ok::<_, RunError>(RunTarget::read(&reached).await)
+    })
+    .await?;
+    cx.ui.print_note(&target.describe());
+    if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Roll this run back?")).await? {
+        return Err(RunError::new(
+            RunErrorKind::Cancelled,
+            "not confirmed; nothing was changed",
+        )
+        .with_next_command(commands.resume));
     }
     let context = RunContext {
         output: &cx.ui,

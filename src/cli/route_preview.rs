@@ -41,6 +41,12 @@ pub async fn prepare_route(
             "run {} is open: {done} of {n} steps are done",
             state.run
         ));
+        let over = state.steps.iter().filter(|s| s.status.is_over());
+        let over: DoneSteps = over.map(|s| s.id.clone()).collect();
+        for step in route.steps.iter().filter(|s| !over.contains(&s.id)) {
+            cx.ui
+                .print_note(&format!("  to do: {}, {}", step.id, step.title));
+        }
         for line in said.lines {
             cx.ui.print_note(&line);
         }

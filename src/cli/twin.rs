@@ -8,6 +8,7 @@ use super::context::CommandContext;
 use super::sim_permissions::GuardArgs;
 use crate::inventory::snapshot;
 use crate::model::snapshot::Snapshot;
+use crate::run::atomic_file::write_file;
 use crate::run::error::{RunError, RunErrorKind, usage_error};
 use crate::twin::{Twin, fault, scenario, serve};
 
@@ -76,8 +77,7 @@ pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), RunEr
     })?;
     let url = served.url();
     if let Some(path) = &args.write_kubeconfig {
-        std::fs::write(path, serve::write_kubeconfig(&url, &cluster))
-            .map_err(|e| usage_error(format!("cannot write {}: {e}", path.display())))?;
+        write_file(path, &serve::write_kubeconfig(&url, &cluster))?;
     }
     cx.ui.write_result(&format!(
         "export AWS_ENDPOINT_URL={url}\nexport AWS_REGION={region}\nexport AWS_DEFAULT_REGION={region}\nexport AWS_ACCESS_KEY_ID=twin\nexport AWS_SECRET_ACCESS_KEY=twin\n"

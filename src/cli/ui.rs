@@ -14,6 +14,7 @@ use crate::report::markdown::MarkdownSink;
 use crate::report::progress_bars::ProgressBars;
 use crate::report::recording::EventRecorder;
 use crate::report::{EventSink, Painter};
+use crate::run::atomic_file::write_error;
 use crate::run::error::{RunError, RunErrorKind};
 use crate::run::output::RunOutput;
 
@@ -25,6 +26,8 @@ pub struct UiEnv {
     pub github: bool,
     pub gitlab: bool,
     pub github_summary: Option<PathBuf>,
+    /// The file for a step's outputs.
+    pub github_output: Option<PathBuf>,
     pub stdin_terminal: bool,
     pub stderr_terminal: bool,
     pub stdout_terminal: bool,
@@ -42,6 +45,9 @@ impl UiEnv {
             github: on("GITHUB_ACTIONS"),
             gitlab: on("GITLAB_CI"),
             github_summary: std::env::var_os("GITHUB_STEP_SUMMARY")
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from),
+            github_output: std::env::var_os("GITHUB_OUTPUT")
                 .filter(|v| !v.is_empty())
                 .map(PathBuf::from),
             stdin_terminal: io::stdin().is_terminal(),
@@ -124,6 +130,20 @@ impl Ui {
         );
     }
 
+    /// Tells a pause that was asked for as a result: to people, to machines and to the job.
+    pub fn report_planned_pause(&self, pause: &RunError) -> Result<(), RunError> {
+        self.report_error(pause);
+        let Some(path) = &self.env.github_output else {
+            return Ok(());
+        };
+        std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(b"paused=true\n"))
+            .map_err(|error| write_error(path, &error))
+    }
+
     fn annotate_error(&self, error: &RunError) {
         let mut err = io::stderr().lock();
         if let Some(plan) = &error.plan {
@@ -140,7 +160,15 @@ impl Ui {
             let _ = writeln!(
                 err,
                 "{}",
-                format_annotation("error", "eksup", &error.message)
+                format_annotation(
+                    if error.is_planned_pause {
+                        "notice"
+                    } else {
+                        "error"
+                    },
+                    "eksup",
+                    &error.message
+                )
             );
         }
     }

@@ -8,6 +8,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
@@ -69,11 +75,12 @@ impl CredentialChain {
             let mut loader = aws_config::defaults(BehaviorVersion::latest())
                 .time_source(time.clone())
                 .sleep_impl(TokioSleep::new());
-            if let Some(profile) = &profile {
-                loader = loader.profile_name(profile);
-            }
             if let Some(region) = &region {
                 loader = loader.region(Region::new(region.clone()));
+            }
+            if let Some(profile) = &profile {
+                let provider = named_profile_provider(profile, region.as_deref(), &time);
+                loader = loader.profile_name(profile).credentials_provider(provider);
             }
             Box::pin(async move { loader.load().await.credentials_provider() })
         };
@@ -153,6 +160,36 @@ impl ProvideCredentials for CredentialChain {
     }
 }
 
+/// The credentials of a profile that was named on the command line. As with `aws`, they come before keys in the
+/// environment; a profile that names no credentials leaves them to the machine (web identity, container, instance).
+fn named_profile_provider(
+    profile: &str,
+    region: Option<&str>,
+    clock: &Clock,
+) -> CredentialsProviderChain {
+    let provider_config = ProviderConfig::without_region()
+        .with_region(region.map(|name| Region::new(name.to_owned())))
+        .with_time_source(clock.clone())
+        .with_sleep_impl(TokioSleep::new());
+    let named = ProfileFileCredentialsProvider::builder()
+        .profile_name(profile)
+        .configure(&provider_config)
+        .build();
+    let web_identity = WebIdentityTokenCredentialsProvider::builder()
+        .configure(&provider_config)
+        .build();
+    let container = EcsCredentialsProvider::builder()
+        .configure(&provider_config)
+        .build();
+    let instance = ImdsCredentialsProvider::builder()
+        .configure(&provider_config)
+        .build();
+    CredentialsProviderChain::first_try("Profile", named)
+        .or_else("WebIdentityToken", web_identity)
+        .or_else("EcsContainer", container)
+        .or_else("Ec2InstanceMetadata", instance)
+}
+
 fn no_provider_error() -> CredentialsError {
     CredentialsError::not_loaded("no provider in the chain")
 }
@@ -187,10 +224,7 @@ pub fn session_end(credentials: &Credentials, told: Option<Timestamp>) -> Sessio
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use aws_config::provider_config::ProviderConfig;
-    use aws_config::web_identity_token::{
-        StaticConfiguration, WebIdentityTokenCredentialsProvider,
-    };
+    use aws_config::web_identity_token::StaticConfiguration;
 
     use super::*;
     use crate::aws::AwsApi;

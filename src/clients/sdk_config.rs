@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
+use aws_config::profile;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
@@ -19,6 +21,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
+use aws_types::os_shim_internal::{Env, Fs};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
@@ -65,6 +68,26 @@ pub async fn load_machine_config(
     let region = config.region().map(ToString::to_string);
     let chain = CredentialChain::new(profile, region.as_deref(), clock);
     Ok((with_credential_chain(config, chain.clone()), chain))
+}
+
+/// Says which profiles there are when `name` is none of them; nothing when it is one, or when the files cannot be read: then
+/// the credentials' own error says why.
+pub async fn profiles_instead_of(name: &str) -> Option<Vec<String>> {
+    let (fs, env) = (Fs::real(), Env::real());
+    let found = profile::load(
+        &fs,
+        &env,
+        &EnvConfigFiles::default(),
+        Some(name.to_owned().into()),
+    )
+    .await
+    .ok()?;
+    if found.get_profile(name).is_some() {
+        return None;
+    }
+    let mut names: Vec<String> = found.profiles().map(str::to_owned).collect();
+    names.sort();
+    Some(names)
 }
 
 /// Returns `config` with credentials of `chain`. The SDK's own cache is off: `chain` alone decides how long they are

@@ -168,7 +168,9 @@ impl<W: EngineEnv> Engine<'_, W> {
                 self.check_window(planned, looked.begins_new_part, looked.is_at_rest)?
         {
             return match shut {
-                WindowClosed::Pause(why) => Ok(TurnOutcome::RunEnded(self.pause_run(why).await?)),
+                WindowClosed::Pause(why) => {
+                    Ok(TurnOutcome::RunEnded(self.pause_as_planned(why).await?))
+                }
                 WindowClosed::Wait(time, why) => {
                     self.emit_wait(planned, driver, why);
                     Ok(TurnOutcome::Wait(StepPause::for_duration(time)))

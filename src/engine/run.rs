@@ -46,11 +46,13 @@ pub enum RunOutcome {
     Done,
     /// Everything but the steps of `kept` is rolled back.
     RolledBack { kept: Vec<String> },
-    /// Stopped between two acts; the same command goes on.
+    /// Stopped between two acts.
     Paused {
         why: String,
         /// The command that goes on.
         resume: String,
+        /// Whether the plan or the command line wanted it (a window, a step to stop after), and not a signal.
+        planned: bool,
     },
     /// Aborted; the journal says which actions had begun.
     Dropped,
@@ -273,7 +275,16 @@ impl<W: EngineEnv> Engine<'_, W> {
 
     pub(super) async fn pause_run(&mut self, why: String) -> Result<RunOutcome, EngineError> {
         let resume = self.resume_command.clone();
-        self.pause_with_command(why, resume).await
+        self.pause_with_command(why, resume, false).await
+    }
+
+    /// Pauses where the plan wants it.
+    pub(super) async fn pause_as_planned(
+        &mut self,
+        why: String,
+    ) -> Result<RunOutcome, EngineError> {
+        let resume = self.resume_command.clone();
+        self.pause_with_command(why, resume, true).await
     }
 
     /// Pauses where that step is the one after which this was asked for.
@@ -285,7 +296,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             return Ok(None);
         };
         let why = format!("`{step}` is done, as asked");
-        self.pause_with_command(why, pause.continue_command)
+        self.pause_with_command(why, pause.continue_command, true)
             .await
             .map(Some)
     }
@@ -294,6 +305,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         &mut self,
         why: String,
         resume: String,
+        planned: bool,
     ) -> Result<RunOutcome, EngineError> {
         self.append_entry(JournalEntry::Paused { why: why.clone() })
             .await?;
@@ -301,7 +313,11 @@ impl<W: EngineEnv> Engine<'_, W> {
             why: why.clone(),
             resume: resume.clone(),
         });
-        Ok(RunOutcome::Paused { why, resume })
+        Ok(RunOutcome::Paused {
+            why,
+            resume,
+            planned,
+        })
     }
 
     pub(super) fn elapsed_since(&self, then: Option<Timestamp>) -> std::time::Duration {

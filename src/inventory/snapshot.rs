@@ -125,7 +125,10 @@ pub fn write_snapshot(path: &Path, snapshot: &Snapshot) -> Result<(), SnapshotEr
     beside.push(".part");
     std::fs::write(&beside, text + "\n")
         .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(failed)
+        .map_err(|error| {
+            let _ = std::fs::remove_file(&beside);
+            failed(error)
+        })
 }
 
 /// Reads a snapshot from a file.

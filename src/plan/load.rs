@@ -16,7 +16,16 @@ pub fn load_plan(path: &Path) -> Result<Plan, PlanErrors> {
             &name,
             "plan::unreadable",
             format!("cannot read {name}: {error}"),
-            "check the path; `eksup init --cluster NAME` writes a plan from a live cluster",
+            // The name of a cluster is what other tools take here.
+            &match path.to_str().filter(|p| !p.contains(['/', '.'])) {
+                Some(cluster) => format!(
+                    "a plan file is given here; for plans/{cluster}.yaml write `--cluster {cluster}`"
+                ),
+                None => {
+                    "check the path; `eksup init --cluster NAME` writes a plan from a live cluster"
+                        .to_owned()
+                }
+            },
         )
     };
     let size = std::fs::metadata(path).map_err(unreadable)?.len();

@@ -71,12 +71,17 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             "the API server reports version {server}, and EKS reports {}",
             cluster.version
         );
-        out.push(Finding::new(
-            Code::ServerDiffers,
-            &subject,
-            detail,
-            "an update may just be ending: check again in a few minutes",
-        ));
+        // An update takes one minor at a time, so a larger difference is another cluster's API server.
+        let one_hop = server == cluster.version.next() || server.next() == cluster.version;
+        let (severity, fix) = if one_hop {
+            let fix = "an update may just be ending: check again in a few minutes";
+            (Severity::Warning, fix)
+        } else {
+            let fix = "check --kubeconfig and --context: they probably name another cluster";
+            (Severity::Blocker, fix)
+        };
+        let finding = Finding::new(Code::ServerDiffers, &subject, detail, fix);
+        out.push(finding.with_severity(severity));
     }
     if cluster.auto_mode {
         out.push(Finding::new(

@@ -26,6 +26,8 @@ pub enum RunErrorKind {
     Stuck,
     /// The run stands still and can go on.
     Paused,
+    /// Somebody was asked and said no; nothing was begun.
+    Cancelled,
     /// Another process holds the lock.
     Locked,
     /// Plan, journal and cluster do not belong together.
@@ -46,7 +48,7 @@ impl RunErrorKind {
             Self::NotReady => 4,
             Self::RolledBack => 5,
             Self::Stuck => 6,
-            Self::Paused => 7,
+            Self::Paused | Self::Cancelled => 7,
             Self::Locked => 8,
             Self::Mismatch => 9,
             Self::ChangesPending => 10,
@@ -64,6 +66,7 @@ impl RunErrorKind {
             Self::RolledBack => "rolled_back",
             Self::Stuck => "stuck",
             Self::Paused => "paused",
+            Self::Cancelled => "cancelled",
             Self::Locked => "locked",
             Self::Mismatch => "mismatch",
             Self::ChangesPending => "changes_pending",
@@ -87,6 +90,8 @@ pub struct RunError {
     pub plan: Option<Box<PlanErrors>>,
     /// The reader has gone away; nothing is to be said, and it is no failure.
     pub silent: bool,
+    /// A pause that the plan or the command line asked for: a notice, and no failure.
+    pub is_planned_pause: bool,
 }
 
 impl RunError {
@@ -102,7 +107,14 @@ impl RunError {
             next: None,
             plan: None,
             silent: false,
+            is_planned_pause: false,
         }
+    }
+
+    /// Says that the pause was asked for.
+    pub fn as_planned(mut self) -> Self {
+        self.is_planned_pause = true;
+        self
     }
 
     /// Adds a line that helps the reader beside the error.
@@ -173,7 +185,13 @@ impl From<ApiError> for RunError {
 
 impl From<SnapshotError> for RunError {
     fn from(error: SnapshotError) -> Self {
-        Self::new(RunErrorKind::Usage, error.to_string())
+        let kind = match error {
+            SnapshotError::Unwritable { .. } => RunErrorKind::Unexpected,
+            SnapshotError::Unreadable { .. }
+            | SnapshotError::Malformed(_)
+            | SnapshotError::Foreign { .. } => RunErrorKind::Usage,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

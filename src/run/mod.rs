@@ -8,6 +8,8 @@
 //! - [`assess`]: an open run of the plan, or the route of a new one
 //! - [`saved_plan`]: a plan with what it rests on
 //! - [`credential_expiry`]: whether the credentials last
+//! - [`run_target`]: which cluster, in which account, as whom
+//! - [`atomic_file`]: files that are written whole or not at all
 //!
 //! A run:
 //! - [`context`]: what it is given, and what is asked of it
@@ -24,6 +26,7 @@
 //! - [`outcome`], [`error`]: how it ends
 
 pub mod assess;
+pub mod atomic_file;
 pub mod cluster_connection;
 pub mod context;
 pub mod credential_expiry;
@@ -45,6 +48,7 @@ pub mod plan_diff;
 pub mod plan_gates;
 pub mod rollback_scope;
 pub mod run_checks;
+pub mod run_target;
 pub mod saved_plan;
 mod saved_plan_parts;
 pub mod session;

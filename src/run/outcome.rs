@@ -27,11 +27,15 @@ pub fn to_command_result(
             )
             .with_next_command(&commands.plan)
         }
-        RunOutcome::Paused { why, resume } => RunError::new(
-            RunErrorKind::Paused,
-            format!("run {run} is paused: {why}"),
-        )
-        .with_next_command(resume),
+        RunOutcome::Paused {
+            why,
+            resume,
+            planned,
+        } => {
+            let error = RunError::new(RunErrorKind::Paused, format!("run {run} is paused: {why}"))
+                .with_next_command(resume);
+            if planned { error.as_planned() } else { error }
+        }
         RunOutcome::Dropped => RunError::new(
             RunErrorKind::Paused,
             format!("run {run} was aborted; the journal says which actions had begun"),
@@ -59,7 +63,8 @@ pub fn to_command_result(
             "or: kubectl -n {RUN_NAMESPACE} annotate configmap {RUN_NAME} --overwrite {}={run}",
             approval::annotation_key(&step)
         ))
-        .with_next_command(resume),
+        .with_next_command(resume)
+        .as_planned(),
         RunOutcome::Expired { step, why } => RunError::new(
             RunErrorKind::Expired,
             format!("run {run} stopped at `{step}`: {why}"),
@@ -150,6 +155,7 @@ mod tests {
         let paused = |resume: &str| RunOutcome::Paused {
             why: "w".into(),
             resume: resume.into(),
+            planned: true,
         };
         assert!(to_command_result("r", RunOutcome::Done, &commands).is_ok());
         let stuck = |denied: Option<&str>, next| RunOutcome::Stuck {

@@ -6,8 +6,9 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::atomic_file;
+use super::error::RunError;
 use super::error::usage_error;
-use super::error::{RunError, RunErrorKind};
 use super::saved_plan_parts::{cluster_parts, route_differences};
 use crate::model::Inventory;
 use crate::plan::Plan;
@@ -50,14 +51,9 @@ impl SavedPlan {
 
     /// Writes the saved plan to `path`, which `eksup apply` reads.
     pub fn write_file(&self, path: &Path) -> Result<(), RunError> {
-        let failed = |e: &dyn std::fmt::Display| {
-            RunError::new(
-                RunErrorKind::Unexpected,
-                format!("cannot write {}: {e}", path.display()),
-            )
-        };
-        let text = serde_json::to_string_pretty(self).map_err(|e| failed(&e))?;
-        std::fs::write(path, text + "\n").map_err(|e| failed(&e))
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| atomic_file::write_error(path, &e.into()))?;
+        atomic_file::write_file(path, &(text + "\n"))
     }
 
     /// Reads a saved plan; `None` when the file is none (plan files are YAML and begin otherwise) or cannot be read,
