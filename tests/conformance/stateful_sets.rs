@@ -89,8 +89,8 @@ pub async fn a_stateful_pod_that_never_gets_ready_is_kept_though_a_new_template_
         })
         .await;
     let path = arm.apis("apps/v1", "statefulsets/broken");
-    let mend = json!({"spec": {"template": {"spec": {"nodeSelector": null}}}});
-    assert_eq!(arm.merge(&path, &mend).await.code, 200);
+    let repair = json!({"spec": {"template": {"spec": {"nodeSelector": null}}}});
+    assert_eq!(arm.merge(&path, &repair).await.code, 200);
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let pods = arm.pods("broken").await;
