@@ -104,6 +104,7 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
         digest,
         route: route.new_route,
         until: args.until,
+        judged: route.judged,
     };
     let view = execute_run(&context, request).await?;
     let folder = cx.global.run_dir.join(&view.run);
