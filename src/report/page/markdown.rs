@@ -50,11 +50,11 @@ impl MarkdownText {
     }
 
     fn paragraph(&mut self, text: &str) {
-        self.line(&format!("\n{}", escape_cell(text)));
+        self.line(&format!("\n{}", escape_text(text)));
     }
 
     fn item(&mut self, text: &str) {
-        self.line(&format!("- {}", escape_cell(text)));
+        self.line(&format!("- {}", escape_text(text)));
     }
 
     fn table(&mut self, columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
@@ -65,6 +65,11 @@ impl MarkdownText {
             self.line(&format!("| {} |", cells.join(" | ")));
         }
     }
+}
+
+/// Text outside a table: one line, and no tags.
+fn escape_text(text: &str) -> String {
+    text.replace('<', "&lt;").replace(['\r', '\n'], " ")
 }
 
 fn head(out: &mut MarkdownText, report: &RunReport) {
