@@ -19,6 +19,7 @@ pub mod sts;
 
 use aws_config::SdkConfig;
 
+use crate::clients::call_counter::CallCounter;
 use crate::clients::credentials::CredentialChain;
 use crate::clients::request_log::CallLogger;
 use crate::clients::sdk_config::TruncationCheck;
@@ -58,17 +59,20 @@ pub struct AwsApi {
     pub sns: aws_sdk_sns::Client,
     /// Where calls go that no client library makes; none: over HTTPS to AWS.
     pub wire: Option<Wire>,
+    /// Counts the calls of these clients, and those to the cluster that is reached with them.
+    pub calls: CallCounter,
 }
 
 impl AwsApi {
     /// Clients built from a configuration of [`crate::clients::sdk_config`].
     pub fn new(config: &SdkConfig) -> Self {
+        let calls = CallCounter::default();
         macro_rules! client {
             ($sdk:ident) => {
                 $sdk::Client::from_conf(
                     $sdk::config::Builder::from(config)
                         .interceptor(TruncationCheck)
-                        .interceptor(CallLogger)
+                        .interceptor(CallLogger(calls.clone()))
                         .build(),
                 )
             };
@@ -86,6 +90,7 @@ impl AwsApi {
             config: config.clone(),
             chain: None,
             wire: None,
+            calls,
         }
     }
 

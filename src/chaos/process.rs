@@ -255,6 +255,7 @@ impl ProcessHarness<'_> {
                     digest: plan_digest(&self.input.plan),
                     route: ahead.new_route,
                     until: None,
+                    judged: None,
                 }
             }
             ProcessCommand::Rollback => RunRequest::Rollback {

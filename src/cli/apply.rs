@@ -112,6 +112,7 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
         digest,
         route: route.new_route,
         until: args.until,
+        judged: route.judged,
     };
     let view = match execute_run(&context, request).await {
         Err(pause) if args.pause_ok && pause.is_planned_pause => {

@@ -168,6 +168,7 @@ async fn run_rehearsal(
         digest,
         route: ahead.new_route,
         until: args.until,
+        judged: ahead.judged,
     };
     let ended = execute_run(&context, request).await;
     // A fault that never fired proves nothing, and a stand-in for an operator proves nothing of the operator.

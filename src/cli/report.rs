@@ -4,21 +4,23 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::args::OutputFormat;
 use super::context::CommandContext;
-use crate::report::{RunView, html, recording};
+use crate::report::{page, recording};
 use crate::run::error::{RunError, RunErrorKind, usage_error};
 
-/// Write one self-contained page: timeline, traffic, drains, waits and why
+/// Write a run's report as one self-contained page, or as Markdown with --format markdown
 ///
-/// It is made from the events in a run's folder; no call is made to the cluster.
+/// It has timeline, nodes, pods, traffic, waits, findings, calls and versions. It is made from the events in a run's
+/// folder; no call is made to the cluster.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// A run's folder or its `events.jsonl`; the default is the newest run in the run folder
     #[arg(long, value_name = "FILE")]
     run: Option<PathBuf>,
-    /// The page
-    #[arg(short, long, value_name = "FILE.html")]
-    output: PathBuf,
+    /// The file to write; Markdown goes to standard output without it
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 /// Writes one page about a run, from its recorded events.
@@ -30,23 +32,36 @@ pub fn write_report(cx: &CommandContext, args: ReportArgs) -> Result<(), RunErro
     };
     let events = recording::read_events(&path)
         .map_err(|e| usage_error(format!("cannot read {}: {e}", path.display())))?;
-    let view = RunView::from_events(&events);
+    let report = page::build_report(&events);
     // A file of another kind, or one cut off before its first event, would give an empty page that looks like a run.
-    if view.run.is_empty() {
+    if report.run.is_empty() {
         return Err(usage_error(format!("{} has no run in it", path.display()))
             .with_hint("name the `events.jsonl` of a run, or its folder"));
     }
-    std::fs::write(&args.output, html::render_page(&view)).map_err(|e| {
+    let text = match cx.ui.format {
+        OutputFormat::Markdown => page::render_report_markdown(&report),
+        OutputFormat::Text => page::render_page(&report),
+        OutputFormat::Json => {
+            return Err(usage_error("a report has no JSON form")
+                .with_hint(format!("the run's events are in {}", path.display())));
+        }
+    };
+    let output = match (args.output, cx.ui.format) {
+        (Some(output), _) => output,
+        (None, OutputFormat::Markdown) => return cx.ui.write_result(&text),
+        (None, OutputFormat::Text | OutputFormat::Json) => {
+            return Err(usage_error("name the page to write with --output")
+                .with_next_command("eksup report -o report.html"));
+        }
+    };
+    std::fs::write(&output, text).map_err(|e| {
         RunError::new(
             RunErrorKind::Unexpected,
-            format!("cannot write {}: {e}", args.output.display()),
+            format!("cannot write {}: {e}", output.display()),
         )
     })?;
-    cx.ui.print_note(&format!(
-        "wrote {} (run {})",
-        args.output.display(),
-        view.run
-    ));
+    cx.ui
+        .print_note(&format!("wrote {} (run {})", output.display(), report.run));
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! cluster are one and the same; [`request_log`] is the log of what was asked.
 
 pub mod aws_error;
+pub mod call_counter;
 pub mod cluster_identity;
 pub mod credentials;
 pub mod eks_token;

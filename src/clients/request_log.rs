@@ -14,11 +14,12 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::aws_error::error_chain;
+use super::call_counter::CallCounter;
 use crate::wire::{BoxError, Request, Wire};
 
-/// Logs each attempt of each AWS call.
-#[derive(Clone, Copy, Debug)]
-pub struct CallLogger;
+/// Logs each attempt of each AWS call, and counts it.
+#[derive(Clone, Debug)]
+pub struct CallLogger(pub CallCounter);
 
 #[derive(Debug)]
 struct AttemptStart(Instant);
@@ -52,6 +53,7 @@ impl Intercept for CallLogger {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        self.0.count_aws(bag, context);
         if !tracing::enabled!(tracing::Level::INFO) {
             return Ok(());
         }

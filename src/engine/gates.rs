@@ -10,6 +10,7 @@ use super::env::EngineEnv;
 use super::run::{Engine, EngineError, PlannedStep, RunOutcome};
 use super::stop::StopUrgency;
 use crate::event::EventKind;
+use crate::event::facts::ApprovalNote;
 use crate::journal::{JournalEntry, approval::GrantedApproval};
 use crate::model::Windows;
 use crate::model::maintenance_window::WindowState;
@@ -85,6 +86,12 @@ impl<W: EngineEnv> Engine<'_, W> {
         };
         let step = Some(id.to_owned());
         self.world.emit_event(EventKind::Notice { step, text });
+        self.world
+            .emit_event(EventKind::ApprovalGiven(ApprovalNote {
+                step: id.to_owned(),
+                by,
+                given_at: at,
+            }));
         Ok(None)
     }
 

@@ -5,6 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::facts::{
+    ApprovalNote, CallCount, NodeChange, PodChange, RunFacts, TrafficReading, VersionReading,
+};
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunEvent {
@@ -73,6 +77,20 @@ pub enum EventKind {
     RunPaused { why: String, resume: String },
     /// The run has ended: done, rolled_back, stuck or rerouted.
     RunClosed { outcome: String, summary: String },
+    /// Whose process this is, and what it is held to.
+    RunFacts(Box<RunFacts>),
+    /// Which versions the cluster has.
+    VersionsRead(VersionReading),
+    /// A person's approval was taken over.
+    ApprovalGiven(ApprovalNote),
+    /// A node changed on its way out of service.
+    NodeChanged(NodeChange),
+    /// A pod that has to leave its node waits, or goes.
+    PodChanged(PodChange),
+    /// Targets and weights of both colours, where they have changed.
+    TrafficRead(Box<TrafficReading>),
+    /// The calls of this process, as it ends.
+    CallsMade { calls: Vec<CallCount> },
 }
 
 /// A step as it is named to people.

@@ -1,6 +1,7 @@
 //! What a reporter sees: lifecycle events (each journaled before it is shown) and progress (lossy), one stream.
 
 pub mod bus;
+pub mod facts;
 pub mod kinds;
 
 pub use bus::{BusMessage, EventBus, open_event_bus};

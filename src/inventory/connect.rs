@@ -70,7 +70,11 @@ pub async fn connect_cluster(
             let config =
                 client::config_from_kubeconfig(path.as_deref(), context.as_deref()).await?;
             let kube = KubeApi {
-                client: client::client_over_https(&config, ClusterAuth::Kubeconfig)?,
+                client: client::client_over_wire(
+                    &config,
+                    ClusterAuth::Kubeconfig,
+                    aws.calls.count_requests(https::build_https_wire(&config)?),
+                )?,
             };
             wait_until_reachable(&config.cluster_url.to_string(), &kube, patience, say).await?;
             // A kubeconfig may lead anywhere. Until that is proved nothing is read for decisions.
@@ -112,6 +116,7 @@ fn follow_api_server(
         ..cluster
     };
     let (config, auth) = eks_client_config(aws, &bare(cluster.clone()), clock)?;
+    let calls = aws.calls.clone();
     let (aws, name) = (aws.clone(), cluster.name.clone());
     let describe: DescribeEndpoint = Arc::new(move || {
         let (aws, name) = (aws.clone(), name.clone());
@@ -124,6 +129,7 @@ fn follow_api_server(
         })
     });
     let wire = follow_endpoint(&config, describe, connect)?;
+    let wire = calls.count_requests(wire);
     Ok(KubeApi {
         client: client::client_over_wire(&config, auth, wire)?,
     })

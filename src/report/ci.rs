@@ -50,7 +50,14 @@ impl<O: Write + Send> EventSink for GithubSink<O> {
             | EventKind::UndoBegan { .. }
             | EventKind::UndoDone { .. }
             | EventKind::Progress(_)
-            | EventKind::RunClosed { .. } => return Ok(()),
+            | EventKind::RunClosed { .. }
+            | EventKind::RunFacts(_)
+            | EventKind::VersionsRead(_)
+            | EventKind::ApprovalGiven(_)
+            | EventKind::NodeChanged(_)
+            | EventKind::PodChanged(_)
+            | EventKind::TrafficRead(_)
+            | EventKind::CallsMade { .. } => return Ok(()),
         };
         writeln!(self.out, "{}", format_annotation(level, &title, text))
     }
@@ -141,7 +148,14 @@ impl<O: Write + Send> EventSink for GitlabSink<O> {
             | EventKind::UndoDone { .. }
             | EventKind::UndoFailed { .. }
             | EventKind::Progress(_)
-            | EventKind::Notice { .. } => Ok(()),
+            | EventKind::Notice { .. }
+            | EventKind::RunFacts(_)
+            | EventKind::VersionsRead(_)
+            | EventKind::ApprovalGiven(_)
+            | EventKind::NodeChanged(_)
+            | EventKind::PodChanged(_)
+            | EventKind::TrafficRead(_)
+            | EventKind::CallsMade { .. } => Ok(()),
         }
     }
 

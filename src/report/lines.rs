@@ -162,6 +162,14 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
             };
             format!("run {}: {outcome}, {summary}", view.run)
         }
+        // The report's.
+        EventKind::RunFacts(_)
+        | EventKind::VersionsRead(_)
+        | EventKind::ApprovalGiven(_)
+        | EventKind::NodeChanged(_)
+        | EventKind::PodChanged(_)
+        | EventKind::TrafficRead(_)
+        | EventKind::CallsMade { .. } => return None,
     })
 }
 

@@ -4,14 +4,13 @@
 //! run, and a failing sink is remembered and told at the end instead of stopping anything.
 
 pub mod ci;
-pub mod html;
 pub mod json;
 pub mod lines;
 pub mod markdown;
+pub mod page;
 pub mod progress_bars;
 pub mod recording;
 pub mod sink;
-pub mod svg;
 pub mod text;
 pub mod view;
 

@@ -21,6 +21,11 @@ pub enum StepMark {
 }
 
 impl StepMark {
+    /// Whether the step is over, and as it should be.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Skipped)
+    }
+
     /// Returns the mark as reports show it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -209,6 +214,14 @@ impl RunView {
                 self.outcome = Some(outcome.clone());
                 self.summary = Some(summary.clone());
             }
+            // The report's.
+            EventKind::RunFacts(_)
+            | EventKind::VersionsRead(_)
+            | EventKind::ApprovalGiven(_)
+            | EventKind::NodeChanged(_)
+            | EventKind::PodChanged(_)
+            | EventKind::TrafficRead(_)
+            | EventKind::CallsMade { .. } => {}
         }
     }
 

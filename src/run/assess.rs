@@ -10,6 +10,7 @@ use super::not_ready::{count_blockers, not_ready_error};
 use super::output::RunOutput;
 use super::permissions;
 use super::run_checks::check_same_run;
+use super::run_facts::JudgedFacts;
 use super::saved_plan::SavedPlan;
 use super::stored_run::{read_run_state, stored_route};
 use crate::journal::RunState;
@@ -29,6 +30,8 @@ pub struct PendingRoute {
     pub new_route: Option<Route>,
     /// How long it is expected to take.
     pub estimate: Duration,
+    /// What was found before it, for the report of a new run.
+    pub judged: Option<JudgedFacts>,
 }
 
 /// What a look at the cluster found, before anything is done.
@@ -37,6 +40,8 @@ pub struct Assessment {
     pub open_run: Option<RunState>,
     pub route: Option<Route>,
     pub findings: Vec<Finding>,
+    /// The same, and the versions that were read, for a report.
+    pub judged: Option<JudgedFacts>,
 }
 
 /// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it. With `live`,
@@ -51,6 +56,7 @@ pub async fn assess_cluster(
         open_run: None,
         route: None,
         findings: Vec::new(),
+        judged: None,
     };
     // An open run goes on by its journaled route. Judging the cluster again would stop a run halfway for what it is
     // about to fix.
@@ -85,6 +91,7 @@ pub async fn assess_cluster(
     findings.extend(of_caller.await?);
     Ok(Assessment {
         route,
+        judged: Some(JudgedFacts::new(&inventory, &findings)),
         findings,
         ..nothing
     })
@@ -104,6 +111,7 @@ impl Assessment {
             return Ok(Some(PendingRoute {
                 new_route: None,
                 estimate: left.map(|s| s.estimate).sum(),
+                judged: None,
             }));
         }
         let blocked = count_blockers(&self.findings) > 0;
@@ -113,6 +121,7 @@ impl Assessment {
         Ok((!route.steps.is_empty()).then(|| PendingRoute {
             estimate: estimate_route(&route),
             new_route: Some(route),
+            judged: self.judged,
         }))
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::cluster_connection::ClusterConnection;
 use super::output::RunOutput;
+use super::run_facts::JudgedFacts;
 use crate::engine::StopSignal;
 use crate::plan::Plan;
 use crate::route::Route;
@@ -32,6 +33,8 @@ pub enum RunRequest<'a> {
         /// For a new run: the route that was shown.
         route: Option<Route>,
         until: Option<String>,
+        /// For a new run: what was found before it, for its report.
+        judged: Option<JudgedFacts>,
     },
     Rollback {
         /// The control plane and its add-ons too.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::engine::EngineEnv;
-use crate::event::{EventKind, RunEvent};
+use crate::event::EventKind;
 use crate::steps::StepWorld;
 
 impl EngineEnv for StepWorld {
@@ -15,10 +15,7 @@ impl EngineEnv for StepWorld {
     }
 
     fn emit_event(&self, kind: EventKind) {
-        (self.emit)(RunEvent {
-            at: self.clock.now(),
-            kind,
-        });
+        self.emit_kind(kind);
     }
 
     fn subscribe_changes(&self) -> watch::Receiver<u64> {

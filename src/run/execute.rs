@@ -5,11 +5,12 @@ use super::error::{RunError, RunErrorKind};
 use super::journal_status::status_lines;
 use super::notify::Notifier;
 use super::outcome::to_command_result;
+use super::run_facts::tell_end;
 use super::session::RunSession;
 use super::stored_run::stored_route;
 use super::{live_status, version_rollback};
 use crate::engine::state_diff;
-use crate::event;
+use crate::event::{self, RunEvent};
 use crate::journal::{RunPhase, RunState, StepState, StepStatus};
 use crate::model::Timestamp;
 use crate::report::{Reporter, RunView};
@@ -39,6 +40,16 @@ pub async fn execute_run(
     let mut warnings = session.into_warnings();
     if let Some(notifier) = notifier {
         warnings.extend(notifier.finish(&context.stop).await);
+    }
+    // Versions are of a run that was opened, and then only.
+    if state.is_some() {
+        tell_end(context, |kind| {
+            bus.send_event(RunEvent {
+                at: context.reached.clock.now(),
+                kind,
+            });
+        })
+        .await;
     }
     bus.close_stream();
     let (view, failed) = reporter.finish();

@@ -18,6 +18,7 @@
 //! - [`kube_store`], [`stored_run`]: its journal in the cluster
 //! - [`plan_gates`]: the plan's windows and approvals
 //! - [`notify`]: who is told
+//! - [`run_facts`], [`node_watch`]: what a report tells beside the steps
 //!
 //! Where it stands and how far back it goes:
 //! - [`journal_status`], [`live_status`]: by its journal, by the cluster
@@ -39,6 +40,7 @@ pub mod judged_route;
 pub mod kube_store;
 pub mod live_status;
 pub mod logging;
+mod node_watch;
 pub mod not_ready;
 pub mod notify;
 pub mod outcome;
@@ -48,6 +50,7 @@ pub mod plan_diff;
 pub mod plan_gates;
 pub mod rollback_scope;
 pub mod run_checks;
+pub mod run_facts;
 pub mod run_target;
 pub mod saved_plan;
 mod saved_plan_parts;

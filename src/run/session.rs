@@ -14,10 +14,11 @@ use super::run_checks::{
     check_can_roll_back, check_pause_survives, check_rollback_worthwhile, check_same_run,
     check_step_id, is_followed_by_route,
 };
-use super::stored_run::stored_route;
+use super::run_facts::{JudgedFacts, describe_run, tell_facts, tell_rollback};
+use super::stored_run::{new_run_name, stored_route};
 use super::unless_stopped::unless_stopped;
 use super::{plan_diff, plan_gates};
-use crate::engine::{Engine, PauseAfter, RunGates, RunOutcome, RunSubject, stop};
+use crate::engine::{Engine, PauseAfter, RunGates, RunOutcome, stop};
 use crate::event::{EventBus, EventKind as What, RunEvent};
 use crate::journal::checkpoint_store::NoticeCallback;
 use crate::journal::{
@@ -25,7 +26,6 @@ use crate::journal::{
     RunStore,
 };
 use crate::k8s::WatchCache;
-use crate::model::Timestamp;
 use crate::route::{AcceptedLosses, Route};
 use crate::steps::workload_health::{ReadyCounts, WorkloadMonitor};
 use crate::steps::{self, StepWorld};
@@ -45,6 +45,8 @@ enum SessionMode {
         /// The plan as the journal keeps it.
         memo: Value,
         until: Option<String>,
+        /// What was found before it.
+        judged: Option<JudgedFacts>,
     },
     Resume {
         until: Option<String>,
@@ -188,6 +190,7 @@ impl<'a> RunSession<'a> {
             digest,
             route,
             until,
+            judged,
         } = request
         else {
             return Err(RunError::new(
@@ -219,6 +222,7 @@ impl<'a> RunSession<'a> {
                     digest: digest.clone(),
                     memo: plan_diff::plan_for_journal(plan),
                     until: until.clone(),
+                    judged: judged.clone(),
                 },
             ),
             (None, None) => {
@@ -262,6 +266,7 @@ impl<'a> RunSession<'a> {
                 digest,
                 memo: plan_diff::plan_for_journal(plan),
                 until,
+                judged: None,
             },
             held,
         )
@@ -352,6 +357,7 @@ impl<'a> RunSession<'a> {
                 digest,
                 memo,
                 until,
+                judged,
             } => {
                 engine.pause_after = pause_after(until);
                 engine
@@ -360,17 +366,20 @@ impl<'a> RunSession<'a> {
                         describe_run(route),
                     )
                     .await?;
+                let _watch = tell_facts(context, &world, &engine.gates, route, judged).await;
                 engine.run_forward().await?
             }
             SessionMode::Resume { until } => {
                 engine.pause_after = pause_after(until);
                 engine.resume_run(&context.holder).await?;
+                let _watch = tell_facts(context, &world, &engine.gates, route, None).await;
                 engine.run_forward().await?
             }
             SessionMode::Rollback { keep, .. } => {
                 if !closed {
                     engine.resume_run(&context.holder).await?;
                 }
+                let _watch = tell_rollback(context, &world, route).await;
                 engine.roll_back(keep, short).await?
             }
         };
@@ -480,19 +489,4 @@ fn run_opened_record(
     })
 }
 
-fn describe_run(route: &Route) -> RunSubject {
-    let (from, to) = (route.from.to_string(), route.to.to_string());
-    RunSubject {
-        cluster: route.cluster.clone(),
-        from,
-        to,
-    }
-}
-
-/// A run's name: when it began, and a little chance.
-fn new_run_name(now: Timestamp) -> String {
-    let chance: String = (0..4)
-        .map(|_| fastrand::alphanumeric().to_ascii_lowercase())
-        .collect();
-    format!("{}-{chance}", now.strftime("%Y%m%d-%H%M%S"))
 }

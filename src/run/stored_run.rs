@@ -6,6 +6,7 @@ use super::cluster_connection::ClusterConnection;
 use super::error::{RunError, RunErrorKind};
 use super::kube_store::KubeRunStore;
 use crate::journal::{CheckpointStore, Journal, RunState};
+use crate::model::Timestamp;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::route::Route;
 
@@ -47,4 +48,12 @@ pub fn stored_route(state: &RunState) -> Result<Route, RunError> {
         )
         .with_hint("continue with the eksup version that began the run")
     })
+}
+
+/// A run's name: when it began, and a little chance.
+pub fn new_run_name(now: Timestamp) -> String {
+    let chance: String = (0..4)
+        .map(|_| fastrand::alphanumeric().to_ascii_lowercase())
+        .collect();
+    format!("{}-{chance}", now.strftime("%Y%m%d-%H%M%S"))
 }

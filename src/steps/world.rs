@@ -32,9 +32,14 @@ pub struct StepWorld {
 impl StepWorld {
     /// Says how a step gets on.
     pub fn emit_progress(&self, progress: StepProgress) {
+        self.emit_kind(EventKind::Progress(progress));
+    }
+
+    /// Tells whoever watches.
+    pub fn emit_kind(&self, kind: EventKind) {
         (self.emit)(RunEvent {
             at: self.clock.now(),
-            kind: EventKind::Progress(progress),
+            kind,
         });
     }
 

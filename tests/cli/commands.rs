@@ -172,7 +172,10 @@ fn a_rehearsal_in_json_is_a_stream_of_objects_and_the_report_is_made_of_it() {
         .map(|l| serde_json::from_str(l).unwrap())
         .collect();
     assert_eq!(lines[0]["type"], "version");
-    assert_eq!(lines.last().unwrap()["type"], "run_closed");
+    // Versions and calls follow the run's last word.
+    let types: Vec<&Value> = lines.iter().map(|l| &l["type"]).collect();
+    let closed = types.iter().position(|t| *t == "run_closed").unwrap();
+    assert_eq!(types[closed + 1..], ["versions_read", "calls_made"]);
     assert!(
         lines
             .iter()
@@ -182,6 +185,14 @@ fn a_rehearsal_in_json_is_a_stream_of_objects_and_the_report_is_made_of_it() {
     assert_eq!(code, 0, "{err}");
     let page = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
     assert!(page.contains("drain-expense-blue") && !page.contains("<script"));
+    // What a run records is on its page: nothing of a new recording is missing.
+    assert!(!page.contains("not recorded<"), "{page}");
+    let (code, out, err) = run(dir.path(), &["report", "--format", "markdown"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.starts_with("## expense-dev 1.27 to 1.29: done\n"),
+        "{out}"
+    );
 }
 
 #[test]

@@ -288,6 +288,7 @@ impl Rig {
                     digest: eksup::plan::plan_digest(&self.plan),
                     route,
                     until,
+                    judged: None,
                 }
             }
         };

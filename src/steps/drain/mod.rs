@@ -17,6 +17,7 @@ pub mod fixtures;
 pub mod late_nodes;
 pub mod movement;
 pub mod next_nodes;
+pub mod node_changes;
 pub mod observation;
 pub mod placement;
 pub mod reading;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::event::EventKind;
 use crate::model::absent_is_none;
 use crate::model::aws_status::TargetState;
 use crate::model::elb::short_name;
@@ -21,6 +22,7 @@ use crate::steps::drain::act::DrainTarget;
 use crate::steps::drain::budget::{BudgetGate, Budgets};
 use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind};
 use crate::steps::drain::next_nodes::no_node_fits;
+use crate::steps::drain::node_changes::{NodeLook, look_at_node};
 use crate::steps::drain::observation::{
     BlueNode, DrainObservation, NeverRegistered, ReplicaRestart, begun_pods,
 };
@@ -34,6 +36,14 @@ use crate::steps::workload_health::PodWorkload;
 const HELD_POD_CAUSE_AFTER: Duration = Duration::from_secs(10);
 /// A workload whose pods were moved more often than this, for each pod it has and two more, comes back to blue.
 const MAX_MOVES_PER_POD: u32 = 3;
+
+/// What holds the pods of begun nodes.
+#[derive(Default)]
+pub(super) struct HeldPods {
+    pub uids: BTreeSet<String>,
+    pub no_place: bool,
+    pub looks: Vec<NodeLook>,
+}
 
 impl DrainStep {
     /// Volumes attached to begun nodes whose pods have gone.
@@ -266,23 +276,43 @@ impl DrainStep {
         }
     }
 
-    /// Pods that cannot be evicted now.
-    pub(super) fn find_held_pods(&self, seen: &DrainObservation) -> (BTreeSet<String>, bool) {
+    /// Pods that cannot be evicted now, whether one of them has no place, and what a report tells of their nodes.
+    pub(super) fn find_held_pods(&self, seen: &DrainObservation) -> HeldPods {
         let mut planner = EvictionPlanner::new(&self.spec, seen);
         let begun = |n: &&BlueNode| n.begun_at(&seen.run).is_some() && !n.is_skipped_by(&seen.run);
-        let (mut held, mut no_place) = (BTreeSet::new(), false);
+        let mut held = HeldPods::default();
         for node in seen.nodes.iter().filter(begun) {
             // What is refused for good is said by the decision.
             let Ok(open) = planner.sort_pods(node) else {
                 continue;
             };
-            no_place |= open
+            held.no_place |= open
                 .held_pods
                 .iter()
                 .any(|h| matches!(h.kind, HoldKind::NoPlace { .. }));
-            held.extend(open.held_pods.into_iter().map(|h| h.pod.uid.clone()));
+            let is_target = seen.registered.iter().any(|(on, _)| *on == node.node.name);
+            held.looks.push(look_at_node(&open, is_target));
+            let uids = open.held_pods.into_iter().map(|h| h.pod.uid.clone());
+            held.uids.extend(uids);
         }
-        (held, no_place)
+        held
+    }
+
+    /// Says what has changed of begun nodes and their pods. On a rollback blue's nodes get pods, and lose none.
+    pub(super) fn emit_changes(&self, world: &StepWorld, looks: &[NodeLook]) {
+        let (nodes, pods) = {
+            let mut memory = self.lock_memory();
+            if memory.rolls_back {
+                return;
+            }
+            memory.said.note_looks(&self.id, looks)
+        };
+        for change in pods {
+            world.emit_kind(EventKind::PodChanged(change));
+        }
+        for change in nodes {
+            world.emit_kind(EventKind::NodeChanged(change));
+        }
     }
 
     /// Whether the workloads decide what comes next: where another node may be begun, and where a pod is held for long.

@@ -21,6 +21,7 @@ use crate::steps::drain::decide::decide_drain;
 use crate::steps::drain::eviction_plan::is_at_rest;
 use crate::steps::drain::late_nodes::unprotected_nodes;
 use crate::steps::drain::movement::MovementTracker;
+use crate::steps::drain::node_changes::SaidChanges;
 use crate::steps::drain::observation::begun_pods;
 use crate::steps::drain::observation::{DrainBeforeImage, DrainObservation, collect_blue_nodes};
 use crate::steps::drain::placement::PlacementFacts;
@@ -86,6 +87,10 @@ pub(super) struct DrainMemory {
     pub(super) emptied: Option<BTreeMap<String, Option<Instant>>>,
     /// The last progress said, by node.
     pub(super) last_progress: BTreeMap<String, (u64, u64)>,
+    /// What was said last of nodes and pods, for the report.
+    pub(super) said: SaidChanges,
+    /// The step is being rolled back: pods come back to blue's nodes.
+    pub(super) rolls_back: bool,
 }
 
 impl DrainStep {
@@ -293,13 +298,14 @@ impl Step<StepWorld> for DrainStep {
         seen.restarts = self.read_restarts(world, &seen).await?;
         // The timers rest on what is held, and they say whether the expensive readings below matter: workloads, and
         // green's size from EKS.
-        let (held, no_place) = self.find_held_pods(&seen);
-        seen.elapsed = self.update_timers(&seen, held);
+        let held = self.find_held_pods(&seen);
+        self.emit_changes(world, &held.looks);
+        seen.elapsed = self.update_timers(&seen, held.uids);
         if self.needs_workload_health(&seen) {
             let monitor = &world.workloads;
             seen.short = monitor.short_workloads(&world.kube, &seen.snapshot).await?;
         }
-        if self.spec.surge.is_some() || no_place || self.may_lack_place(&seen) {
+        if self.spec.surge.is_some() || held.no_place || self.may_lack_place(&seen) {
             self.read_green(world, &mut seen).await?;
         }
         Ok(seen)
@@ -405,6 +411,7 @@ impl Step<StepWorld> for DrainStep {
     }
 
     async fn observe_for_undo(&self, world: &StepWorld) -> Result<DrainObservation, StepError> {
+        self.lock_memory().rolls_back = true;
         // Blue is looked at first: whether its nodes are open and targets again decides whether green's pods may come.
         let mut seen = self.observe_state(world).await?;
         seen.returning_nodes = read_returning_nodes(world, &self.spec, &seen).await?;

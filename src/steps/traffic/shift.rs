@@ -1,5 +1,6 @@
 //! Weights from blue to green, in steps, each baked, each gated by green's health, each read back.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{
     Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
-use crate::event::StepProgress;
+use crate::event::facts::{ColourTraffic, TrafficReading};
+use crate::event::{EventKind, StepProgress};
 use crate::model::clock::signed_duration;
-use crate::model::elb::{ListenerRule, WeightedTargetGroup, short_rule};
+use crate::model::elb::{
+    ListenerRule, TargetHealth, WeightedTargetGroup, short_name, short_rule,
+};
 use crate::route::ShiftSpec;
 use crate::steps::StepWorld;
 use crate::steps::attempts::unchanged_since;
@@ -37,6 +41,8 @@ pub struct ShiftStep {
     gate: WorkloadGate,
     zones: InstanceZones,
     blue_watch: BlueWatch,
+    /// What was said last of targets and weights, for the report.
+    said: Mutex<Option<TrafficReading>>,
 }
 
 /// Writes weights, whole lists of target groups, to the rules whose lists differ.
@@ -59,6 +65,7 @@ impl ShiftStep {
             gate: WorkloadGate::default(),
             zones: InstanceZones::default(),
             blue_watch: BlueWatch::default(),
+            said: Mutex::default(),
         }
     }
 
@@ -356,6 +363,7 @@ pub(super) fn rule_count_text(n: usize) -> String {
 impl ShiftStep {
     /// Says what share of the traffic green has.
     fn emit_share(&self, world: &StepWorld, seen: &TrafficObservation) {
+        self.emit_reading(world, seen);
         if let Some(least) = self.rule_percents(seen).into_iter().map(|(_, p)| p).min() {
             world.emit_progress(StepProgress {
                 step: self.id.clone(),
@@ -365,6 +373,31 @@ impl ShiftStep {
                 unit: Some("percent".into()),
                 part: None,
             });
+        }
+    }
+
+    /// Says how both colours stand, when that has changed.
+    fn emit_reading(&self, world: &StepWorld, seen: &TrafficObservation) {
+        let colour = |target_group: &str, targets: &[TargetHealth]| {
+            let counts = count_health(targets);
+            ColourTraffic {
+                target_group: short_name(target_group).to_owned(),
+                healthy: Some(counts.healthy as u64),
+                targets: Some(counts.total as u64),
+                requests: None,
+            }
+        };
+        let least = self.rule_percents(seen).into_iter().map(|(_, p)| p).min();
+        let reading = TrafficReading {
+            step: self.id.clone(),
+            green_percent: least.map(u64::from),
+            blue: colour(&self.spec.blue, &seen.blue),
+            green: colour(&self.spec.green, &seen.green),
+        };
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.as_ref() != Some(&reading) {
+            *said = Some(reading.clone());
+            world.emit_kind(EventKind::TrafficRead(Box::new(reading)));
         }
     }
 
