@@ -2,6 +2,7 @@
 
 pub mod bus;
 pub mod kinds;
+pub mod outline;
 
 pub use bus::{BusMessage, EventBus, open_event_bus};
 pub use kinds::{EventKind, RunEvent, StepProgress, StepTitle};

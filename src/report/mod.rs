@@ -7,6 +7,7 @@ pub mod ci;
 pub mod html;
 pub mod json;
 pub mod lines;
+pub mod live_rows;
 pub mod markdown;
 pub mod progress_bars;
 pub mod recording;
@@ -14,6 +15,7 @@ pub mod sink;
 pub mod svg;
 pub mod text;
 pub mod view;
+pub mod wording;
 
 #[cfg(test)]
 mod tests;

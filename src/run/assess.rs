@@ -37,6 +37,8 @@ pub struct Assessment {
     pub open_run: Option<RunState>,
     pub route: Option<Route>,
     pub findings: Vec<Finding>,
+    /// What was read for a new route.
+    pub inventory: Option<Inventory>,
 }
 
 /// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it. With `live`,
@@ -51,6 +53,7 @@ pub async fn assess_cluster(
         open_run: None,
         route: None,
         findings: Vec::new(),
+        inventory: None,
     };
     // An open run goes on by its journaled route. Judging the cluster again would stop a run halfway for what it is
     // about to fix.
@@ -86,6 +89,7 @@ pub async fn assess_cluster(
     Ok(Assessment {
         route,
         findings,
+        inventory: Some(inventory),
         ..nothing
     })
 }

@@ -10,6 +10,7 @@ use super::context::{RunCommands, RunContext, RunRequest};
 use super::error::{RunError, RunErrorKind};
 use super::journal_status::status_lines;
 use super::judged_route::replan_route;
+use super::outline::outline_run;
 use super::rollback_scope::{self, RollbackScope};
 use super::stored_run::stored_route;
 use super::unless_stopped::unless_stopped;
@@ -323,6 +324,12 @@ impl<'a> RunSession<'a> {
                 .with_accepted_losses(accepted_losses),
             emit: self.event_emitter(),
         };
+        // For the screens: an event carries neither estimates nor what earlier processes did.
+        let known = match &mode {
+            SessionMode::Start { .. } => None,
+            SessionMode::Resume { .. } | SessionMode::Rollback { .. } => journal.run_state(),
+        };
+        self.bus.send_outline(outline_run(&run, route, known));
         // Made from the journaled route and nothing else.
         let steps = steps::build_steps(route, &run, roll_back);
         let closed = journal.run_state().is_some_and(RunState::is_closed);
