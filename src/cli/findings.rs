@@ -20,6 +20,16 @@ fn severity_word(severity: Severity) -> &'static str {
 /// More of one code are counted and not listed, groups as well as objects of a group.
 const MAX_SHOWN: usize = 20;
 
+/// More details of one and the same object are counted.
+const MAX_OF_ONE_OBJECT: usize = 3;
+
+/// The object of a group of findings that are all about the same one.
+fn only_subject<'a>(group: &FindingGroup<'a>) -> Option<&'a str> {
+    let first = group.members.first()?;
+    let same = group.members.iter().all(|f| f.subject == first.subject);
+    same.then_some(first.subject.as_str())
+}
+
 /// The findings for people, the heaviest first.
 pub fn render_text(found: &[Finding], paint: Painter) -> String {
     let mut out = String::new();
@@ -56,17 +66,28 @@ pub fn render_text(found: &[Finding], paint: Painter) -> String {
             }
             (Some(count), None) => {
                 let title = Code::parse_code(group.code).map_or("", Code::title);
+                let subject = only_subject(&group);
+                let heading = subject.map_or(count, str::to_owned);
                 let heading = writeln!(
                     out,
                     "{weight} {} {}: {title}",
                     group.code,
-                    paint.bold(&count)
+                    paint.bold(&heading)
                 );
-                let mut members = group.members.iter().take(MAX_SHOWN);
+                // Of one object, such as a cluster with a dozen versions too many, a few details tell it all.
+                let shown = if subject.is_some() {
+                    MAX_OF_ONE_OBJECT
+                } else {
+                    MAX_SHOWN
+                };
+                let mut members = group.members.iter().take(shown);
                 let listed = heading.and_then(|()| {
-                    members.try_for_each(|f| writeln!(out, "        {}: {}", f.subject, f.detail))
+                    members.try_for_each(|f| match subject {
+                        Some(_) => writeln!(out, "        {}", f.detail),
+                        None => writeln!(out, "        {}: {}", f.subject, f.detail),
+                    })
                 });
-                match group.members.len().saturating_sub(MAX_SHOWN) {
+                match group.members.len().saturating_sub(shown) {
                     0 => listed,
                     more => listed.and_then(|()| writeln!(out, "        and {more} more")),
                 }
@@ -304,6 +325,20 @@ warning EKSUP-P012 2 workloads: down for a moment
         assert_eq!(annotations.len(), 1 + 20 + 1);
         assert!(
             annotations[0].starts_with("::error title=EKSUP-P006::3000 workloads (Deployment a/b0")
+        );
+    }
+
+    #[test]
+    fn a_dozen_versions_of_one_cluster_are_one_finding_of_four_lines() {
+        let each = (34..46).map(|m| {
+            let detail = format!("EKS does not offer 1.{m}");
+            Finding::new(Code::EmptyDir, "cluster c", detail, "choose another")
+        });
+        let text = render_text(&each.collect::<Vec<_>>(), Painter::default());
+        assert_eq!(text.lines().count(), 1 + 3 + 1 + 1, "{text}");
+        assert!(
+            text.contains(" cluster c: ") && text.contains("        and 9 more\n"),
+            "{text}"
         );
     }
 

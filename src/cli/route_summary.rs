@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::route_view::DoneSteps;
-use crate::engine::state_diff;
 use crate::model::{Inventory, Timestamp, Windows, elb};
 use crate::report::text::{format_estimate, time_between};
 use crate::route::{Route, RouteStep, StepSpec, step_gates};
-use crate::run::rollback_scope::preview_rollback;
+use crate::run::rollback_scope::{format_forecast, preview_rollback};
 
 /// A route with what a reader needs beside it.
 pub struct PlannedRoute<'a> {
@@ -106,7 +105,7 @@ impl<'a> PlannedRoute<'a> {
         let left = self.steps_left().map(|(_, s)| s);
         let forecast = step_gates::forecast_run(left, self.windows, self.now);
         let whole = time_between(self.now, forecast.ends);
-        let ends = self.format_time(forecast.ends);
+        let ends = format_forecast(self.windows, forecast.ends);
         if forecast.pauses.is_empty() {
             return format!(
                 "about {}; begun now, it ends {ends}",
@@ -118,15 +117,6 @@ impl<'a> PlannedRoute<'a> {
             format_estimate(estimate),
             format_estimate(whole)
         )
-    }
-
-    /// A time in the windows' zone, or in UTC where there are none.
-    fn format_time(&self, at: Timestamp) -> String {
-        if self.windows.0.is_empty() {
-            state_diff::format_time(at)
-        } else {
-            self.windows.format_time(at)
-        }
     }
 
     /// Nodes over the whole route. `None` where it replaces none.

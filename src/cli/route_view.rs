@@ -13,8 +13,8 @@ use crate::route::{Route, RouteStep};
 /// Ids of the steps of an open run that are over, and so no part of what is left.
 pub type DoneSteps = BTreeSet<String>;
 
-/// Text beside a word of the headline is broken here, so that a terminal of 80 columns shows it as it is.
-const HEADLINE_WIDTH: usize = 80;
+/// Longer text is broken here, so that a terminal of 80 columns shows it as it is.
+const PAGE_WIDTH: usize = 80;
 
 /// Columns of the headline's words.
 const KEY_WIDTH: usize = 14;
@@ -37,12 +37,18 @@ pub fn render_text(
         paint.bold(&title),
         planned.describe_count()
     );
+    let mut last = String::new();
     for (key, text) in planned.headline(gates) {
-        let text = wrap_text(&text, HEADLINE_WIDTH - KEY_WIDTH);
+        let text = wrap_text(&text, PAGE_WIDTH - KEY_WIDTH);
         for (i, line) in text.iter().enumerate() {
-            let key = if i == 0 { key.as_str() } else { "" };
+            let key = if i == 0 && key != last {
+                key.as_str()
+            } else {
+                ""
+            };
             let _ = writeln!(out, "{}{line}", paint.dim(&format!("{key:KEY_WIDTH$}")));
         }
+        last = key;
     }
     let rows = planned.before_and_after();
     if !rows.is_empty() {
@@ -70,7 +76,7 @@ pub fn render_text(
             let _ = writeln!(
                 out,
                 "{}",
-                wrap_text(&format!("note: {note}"), 100).join("\n      ")
+                wrap_text(&format!("note: {note}"), PAGE_WIDTH).join("\n      ")
             );
         }
     }
@@ -93,7 +99,7 @@ fn step_line(planned: &PlannedRoute<'_>, i: usize, step: &RouteStep, paint: Pain
 
 fn write_details(out: &mut String, planned: &PlannedRoute<'_>, step: &RouteStep, paint: Painter) {
     let mut add = |label: &str, text: &str| {
-        let lines = wrap_text(&format!("{label}{text}"), 100);
+        let lines = wrap_text(&format!("{label}{text}"), PAGE_WIDTH - 14);
         let _ = writeln!(out, "              {}", lines.join("\n                "));
     };
     add("", &paint.dim(&step.id));

@@ -1,6 +1,6 @@
 //! Lines, for CI and for terminals without bars: each lifecycle event at once, progress when it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -22,10 +22,17 @@ const UNCHANGED_LINE_INTERVAL: Duration = Duration::from_secs(5 * 60);
 pub struct LineSink<O> {
     out: O,
     paint: Painter,
-    /// When each step, or part of one, was told of, and what was told.
-    told: BTreeMap<(String, Option<String>), (Timestamp, String)>,
+    /// What was told of each step, or part of one.
+    told: BTreeMap<(String, Option<String>), ToldReasons>,
     /// The day of the last line.
     day: Option<String>,
+}
+
+/// The reasons that lines of one step have given, and when the last of them was.
+#[derive(Debug)]
+struct ToldReasons {
+    last: Timestamp,
+    reasons: BTreeSet<String>,
 }
 
 impl<O: Write + Send> LineSink<O> {
@@ -42,16 +49,20 @@ impl<O: Write + Send> LineSink<O> {
     /// Returns whether `what` of `step`, or of a `part` of it, is to be written at `at`. It counts as written then.
     fn is_due(&mut self, at: Timestamp, step: &str, part: Option<&str>, what: String) -> bool {
         let key = (step.to_owned(), part.map(str::to_owned));
-        let due = self.told.get(&key).is_none_or(|(last, told)| {
-            let interval = if *told == what {
-                UNCHANGED_LINE_INTERVAL
-            } else {
-                CHANGE_LINE_INTERVAL
-            };
-            time_between(*last, at) >= interval
+        let told = self.told.entry(key).or_insert_with(|| ToldReasons {
+            last: Timestamp::UNIX_EPOCH,
+            reasons: BTreeSet::new(),
         });
+        // A step may look at two things in turn: what was told of it before is no change.
+        let interval = if told.reasons.contains(&what) {
+            UNCHANGED_LINE_INTERVAL
+        } else {
+            CHANGE_LINE_INTERVAL
+        };
+        let due = time_between(told.last, at) >= interval;
         if due {
-            self.told.insert(key, (at, what));
+            told.last = at;
+            told.reasons.insert(what);
         }
         due
     }

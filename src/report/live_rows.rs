@@ -94,11 +94,8 @@ fn add_step_rows(
     } else {
         step.title.clone()
     };
-    rows.push(format!(
-        "{} {title} {}",
-        paint.dim(&place),
-        paint.dim(&format_duration(elapsed))
-    ));
+    let time = format!("{place} {:>6}", format_duration(elapsed));
+    rows.push(format!("{}  {title}", paint.dim(&time)));
     let why = reason_of(&step.count);
     // A bake has no count: its bar is of the time that has passed.
     let row = match (count_bar(&step.count, paint), time_left_in(&step.count.why)) {

@@ -11,7 +11,7 @@ use super::live_rows::render_rows;
 use super::sink::EventSink;
 use super::text::{Painter, time_of_day};
 use super::view::RunView;
-use super::wording::fit_lines;
+use super::wording::cut_text;
 use crate::event::{EventKind, RunEvent};
 
 /// A sink that draws rows for the run, its steps and their parts below the lines.
@@ -62,7 +62,8 @@ impl ProgressBars {
 
     fn print_above(&self, text: &str) -> io::Result<()> {
         let width = (self.width)().max(20) - 1;
-        self.all.println(fit_lines(text, width))
+        let lines: Vec<String> = text.lines().map(|line| cut_text(line, width)).collect();
+        self.all.println(lines.join("\n"))
     }
 }
 

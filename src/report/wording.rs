@@ -137,11 +137,11 @@ pub fn visible_width(text: &str) -> usize {
     seen.count()
 }
 
-/// Shortens the longest list of four or more, as little as makes the line fit.
+/// Shortens the longest list of three or more, as little as makes the line fit.
 fn shorten_longest_list(line: &str, width: usize) -> Option<String> {
     let (start, end) = clauses(line)
         .into_iter()
-        .filter(|(start, end)| list_items(&line[*start..*end]).len() >= 4)
+        .filter(|(start, end)| list_items(&line[*start..*end]).len() >= 3)
         .max_by_key(|(start, end)| end - start)?;
     let items = list_items(&line[start..end]);
     let with_first = |kept: usize| {

@@ -6,7 +6,6 @@ use jiff::SignedDuration;
 
 use super::cluster_connection::ClusterConnection;
 use super::error::RunError;
-use crate::engine::state_diff;
 use crate::journal::{RunState, StepState, StepStatus};
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::clock::signed_duration;
@@ -143,6 +142,15 @@ pub fn ends_rollback(spec: &StepSpec) -> bool {
     matches!(spec, StepSpec::Retire { delete: true, .. })
 }
 
+/// Writes a time that is no more than a forecast: to the minute, in the windows' zone where there are any.
+pub fn format_forecast(windows: &Windows, at: Timestamp) -> String {
+    if windows.0.is_empty() {
+        at.strftime("%a %Y-%m-%d %H:%M UTC").to_string()
+    } else {
+        windows.format_time(at)
+    }
+}
+
 /// What `plan` promises of a rollback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RollbackPreview {
@@ -161,13 +169,7 @@ pub fn preview_rollback(route: &Route, windows: &Windows, now: Timestamp) -> Rol
     }
     // By the estimates, one step after the other: it says about when, not when.
     let end_of = |i: usize| step_gates::forecast_run(&route.steps[..=i], windows, now).ends;
-    let format_time = |at: Timestamp| {
-        if windows.0.is_empty() {
-            state_diff::format_time(at)
-        } else {
-            windows.format_time(at)
-        }
-    };
+    let format_time = |at: Timestamp| format_forecast(windows, at);
     if let Some(i) = route.steps.iter().position(|s| ends_rollback(&s.spec)) {
         let step = &route.steps[i];
         let begins = end_of(i).checked_sub(signed_duration(step.estimate));

@@ -81,7 +81,12 @@ fn findings_and_route_in_text_json_and_markdown() {
 
 #[test]
 fn a_plan_with_the_details_of_each_step() {
-    let plan = ["plan", "plans/expense-dev.yaml", "--snapshot", "expense-dev"];
+    let plan = [
+        "plan",
+        "plans/expense-dev.yaml",
+        "--snapshot",
+        "expense-dev",
+    ];
     let details = [&plan[..], &["--details"]].concat();
     insta::assert_snapshot!("plan_details", screen(&details));
 }
@@ -131,7 +136,11 @@ fn three_thousand_problems_of_a_plan_are_twenty_and_a_count() {
     let ended = Ended::of(eksup(folder.path()).args(["check", "p.yaml"]));
     assert_eq!(ended.code, 3);
     assert!(ended.err.contains("and 2980 more"), "{}", ended.err);
-    assert!(ended.err.lines().count() < 300, "{}", ended.err.lines().count());
+    assert!(
+        ended.err.lines().count() < 300,
+        "{}",
+        ended.err.lines().count()
+    );
 }
 
 #[test]

@@ -258,7 +258,10 @@ fn a_gate_in_a_pipeline_holds_no_runner_and_is_opened_by_a_command() {
         out.contains("does not begin before it is approved"),
         "{out}"
     );
-    assert!(out.contains("open for ") && out.contains("left, ends about "), "{out}");
+    assert!(
+        out.contains("open for ") && out.contains("left, ends about "),
+        "{out}"
+    );
     assert!(
         out.contains("next: eksup approve p.yaml control-plane-1.28 (then `eksup apply p.yaml`)"),
         "{out}"
@@ -311,7 +314,10 @@ fn outside_the_windows_a_run_pauses_with_7_and_says_when_the_next_one_opens() {
     assert_eq!(last["live"]["nodeGroups"][0]["ready"], 3, "{last:#}");
     assert_eq!(last["rollback"]["possible"], false, "{last:#}");
     assert_eq!(last["rollback"]["until"], "retire-expense-blue", "{last:#}");
-    assert!(last["times"]["leftSeconds"].as_u64() > Some(3600), "{last:#}");
+    assert!(
+        last["times"]["leftSeconds"].as_u64() > Some(3600),
+        "{last:#}"
+    );
 }
 
 #[test]
