@@ -60,7 +60,11 @@ impl ProgressBars {
         }
     }
 
-    fn print_above(&self, text: &str) -> io::Result<()> {
+    /// Prints a line above the rows, cut to the terminal unless it is to be read `whole`.
+    fn print_above(&self, text: &str, whole: bool) -> io::Result<()> {
+        if whole {
+            return self.all.println(text);
+        }
         let width = (self.width)().max(20) - 1;
         let lines: Vec<String> = text.lines().map(|line| cut_text(line, width)).collect();
         self.all.println(lines.join("\n"))
@@ -79,10 +83,18 @@ impl EventSink for ProgressBars {
         );
         if let Some(text) = event_line(view, event, self.paint).filter(|_| !drawn) {
             if let Some(day) = day_line(&mut self.day, event.at) {
-                self.print_above(&self.paint.dim(&day))?;
+                self.print_above(&self.paint.dim(&day), true)?;
             }
             let time = self.paint.dim(&time_of_day(event.at));
-            self.print_above(&format!("{time} {text}"))?;
+            // How a step was done is one of many lines; a failure and an end are read in full.
+            let whole = !matches!(
+                event.kind,
+                EventKind::StepDone { .. }
+                    | EventKind::StepSkipped { .. }
+                    | EventKind::UndoDone { .. }
+                    | EventKind::Retrying { .. }
+            );
+            self.print_above(&format!("{time} {text}"), whole)?;
         }
         self.draw_rows(view);
         Ok(())
