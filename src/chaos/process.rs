@@ -205,7 +205,7 @@ impl ProcessHarness<'_> {
         // What the process told is read now, after everything that could still tell something has ended.
         let events = told.try_iter().filter_map(|m| match m {
             BusMessage::Event(event) => Some(*event),
-            BusMessage::Close => None,
+            BusMessage::Outline(_) | BusMessage::Close => None,
         });
         (end, events.collect())
     }

@@ -36,6 +36,9 @@ pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), RunErro
         }
         None => run_with_network(survey_live(cx, &plan))?,
     };
+    let title = format!("## eksup check: `{}` to {}", plan.cluster, plan.to);
+    let summary = format!("{title}\n\n{}", findings::render_markdown(&found));
+    cx.ui.annotate_findings(&found, &summary);
     match cx.ui.format {
         OutputFormat::Text => cx
             .ui

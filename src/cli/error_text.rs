@@ -1,10 +1,15 @@
 //! An error as people and machines read it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::plan::PlanErrors;
+use crate::plan::{PlanErrors, PlanProblem};
 use crate::report::Painter;
+use crate::report::wording::{MAX_LINE_WIDTH, fit_lines, tidy_text};
 use crate::run::error::{RunError, RunErrorKind};
+
+/// More problems of a plan are counted and not shown.
+pub const MAX_SHOWN_PROBLEMS: usize = 20;
 
 /// Renders an error for people: what, where things are, hints, and the next command. `width`: of the terminal, in
 /// columns.
@@ -18,9 +23,13 @@ pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
             miette::GraphicalTheme::unicode_nocolor()
         };
         let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(width);
-        for problem in &plan.problems {
+        for problem in plan.problems.iter().take(MAX_SHOWN_PROBLEMS) {
             let report = LocatedProblem { problem, plan };
             let _ = handler.render_report(&mut out, &report);
+        }
+        let left_out = &plan.problems[plan.problems.len().min(MAX_SHOWN_PROBLEMS)..];
+        if !left_out.is_empty() {
+            let _ = writeln!(out, "  {}\n", describe_left_out(left_out));
         }
     }
     // What a run may end with in good order is no error in the eyes of a reader, and is not red.
@@ -38,9 +47,10 @@ pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
         | RunErrorKind::Mismatch
         | RunErrorKind::Expired => paint.red("error"),
     };
-    let _ = writeln!(out, "{head}: {}", error.message);
+    let _ = writeln!(out, "{head}: {}", tidy_text(&error.message));
     for line in &error.state {
-        let _ = writeln!(out, "  {line}");
+        let line = format!("  {}", tidy_text(line));
+        let _ = writeln!(out, "{}", fit_lines(&line, MAX_LINE_WIDTH));
     }
     for hint in &error.hints {
         let _ = writeln!(out, "hint: {hint}");
@@ -49,6 +59,19 @@ pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
         let _ = writeln!(out, "next: {}", paint.bold(next));
     }
     out
+}
+
+/// `and 2980 more: 2970 plan::unknown_key, 10 plan::wrong_type`.
+pub fn describe_left_out(problems: &[PlanProblem]) -> String {
+    let mut by_code: BTreeMap<&str, usize> = BTreeMap::new();
+    for problem in problems {
+        *by_code.entry(problem.code).or_default() += 1;
+    }
+    let codes = by_code
+        .iter()
+        .map(|(code, count)| format!("{count} {code}"));
+    let codes: Vec<String> = codes.collect();
+    format!("and {} more: {}", problems.len(), codes.join(", "))
 }
 
 /// The error for machines: the last line of a stream.

@@ -7,7 +7,7 @@ use clap::Args;
 use super::args::PlanArg;
 use super::context::CommandContext;
 use super::offline;
-use super::route_preview::show_route;
+use super::route_preview::{ShownRoute, show_route};
 use super::route_view::DoneSteps;
 use super::runtime::run_with_network;
 use crate::model::{Inventory, Timestamp};
@@ -24,7 +24,7 @@ use crate::run::run_target::RunTarget;
 use crate::run::saved_plan::SavedPlan;
 use crate::run::stored_run::{read_run_state, stored_route};
 
-/// Show findings, the route step by step with every object it touches, points of no return, and how long it takes
+/// Show findings, the route step by step, points of no return, nodes, and how long it takes; `--details` has every object that it touches
 ///
 /// Changes nothing in the cluster.
 #[derive(Debug, Args)]
@@ -37,6 +37,9 @@ pub struct PlanArgs {
     /// End with exit code 10 if there is something to do, and with 0 if there is nothing
     #[arg(long)]
     detailed_exitcode: bool,
+    /// Show of each step its id, which `--until` and `eksup approve` take, what it touches, and why it stands there
+    #[arg(long)]
+    details: bool,
     /// Plan for this snapshot instead of the live cluster; your own permissions are not checked
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     snapshot: Option<PathBuf>,
@@ -81,8 +84,17 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunEr
         let now = reached.clock.now();
         let said = plan_gates::summarize_gates(&plan, &route, Some(state), now)?;
         let over = state.steps.iter().filter(|s| s.status.is_over());
-        let done = over.map(|s| s.id.clone()).collect();
-        show_route(&cx.ui, Some((&route, &done)), &[], &said, None)?;
+        let shown = ShownRoute {
+            plan: &plan,
+            route: Some(&route),
+            inventory: None,
+            done: &over.map(|s| s.id.clone()).collect(),
+            found: &[],
+            said: &said,
+            now,
+            details: args.details,
+        };
+        show_route(&cx.ui, &shown)?;
         return check_pending(&args, &cx.command_again("apply", &args.plan));
     }
     let inventory = reached.read_for_upgrade(&plan, &cx.ui).await?;
@@ -134,9 +146,17 @@ fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Re
         Some(route) => plan_gates::summarize_gates(&plan, route, None, now)?,
         None => GateSummary::default(),
     };
-    let done = DoneSteps::new();
-    let shown = route.as_ref().map(|r| (r, &done));
-    show_route(&cx.ui, shown, &found, &said, Some(now))?;
+    let shown = ShownRoute {
+        plan: &plan,
+        route: route.as_ref(),
+        inventory: Some(&inventory),
+        done: &DoneSteps::new(),
+        found: &found,
+        said: &said,
+        now,
+        details: args.details,
+    };
+    show_route(&cx.ui, &shown)?;
     // Shown first, then refused: a reader needs the route to understand what blocks it.
     let Some(route) = route.filter(|_| count_blockers(&found) == 0) else {
         return Err(not_ready_error(

@@ -1,12 +1,17 @@
 //! What is ahead, shown before anything is done.
 
+use std::collections::BTreeSet;
+
 use super::args::OutputFormat;
 use super::context::CommandContext;
+use super::route_summary::PlannedRoute;
 use super::route_view::DoneSteps;
 use super::ui::Ui;
 use super::{findings, route_view};
-use crate::model::Timestamp;
+use crate::model::{Inventory, Timestamp};
+use crate::plan::Plan;
 use crate::ready::Finding;
+use crate::report::Painter;
 use crate::route::Route;
 use crate::run::assess::{PendingRoute, PlanInput, assess_cluster};
 use crate::run::cluster_connection::ClusterConnection;
@@ -55,21 +60,23 @@ pub async fn prepare_route(
             Some(route) => plan_gates::summarize_gates(&plan_input.plan, route, None, now)?,
             None => GateSummary::default(),
         };
-        let (route, findings) = (found.route.as_ref(), &found.findings);
+        let shown = ShownRoute {
+            plan: &plan_input.plan,
+            route: found.route.as_ref(),
+            inventory: found.inventory.as_ref(),
+            done: &DoneSteps::new(),
+            found: &found.findings,
+            said: &said,
+            now,
+            details: false,
+        };
         match cx.ui.format {
-            OutputFormat::Text => cx
-                .ui
-                .print_note(&render_preview(cx, route, findings, &said, now)),
-            OutputFormat::Json | OutputFormat::Markdown => {
-                let done = DoneSteps::new();
-                show_route(
-                    &cx.ui,
-                    route.map(|r| (r, &done)),
-                    findings,
-                    &said,
-                    Some(now),
-                )?;
+            // What is about to be done is said beside the run's own output.
+            OutputFormat::Text => {
+                annotate_route(&cx.ui, &shown)?;
+                cx.ui.print_note(&shown.render_text(cx.ui.paint)?);
             }
+            OutputFormat::Json | OutputFormat::Markdown => show_route(&cx.ui, &shown)?,
         }
     }
     // Shown before this can refuse, so that a reader sees what blocks.
@@ -88,80 +95,98 @@ pub async fn prepare_route(
     Ok(ahead)
 }
 
-/// Shows findings and what is left of a route in the form that was asked for, and how far back it goes when it would begin
-/// `now`.
-pub fn show_route(
-    ui: &Ui,
-    route: Option<(&Route, &DoneSteps)>,
-    found: &[Finding],
-    said: &GateSummary,
-    now: Option<Timestamp>,
-) -> Result<(), RunError> {
-    // How far back a rollback goes is a promise for a run that begins now; an open one is told by `status`.
-    let back = route
-        .zip(now)
-        .map(|((r, _), now)| preview_rollback(r, now))
-        .unwrap_or_default();
-    match ui.format {
-        OutputFormat::Text => {
-            let mut text = String::new();
-            if !found.is_empty() {
-                text += &findings::render_text(found, ui.out_paint);
+/// Findings and what is left of a route.
+pub struct ShownRoute<'a> {
+    pub plan: &'a Plan,
+    /// `None` where something stands in its way.
+    pub route: Option<&'a Route>,
+    pub inventory: Option<&'a Inventory>,
+    pub done: &'a DoneSteps,
+    pub found: &'a [Finding],
+    pub said: &'a GateSummary,
+    pub now: Timestamp,
+    /// Whether each step has its id, what it touches and why.
+    pub details: bool,
+}
+
+impl ShownRoute<'_> {
+    /// Renders findings first, because they decide whether there is a run at all.
+    fn render_text(&self, paint: Painter) -> Result<String, RunError> {
+        let mut text = findings::render_text(self.found, paint);
+        if let Some(route) = self.route {
+            if !text.is_empty() {
                 text.push('\n');
             }
-            if let Some((route, done)) = route {
-                text += &route_view::render_text(route, done, ui.out_paint);
-            }
-            for line in &said.lines {
-                text += &format!("{line}\n");
-            }
-            if !back.is_empty() {
-                text += &format!("\nrollback:\n  {}\n", back.join("\n  "));
-            }
-            ui.write_result(&text)
+            let approvals = plan_gates::steps_to_approve(self.plan, route)?;
+            let planned = self.planned(route, &approvals);
+            text += &route_view::render_text(&planned, &self.said.lines, self.details, paint);
         }
-        OutputFormat::Markdown => {
-            let mut text = route
-                .map(|(route, done)| route_view::render_markdown(route, done))
-                .unwrap_or_default();
-            for line in said.lines.iter().chain(&back) {
-                text += &format!("\n- {line}");
-            }
-            text += &format!("\n{}", findings::render_markdown(found));
-            ui.write_result(&text)
+        Ok(text)
+    }
+
+    fn render_markdown(&self) -> Result<String, RunError> {
+        let mut text = match self.route {
+            Some(route) => route_view::markdown_title(route),
+            None => format!("## eksup: `{}` to {}\n", self.plan.cluster, self.plan.to),
+        };
+        text += &format!("\n{}", findings::render_markdown(self.found));
+        if let Some(route) = self.route {
+            let approvals = plan_gates::steps_to_approve(self.plan, route)?;
+            let planned = self.planned(route, &approvals);
+            text += &format!(
+                "\n{}",
+                route_view::render_markdown(&planned, &self.said.lines)
+            );
         }
-        OutputFormat::Json => {
-            ui.write_json_line(&crate::report::json::version_line())?;
-            ui.write_json_line(&serde_json::json!({
-                "type": "plan",
-                "route": route.map(|(route, done)| route_view::render_json(route, done)),
-                "gates": said.json,
-                "findings": findings::render_json(found),
-                "blocking": count_blockers(found),
-                "rollback": back,
-            }))
+        Ok(text)
+    }
+
+    fn planned<'b>(
+        &'b self,
+        route: &'b Route,
+        approvals: &'b BTreeSet<String>,
+    ) -> PlannedRoute<'b> {
+        PlannedRoute {
+            route,
+            done: self.done,
+            inventory: self.inventory,
+            windows: &self.plan.windows,
+            approvals,
+            now: self.now,
         }
     }
 }
 
-/// What is about to be done is said beside the run's own output.
-fn render_preview(
-    cx: &CommandContext,
-    route: Option<&Route>,
-    found: &[Finding],
-    said: &GateSummary,
-    now: Timestamp,
-) -> String {
-    let mut text = findings::render_text(found, cx.ui.paint);
-    if let Some(route) = route {
-        text += &route_view::render_text(route, &DoneSteps::new(), cx.ui.paint);
-        let back = preview_rollback(route, now);
-        if !back.is_empty() {
-            text += &format!("\nrollback:\n  {}\n", back.join("\n  "));
+/// Annotates the findings and adds the plan to the step summary, where GitHub runs this.
+fn annotate_route(ui: &Ui, shown: &ShownRoute<'_>) -> Result<(), RunError> {
+    ui.annotate_findings(shown.found, &shown.render_markdown()?);
+    Ok(())
+}
+
+/// Shows findings and what is left of a route in the form that was asked for.
+pub fn show_route(ui: &Ui, shown: &ShownRoute<'_>) -> Result<(), RunError> {
+    annotate_route(ui, shown)?;
+    match ui.format {
+        OutputFormat::Text => ui.write_result(&shown.render_text(ui.out_paint)?),
+        OutputFormat::Markdown => ui.write_result(&shown.render_markdown()?),
+        OutputFormat::Json => {
+            // How far back a rollback goes is a promise for a run that begins now; an open one is told by `status`.
+            let new_route = shown.route.filter(|_| shown.done.is_empty());
+            let back = new_route
+                .map(|r| preview_rollback(r, &shown.plan.windows, shown.now).lines)
+                .unwrap_or_default();
+            let route = shown
+                .route
+                .map(|route| route_view::render_json(route, shown.done));
+            ui.write_json_line(&crate::report::json::version_line())?;
+            ui.write_json_line(&serde_json::json!({
+                "type": "plan",
+                "route": route,
+                "gates": shown.said.json,
+                "findings": findings::render_json(shown.found),
+                "blocking": count_blockers(shown.found),
+                "rollback": back,
+            }))
         }
     }
-    for line in &said.lines {
-        text += &format!("{line}\n");
-    }
-    text
 }

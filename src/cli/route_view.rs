@@ -4,105 +4,223 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::route_summary::{BeforeAfter, PlannedRoute, step_group};
+use crate::report::Painter;
 use crate::report::markdown::escape_cell;
-use crate::report::{Painter, format_duration};
+use crate::report::text::format_estimate;
 use crate::route::{Route, RouteStep};
 
 /// Ids of the steps of an open run that are over, and so no part of what is left.
 pub type DoneSteps = BTreeSet<String>;
 
-/// The time the steps that are left are expected to take.
-fn estimate_left(route: &Route, done: &DoneSteps) -> Duration {
-    steps_left(route, done).map(|(_, s)| s.estimate).sum()
-}
+/// Longer text is broken here, so that a terminal of 80 columns shows it as it is.
+const PAGE_WIDTH: usize = 80;
 
-/// The steps that are left, each with its number on the whole route.
-fn steps_left<'a>(
-    route: &'a Route,
-    done: &'a DoneSteps,
-) -> impl Iterator<Item = (usize, &'a RouteStep)> {
-    let numbered = route.steps.iter().enumerate();
-    numbered
-        .filter(|(_, s)| !done.contains(&s.id))
-        .map(|(i, s)| (i + 1, s))
-}
+/// Columns of the headline's words.
+const KEY_WIDTH: usize = 14;
 
-/// `26 steps`, or `12 of 26 steps left`.
-fn how_many(route: &Route, done: &DoneSteps) -> String {
-    let n = route.steps.len();
-    match steps_left(route, done).count() {
-        all if all == n => format!("{n} steps"),
-        some => format!("{some} of {n} steps left"),
-    }
-}
-
-/// What is left of the route, for people.
-pub fn render_text(route: &Route, done: &DoneSteps, paint: Painter) -> String {
-    let mut out = String::new();
-    let n = how_many(route, done);
-    let total = format_duration(estimate_left(route, done));
-    // Writing to a String cannot fail.
+/// What is left of the route, for people. `gates`: what is said of windows and approvals. With `details`, each step has
+/// its id, what it touches and why it stands there.
+pub fn render_text(
+    planned: &PlannedRoute<'_>,
+    gates: &[String],
+    details: bool,
+    paint: Painter,
+) -> String {
+    let route = planned.route;
     let title = format!("{}: {} -> {}", route.cluster, route.from, route.to);
-    let _ = writeln!(out, "{}, {n}, about {total}\n", paint.bold(&title));
-    let over: Vec<&str> = (route.steps.iter().map(|s| s.id.as_str()))
-        .filter(|id| done.contains(*id))
-        .collect();
-    if !over.is_empty() {
-        let _ = writeln!(out, "done already: {}\n", over.join(", "));
+    // Writing to a String cannot fail.
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{}, {}\n",
+        paint.bold(&title),
+        planned.describe_count()
+    );
+    let mut last = String::new();
+    for (key, text) in planned.headline(gates) {
+        let text = wrap_text(&text, PAGE_WIDTH - KEY_WIDTH);
+        for (i, line) in text.iter().enumerate() {
+            let key = if i == 0 && key != last {
+                key.as_str()
+            } else {
+                ""
+            };
+            let _ = writeln!(out, "{}{line}", paint.dim(&format!("{key:KEY_WIDTH$}")));
+        }
+        last = key;
     }
-    for (i, step) in steps_left(route, done) {
-        let about = paint.dim(&format!("about {}", format_duration(step.estimate)));
-        let _ = writeln!(out, "{:>3}. {}  {about}", i, paint.bold(&step.title));
-        let _ = writeln!(out, "     {}", paint.dim(&step.id));
-        if !step.touches.is_empty() {
-            let _ = writeln!(out, "     touches {}", step.touches.join(", "));
+    let rows = planned.before_and_after();
+    if !rows.is_empty() {
+        let _ = write!(out, "\n{}", render_before_after(&rows, paint));
+    }
+    let over = route.steps.iter().map(|s| s.id.as_str());
+    let over: Vec<&str> = over.filter(|id| planned.done.contains(*id)).collect();
+    if !over.is_empty() {
+        let _ = writeln!(out, "\ndone already: {}", over.join(", "));
+    }
+    let mut group = "";
+    for (i, step) in planned.steps_left() {
+        if let Some(own) = step_group(&step.spec).filter(|own| *own != group) {
+            let _ = writeln!(out, "\n{}", paint.bold(own));
+            group = own;
         }
-        if let Some(why) = &step.why {
-            let _ = writeln!(out, "     {why}");
-        }
-        if let Some(why) = &step.no_return {
-            let _ = writeln!(out, "     {}: {why}", paint.yellow("no rollback"));
+        let _ = writeln!(out, "{}", step_line(planned, i, step, paint));
+        if details {
+            write_details(&mut out, planned, step, paint);
         }
     }
     if !route.notes.is_empty() {
         let _ = writeln!(out);
         for note in &route.notes {
-            let _ = writeln!(out, "- {note}");
+            let _ = writeln!(
+                out,
+                "{}",
+                wrap_text(&format!("note: {note}"), PAGE_WIDTH).join("\n      ")
+            );
         }
+    }
+    if !details && planned.steps_left().next().is_some() {
+        let hint = "`eksup plan --details` shows each step's id, what it touches and why";
+        let _ = writeln!(out, "\n{}", paint.dim(hint));
     }
     out
 }
 
-/// What is left of the route, as Markdown.
-pub fn render_markdown(route: &Route, done: &DoneSteps) -> String {
-    let mut out = format!(
-        "## eksup: `{}` {} -> {}\n\n{}, about {}.\n\n| # | step | touches | about | no rollback |\n| --: | --- | --- | --: | --- |\n",
-        route.cluster,
-        route.from,
-        route.to,
-        how_many(route, done),
-        format_duration(estimate_left(route, done))
+fn step_line(planned: &PlannedRoute<'_>, i: usize, step: &RouteStep, paint: Painter) -> String {
+    let time = paint.dim(&format!("{:>6}", format_estimate(step.estimate)));
+    let marks: Vec<String> = planned
+        .step_marks(step)
+        .into_iter()
+        .map(|mark| format!(" [{}]", paint.yellow(mark)))
+        .collect();
+    format!("{i:>4}. {time}  {}{}", step.title, marks.concat())
+}
+
+fn write_details(out: &mut String, planned: &PlannedRoute<'_>, step: &RouteStep, paint: Painter) {
+    let mut add = |label: &str, text: &str| {
+        let lines = wrap_text(&format!("{label}{text}"), PAGE_WIDTH - 14);
+        let _ = writeln!(out, "              {}", lines.join("\n                "));
+    };
+    add("", &paint.dim(&step.id));
+    if !step.touches.is_empty() {
+        add("touches ", &planned.touches(step));
+    }
+    if let Some(why) = &step.why {
+        add("", why);
+    }
+    if let Some(why) = &step.no_return {
+        add(&format!("{}: ", paint.yellow("no rollback")), why);
+    }
+}
+
+/// Columns as wide as their longest word.
+fn render_before_after(rows: &[BeforeAfter], paint: Painter) -> String {
+    let width = |cell: fn(&BeforeAfter) -> &str, title: &str| {
+        let cells = rows.iter().map(|row| cell(row).chars().count());
+        cells.max().unwrap_or_default().max(title.len())
+    };
+    let what = width(|r| &r.what, "");
+    let before = width(|r| &r.before, "before");
+    let mut out = String::new();
+    let title = format!("{:what$}  {:before$}  after", "", "before");
+    let _ = writeln!(out, "{}", paint.dim(&title));
+    for row in rows {
+        let line = format!("{:what$}  {:before$}  {}", row.what, row.before, row.after);
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out
+}
+
+/// Breaks text at spaces; a longer word has a line of its own.
+fn wrap_text(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        let used = lines[last].chars().count();
+        if used > 0 && used + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else {
+            if used > 0 {
+                lines[last].push(' ');
+            }
+            lines[last].push_str(word);
+        }
+    }
+    lines
+}
+
+/// What is left of the route, as Markdown. Tables have blank lines around them, without which GitHub shows no table.
+pub fn render_markdown(planned: &PlannedRoute<'_>, gates: &[String]) -> String {
+    let route = planned.route;
+    let mut out = format!("{}.\n\n", planned.describe_count());
+    for (key, text) in planned.headline(gates) {
+        let _ = writeln!(out, "- **{}**: {}", escape_cell(&key), escape_cell(&text));
+    }
+    let rows = planned.before_and_after();
+    if !rows.is_empty() {
+        let _ = writeln!(out, "\n| | before | after |\n| --- | --- | --- |");
+        for row in &rows {
+            let cells = [&row.what, &row.before, &row.after].map(|cell| escape_cell(cell));
+            let _ = writeln!(out, "| {} |", cells.join(" | "));
+        }
+    }
+    let _ = writeln!(
+        out,
+        "\n| # | part | step | about | |\n| --: | --- | --- | --: | --- |"
     );
-    for (i, step) in steps_left(route, done) {
-        let why = step
-            .why
-            .as_ref()
-            .map(|w| format!("<br>{}", escape_cell(w)))
-            .unwrap_or_default();
+    let mut group = "";
+    for (i, step) in planned.steps_left() {
+        let own = step_group(&step.spec).unwrap_or(group);
+        let shown = if own == group { "" } else { own };
+        group = own;
+        let marks = planned.step_marks(step);
         let _ = writeln!(
             out,
-            "| {} | {}{why} | {} | {} | {} |",
-            i,
+            "| {i} | {shown} | {} | {} | {} |",
             escape_cell(&step.title),
-            escape_cell(&step.touches.join(", ")),
-            format_duration(step.estimate),
-            escape_cell(step.no_return.as_deref().unwrap_or_default())
+            format_estimate(step.estimate),
+            marks.join(", ")
         );
     }
-    for note in &route.notes {
-        let _ = write!(out, "\n- {}", escape_cell(note));
+    let _ = writeln!(
+        out,
+        "\n<details><summary>What each step touches, and why</summary>\n\n| # | id | touches | why |\n| --: | --- | --- | --- |"
+    );
+    for (i, step) in planned.steps_left() {
+        let no_return = step
+            .no_return
+            .as_ref()
+            .map(|why| format!("no rollback: {why}"));
+        let why: Vec<String> = step.why.iter().cloned().chain(no_return).collect();
+        let _ = writeln!(
+            out,
+            "| {i} | `{}` | {} | {} |",
+            step.id,
+            escape_cell(&planned.touches(step)),
+            escape_cell(&why.join("; "))
+        );
     }
-    out + "\n"
+    let _ = writeln!(out, "\n</details>");
+    for (i, note) in route.notes.iter().enumerate() {
+        let space = if i == 0 { "\n" } else { "" };
+        let _ = writeln!(out, "{space}- {}", escape_cell(note));
+    }
+    out
+}
+
+/// The heading of a page about a route.
+pub fn markdown_title(route: &Route) -> String {
+    format!(
+        "## eksup: `{}` {} -> {}\n",
+        route.cluster, route.from, route.to
+    )
+}
+
+/// The time the steps that are left are expected to take.
+fn estimate_left(route: &Route, done: &DoneSteps) -> Duration {
+    let left = route.steps.iter().filter(|s| !done.contains(&s.id));
+    left.map(|s| s.estimate).sum()
 }
 
 /// The whole route for machines; each step says whether it is done.
@@ -127,13 +245,30 @@ pub fn render_json(route: &Route, done: &DoneSteps) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Timestamp, Windows};
     use crate::route;
     use crate::route::fixture::expense_dev;
-    use crate::run::judged_route::estimate_route;
 
     fn route() -> Route {
         let plan = crate::plan::parse_plan("p", "cluster: expense-dev\nto: 1.29\n").unwrap();
         route::build_route(&plan, &expense_dev()).unwrap()
+    }
+
+    /// Shows a route of the fixture, as far as `done`, with `approvals`.
+    fn show(done: &DoneSteps, approvals: &BTreeSet<String>) -> (String, String) {
+        let (route, inventory, windows) = (route(), expense_dev(), Windows::default());
+        let planned = PlannedRoute {
+            route: &route,
+            done,
+            inventory: Some(&inventory),
+            windows: &windows,
+            approvals,
+            now: Timestamp::from_second(1_790_000_000).unwrap(),
+        };
+        (
+            render_text(&planned, &[], false, Painter::default()),
+            render_markdown(&planned, &[]),
+        )
     }
 
     #[test]
@@ -142,8 +277,7 @@ mod tests {
         let done: DoneSteps = route.steps[..2].iter().map(|s| s.id.clone()).collect();
         let (first, third) = (&route.steps[0], &route.steps[2]);
         let (n, left) = (route.steps.len(), route.steps.len() - 2);
-        let plain = Painter::default();
-        let text = render_text(&route, &done, plain);
+        let (text, page) = show(&done, &BTreeSet::new());
         assert!(
             text.contains(&format!("{left} of {n} steps left")),
             "{text}"
@@ -154,13 +288,8 @@ mod tests {
         );
         assert!(!text.contains(&first.title), "{text}");
         // Numbers are those of the whole route, as `status` has them.
-        assert!(text.contains(&format!("  3. {}", third.title)), "{text}");
-        let spared: Duration = route.steps[..2].iter().map(|s| s.estimate).sum();
-        assert_eq!(
-            estimate_left(&route, &done) + spared,
-            estimate_route(&route)
-        );
-        let page = render_markdown(&route, &done);
+        let third_line = text.lines().find(|l| l.contains(&third.title)).unwrap();
+        assert!(third_line.starts_with("   3. "), "{text}");
         assert!(page.contains("| 3 |") && !page.contains("| 1 |"), "{page}");
         let json = render_json(&route, &done);
         let steps = json["steps"].as_array().unwrap();
@@ -170,10 +299,37 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_names_nodes_irreversible_steps_and_approvals_and_no_arn() {
+        let approvals = BTreeSet::from(["drain-expense-blue".to_owned()]);
+        let (text, page) = show(&DoneSteps::new(), &approvals);
+        for part in [
+            "3 before, at most 6 meanwhile, 3 after; zones us-east-1a",
+            "is emptied, one node at a time [after approval]",
+            "Control plane 1.28 to 1.29 [no rollback]",
+            "node group expense-green  -",
+        ] {
+            assert!(text.contains(part), "{part} is not in:\n{text}");
+        }
+        assert!(!text.contains("arn:") && !page.contains("arn:"), "{page}");
+        let long = text.lines().filter(|l| l.chars().count() > 100);
+        assert_eq!(long.collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn markdown_tables_have_blank_lines_around_them() {
+        let (_, page) = show(&DoneSteps::new(), &BTreeSet::new());
+        let lines: Vec<&str> = page.lines().collect();
+        for pair in lines.windows(2) {
+            let table = |line: &str| line.starts_with('|');
+            let apart = pair[0].is_empty() || pair[1].is_empty();
+            assert!(table(pair[0]) == table(pair[1]) || apart, "{pair:?}");
+        }
+    }
+
+    #[test]
     fn the_plan_of_a_new_run_is_the_whole_route() {
-        let route = route();
-        let text = render_text(&route, &DoneSteps::new(), Painter::default());
-        let n = route.steps.len();
-        assert!(text.contains(&format!("{n} steps, about")) && !text.contains("done already"));
+        let (text, _) = show(&DoneSteps::new(), &BTreeSet::new());
+        let n = route().steps.len();
+        assert!(text.contains(&format!("{n} steps\n")) && !text.contains("done already"));
     }
 }

@@ -1,103 +1,232 @@
 //! `eksup status`.
 
+use std::time::Duration;
+
 use clap::Args;
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::args::refuse_markdown;
 use super::args::{OutputFormat, PlanArg};
 use super::context::CommandContext;
-use crate::engine::state_diff;
-use crate::journal::{LeaseRecord, RunPhase, RunState, RunStore, StepState, StepStatus};
+use crate::journal::{
+    FinalOutcome, LeaseRecord, RunPhase, RunState, RunStore, StepState, StepStatus,
+};
 use crate::model::Timestamp;
+use crate::plan::plan_digest;
 use crate::report::text::{format_duration, time_between};
+use crate::report::wording::{MAX_LINE_WIDTH, fit_lines, tidy_text};
 use crate::route::Route;
 use crate::run::cluster_connection::ClusterConnection;
+use crate::run::context::RunCommands;
 use crate::run::error::RunError;
 use crate::run::journal_status::status_lines;
 use crate::run::kube_store::KubeRunStore;
+use crate::run::live_status::{self, LiveStatus};
 use crate::run::plan_gates::{self, GateSummary};
+use crate::run::rollback_status::{RollbackStatus, read_rollback};
+use crate::run::run_times::RunTimes;
 use crate::run::stored_run::{check_own_run, read_run_state, stored_route};
-use crate::run::version_rollback::LastHop;
-use crate::run::{live_status, rollback_scope, version_rollback};
 
 /// Show where the run stands, from the journal and the live cluster
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     #[command(flatten)]
     plan: PlanArg,
+    /// Show it again every few seconds until the run ends
+    #[arg(long)]
+    watch: bool,
 }
+
+/// How often `--watch` reads again.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows the run from its journal and the cluster as it is now.
 pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), RunError> {
     refuse_markdown(cx.ui.format)?;
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
     let reached = cx.connect_cluster(&cluster, region.as_deref()).await?;
-    let (state, foreign) = match read_run_state(&reached).await? {
-        // What is said below of a run would not be true of one that is elsewhere.
-        Some(state) => match check_own_run(&state, &reached.cluster.arn) {
-            Ok(()) => (Some(state), None),
-            Err(error) => (None, Some(error)),
-        },
-        None => (None, None),
-    };
-    if let Some(error) = &foreign {
-        cx.ui.print_note(&format!("{}:", error.message));
-        for hint in &error.hints {
-            cx.ui.print_note(&format!("  {hint}"));
-        }
-    }
-    let lock = KubeRunStore(reached.kube.clone()).read_lease().await?;
-    let route = state.as_ref().map(stored_route).transpose()?;
-    let said = match (cx.load_plan(&args.plan), &state, &route) {
-        (Ok((_, plan)), Some(state), Some(route)) if !state.is_closed() => {
-            // A plan that has been changed since is `apply`'s to refuse.
-            plan_gates::summarize_gates(&plan, route, Some(state), reached.clock.now())
-                .unwrap_or_default()
-        }
-        (Ok(_) | Err(_), Some(_) | None, Some(_) | None) => GateSummary::default(),
-    };
-    // Read from the cluster itself: after a crash the journal may be an act behind.
-    let live = live_status::read_live_status(&reached, state.as_ref(), route.as_ref()).await?;
-    let rollback_text = match (&state, &route) {
-        (Some(state), Some(route)) => describe_rollback(&reached, state, route).await?,
-        (Some(_) | None, Some(_) | None) => Vec::new(),
-    };
     if cx.ui.format == OutputFormat::Json {
         cx.ui
             .write_json_line(&crate::report::json::version_line())?;
-        let state = state.as_ref().map(|s| {
+    }
+    loop {
+        let read = read_status(cx, &args, &reached).await?;
+        if cx.ui.format == OutputFormat::Json {
+            cx.ui.write_json_line(&status_to_json(&reached, &read))?;
+        } else {
+            let text = render_text(cx, &reached, &read);
+            // A screen is drawn again in its place; a log gets the text once more.
+            let ahead = match (args.watch, cx.ui.env.stdout_terminal) {
+                (true, true) => "\u{1b}[H\u{1b}[2J\u{1b}[3J",
+                (true, false) | (false, _) => "",
+            };
+            cx.ui.write_result(&format!("{ahead}{text}"))?;
+        }
+        let open = read.state.as_ref().is_some_and(|s| !s.is_closed());
+        if !args.watch || !open {
+            return Ok(());
+        }
+        tokio::time::sleep(WATCH_INTERVAL).await;
+    }
+}
+
+/// What one look found.
+struct StatusReading {
+    state: Option<RunState>,
+    route: Option<Route>,
+    lock: Option<LeaseRecord>,
+    gates: GateSummary,
+    live: LiveStatus,
+    rollback: Option<RollbackStatus>,
+    times: Option<RunTimes>,
+    /// What to do next, and the command.
+    next: Option<(String, String)>,
+    /// Whether the plan that was named is another than the run's.
+    is_other_plan: bool,
+}
+
+async fn read_status(
+    cx: &CommandContext,
+    args: &StatusArgs,
+    reached: &ClusterConnection,
+) -> Result<StatusReading, RunError> {
+    let now = reached.clock.now();
+    // What is said below of a run would not be true of one that is elsewhere.
+    let state = match read_run_state(reached).await? {
+        Some(state) => match check_own_run(&state, &reached.cluster.arn) {
+            Ok(()) => Some(state),
+            Err(foreign) => {
+                cx.ui.print_note(&format!("{}:", foreign.message));
+                for hint in &foreign.hints {
+                    cx.ui.print_note(&format!("  {hint}"));
+                }
+                None
+            }
+        },
+        None => None,
+    };
+    let lock = KubeRunStore(reached.kube.clone()).read_lease().await?;
+    let lock = lock.filter(|l| !l.holder.is_empty());
+    let route = state.as_ref().map(stored_route).transpose()?;
+    let plan = cx.load_plan(&args.plan).ok().map(|(_, plan)| plan);
+    let open = state.as_ref().filter(|s| !s.is_closed());
+    let is_other_plan = match (&plan, open) {
+        (Some(plan), Some(state)) => plan_digest(plan) != state.plan_digest,
+        (Some(_) | None, Some(_) | None) => false,
+    };
+    // A plan that has been changed since is `apply`'s to refuse.
+    let plan = plan.filter(|_| !is_other_plan);
+    let gates = match (&plan, open, &route) {
+        (Some(plan), Some(state), Some(route)) => {
+            plan_gates::summarize_gates(plan, route, Some(state), now).unwrap_or_default()
+        }
+        (Some(_) | None, Some(_) | None, Some(_) | None) => GateSummary::default(),
+    };
+    // Read from the cluster itself: after a crash the journal may be an act behind.
+    let live = live_status::read_live_status(reached, state.as_ref(), route.as_ref()).await?;
+    let (rollback, times) = match (&state, &route) {
+        (Some(state), Some(route)) => {
+            let windows = plan.map(|p| p.windows).unwrap_or_default();
+            (
+                Some(read_rollback(reached, state, route).await?),
+                Some(RunTimes::new(state, route, &windows, now)),
+            )
+        }
+        (Some(_) | None, Some(_) | None) => (None, None),
+    };
+    let commands = cx.run_commands("apply", &args.plan, Vec::new());
+    let next = state
+        .as_ref()
+        .and_then(|state| next_command(state, lock.is_some(), &gates, &commands));
+    Ok(StatusReading {
+        state,
+        route,
+        lock,
+        gates,
+        live,
+        rollback,
+        times,
+        next,
+        is_other_plan,
+    })
+}
+
+fn status_to_json(reached: &ClusterConnection, read: &StatusReading) -> serde_json::Value {
+    let run = read
+        .state
+        .as_ref()
+        .zip(read.route.as_ref())
+        .map(|(s, route)| {
+            let steps = route.steps.iter().filter_map(|step| {
+            let t = s.find_step(&step.id)?;
+            Some(json!({
+                "step": t.id, "title": step.title, "status": t.status, "startedAt": t.started_at,
+                "endedAt": t.ended_at, "acts": t.acts, "note": step_note(t),
+                "estimateSeconds": step.estimate.as_secs(),
+            }))
+        });
             json!({
-                "run": s.run, "phase": s.phase, "outcome": s.outcome, "paused": s.paused,
+                "run": s.run, "from": route.from, "to": route.to,
+                "phase": s.phase, "outcome": s.outcome, "paused": s.paused,
                 "openedAt": s.opened_at, "updatedAt": s.updated_at, "planDigest": s.plan_digest,
-                "steps": s.steps.iter().map(|t| json!({
-                    "step": t.id, "status": t.status, "startedAt": t.started_at,
-                    "endedAt": t.ended_at, "acts": t.acts, "note": step_note(t),
-                })).collect::<Vec<_>>(),
+                "steps": steps.collect::<Vec<_>>(),
             })
         });
-        let holder = lock.map(|l| l.holder).filter(|h| !h.is_empty());
-        return cx.ui.write_json_line(&json!({"type": "status", "cluster": cluster, "run": state, "lock": holder, "gates": said.json, "live": live.lines, "marks": live.marks, "rollback": rollback_text}));
-    }
+    let lock = read.lock.as_ref().map(|lock| {
+        let lasts = SignedDuration::from_secs(lock.duration_seconds.into());
+        let expires = lock.renewed_at.and_then(|at| at.checked_add(lasts).ok());
+        json!({"holder": lock.holder, "renewedAt": lock.renewed_at, "expiresAt": expires})
+    });
+    json!({
+        "type": "status",
+        "at": reached.clock.now(),
+        "cluster": reached.cluster.name,
+        "run": run,
+        "lock": lock,
+        "times": read.times,
+        "next": read.next.as_ref().map(|(_, command)| command),
+        "otherPlan": read.is_other_plan,
+        "gates": read.gates.json,
+        "live": read.live.data,
+        "marks": read.live.marks,
+        "rollback": read.rollback,
+    })
+}
+
+fn render_text(cx: &CommandContext, reached: &ClusterConnection, read: &StatusReading) -> String {
     let mut text = String::new();
-    match (&state, &route) {
+    match (&read.state, &read.route) {
         (Some(state), Some(route)) => {
-            text += &render_status(cx, &reached, state, route, lock.as_ref(), &said.lines);
+            text += &render_status(cx, reached, state, route, read);
         }
-        (Some(_) | None, Some(_) | None) => text += &format!("cluster {cluster} has no run\n"),
+        (Some(_) | None, Some(_) | None) => {
+            text += &format!("cluster {} has no run\n", reached.cluster.name);
+        }
     }
+    let rollback = read
+        .rollback
+        .as_ref()
+        .map(|r| r.describe(reached.clock.now()));
     for (title, lines) in [
-        ("rollback", &rollback_text),
-        ("live", &live.lines),
-        ("left of the run", &live.marks),
+        ("rollback", &rollback.unwrap_or_default()),
+        ("live", &read.live.lines),
+        ("left of the run", &read.live.marks),
     ] {
         if !lines.is_empty() {
             text += &format!("{title}:\n");
         }
         for line in lines {
-            text += &format!("  {line}\n");
+            text += &format!(
+                "{}\n",
+                fit_lines(&format!("  {}", tidy_text(line)), MAX_LINE_WIDTH)
+            );
         }
     }
-    cx.ui.write_result(&text)
+    if let Some((what, command)) = &read.next {
+        text += &format!("next: {} ({what})\n", cx.ui.out_paint.bold(command));
+    }
+    text
 }
 
 fn render_status(
@@ -105,8 +234,7 @@ fn render_status(
     reached: &ClusterConnection,
     state: &RunState,
     route: &Route,
-    lock: Option<&LeaseRecord>,
-    gates: &[String],
+    read: &StatusReading,
 ) -> String {
     let paint = cx.ui.out_paint;
     let now = reached.clock.now();
@@ -125,12 +253,15 @@ fn render_status(
         route.to,
         paint.bold(&how)
     );
+    if let Some(times) = &read.times {
+        text += &format!("{}\n", times.describe(now));
+    }
     text += &format!(
         "last record {} ago",
         format_duration(time_between(state.updated_at, now))
     );
     // Times of the lock are another machine's, and only shown.
-    match lock.filter(|l| !l.holder.is_empty()) {
+    match &read.lock {
         Some(lock) => {
             let ago = lock
                 .renewed_at
@@ -140,8 +271,11 @@ fn render_status(
         }
         None => text += "; no process holds the lock\n\n",
     }
-    for line in gates {
-        text += &format!("{line}\n");
+    if read.is_other_plan {
+        text += "the plan that was named is not the plan of this run: windows and approvals are not shown\n";
+    }
+    for line in &read.gates.lines {
+        text += &format!("{}\n", tidy_text(line));
     }
     for (i, step) in route.steps.iter().enumerate() {
         let Some(s) = state.find_step(&step.id) else {
@@ -156,8 +290,16 @@ fn render_status(
             StepStatus::Pending => paint.dim("to do"),
         };
         // The note tells why a step failed, which is what a person looks for first.
-        let note = step_note(s).map(|n| format!(", {n}")).unwrap_or_default();
-        text += &format!("{:>3}. {}: {mark}{note}\n", i + 1, step.title);
+        let note = step_note(s).map(|n| format!(", {}", tidy_text(n)));
+        let took = step_time(s, now).map(|t| format!(" in {}", format_duration(t)));
+        let line = format!(
+            "{:>3}. {}: {mark}{}{}",
+            i + 1,
+            step.title,
+            took.unwrap_or_default(),
+            note.unwrap_or_default()
+        );
+        text += &format!("{}\n", fit_lines(&line, MAX_LINE_WIDTH));
     }
     text.push('\n');
     for line in status_lines(state, route, None) {
@@ -180,85 +322,60 @@ fn step_note(step: &StepState) -> Option<&str> {
     }
 }
 
-/// What is said of EKS's own rollback of a hop that may still be rolled back at `now`. `blockers`: what stands in the way.
-fn describe_hop(hop: &LastHop, blockers: &[String], now: Timestamp) -> String {
-    match hop.rollback_deadline() {
-        Some(until) if until < now => format!(
-            "the control plane stays at {}: EKS could roll it back until {}",
-            hop.to,
-            state_diff::format_time(until)
-        ),
-        Some(_) if !blockers.is_empty() => format!(
-            "the control plane stays at {}, EKS would not roll it back to {} now: {}",
-            hop.to,
-            hop.from,
-            blockers.join("; ")
-        ),
-        Some(until) => format!(
-            "`eksup rollback --control-plane` can roll {} back to {} until {} (7 days after the hop), while no kubelet is at {}",
-            hop.to,
-            hop.from,
-            state_diff::format_time(until),
-            hop.to
-        ),
-        None => format!("the hop to {} is in progress; it cannot be stopped", hop.to),
-    }
+/// How long a step took or has been under way.
+fn step_time(step: &StepState, now: Timestamp) -> Option<Duration> {
+    let until = match step.status {
+        StepStatus::Done => step.ended_at?,
+        StepStatus::Started | StepStatus::Begun => now,
+        StepStatus::Pending
+        | StepStatus::Skipped
+        | StepStatus::Failed
+        | StepStatus::Undoing
+        | StepStatus::Undone
+        | StepStatus::UndoFailed => return None,
+    };
+    Some(time_between(step.started_at?, until))
 }
 
-/// Up to where a rollback is possible, and until when.
-async fn describe_rollback(
-    reached: &ClusterConnection,
+/// What continues the run, and why that.
+fn next_command(
     state: &RunState,
-    route: &Route,
-) -> Result<Vec<String>, RunError> {
-    let now = reached.clock.now();
-    let blues = rollback_scope::read_blue_states(reached, state, route).await?;
-    let scope = rollback_scope::compute_scope(state, route, false, &blues);
-    let mut lines = Vec::new();
-    match &scope.barrier {
-        Some((step, why)) => lines.push(format!("`{step}` cannot be rolled back: {why}")),
-        None => lines.extend(next_no_return(state, route)),
+    is_held: bool,
+    gates: &GateSummary,
+    commands: &RunCommands,
+) -> Option<(String, String)> {
+    let next = |what: &str, command: &str| Some((what.to_owned(), command.to_owned()));
+    if is_held {
+        return None;
     }
-    if scope.is_worthwhile {
-        let first = scope.undone.last().cloned().unwrap_or_default();
-        lines.push(format!(
-            "`eksup rollback` rolls back everything from the last step to `{first}`"
-        ));
-    }
-    if let Some(hop) = version_rollback::find_last_hop(state, route) {
-        // What `rollback --control-plane` would refuse with is said here, and not offered.
-        let blockers = match hop.rollback_deadline() {
-            Some(until) if until >= now => {
-                let with_hop = rollback_scope::compute_scope(state, route, true, &blues);
-                let facts = version_rollback::read_facts(reached, &hop).await?;
-                version_rollback::rollback_blockers(&facts, &hop, route, &with_hop, now)
+    match (state.phase, state.outcome) {
+        (RunPhase::Closed, Some(FinalOutcome::Done)) => None,
+        (RunPhase::Closed, _) => next("plans a new run", &commands.plan),
+        (RunPhase::Rollback, _) => match &commands.rollback {
+            Some(rollback) => next("continues the rollback", rollback),
+            None => None,
+        },
+        (RunPhase::Forward, _) => {
+            let first = state.steps.iter().find(|s| !s.status.is_over());
+            let waits = first.filter(|step| {
+                let asked = &gates.json["approvals"];
+                asked.get(&step.id).is_some_and(serde_json::Value::is_null)
+                    && step.status == StepStatus::Pending
+            });
+            match (waits, &commands.approve) {
+                (Some(step), Some(approve)) => next(
+                    &format!("then `{}`", commands.resume),
+                    &format!("{approve} {}", step.id),
+                ),
+                (Some(_) | None, Some(_) | None) => next("continues the run", &commands.resume),
             }
-            Some(_) | None => Vec::new(),
-        };
-        lines.push(describe_hop(&hop, &blockers, now));
+        }
     }
-    Ok(lines)
-}
-
-/// The next point of no return.
-fn next_no_return(state: &RunState, route: &Route) -> Option<String> {
-    let open = |id: &str| state.find_step(id).is_some_and(|s| !s.status.is_over());
-    let next = route
-        .steps
-        .iter()
-        .find(|s| s.no_return.is_some() && open(&s.id) && rollback_scope::ends_rollback(&s.spec))?;
-    Some(format!("everything can be rolled back until `{}`", next.id))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Minor;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_790_000_000 + seconds).unwrap()
-    }
-
     #[test]
     fn a_step_that_is_rolled_back_no_longer_says_how_it_was_done() {
         let step = |status: &str| -> StepState {
@@ -271,32 +388,5 @@ mod tests {
         assert_eq!(step_note(&step("undone")), None);
         assert_eq!(step_note(&step("undoing")), None);
         assert!(step_note(&step("done")).is_some() && step_note(&step("undoFailed")).is_some());
-    }
-
-    #[test]
-    fn a_control_plane_that_newer_kubelets_hold_is_not_offered_back() {
-        let hop = LastHop {
-            step: "control-plane-1.29".into(),
-            from: Minor::new(28),
-            to: Minor::new(29),
-            done: Some(at(0)),
-        };
-        let open = describe_hop(&hop, &[], at(60));
-        assert!(
-            open.starts_with("`eksup rollback --control-plane` can"),
-            "{open}"
-        );
-        let held = describe_hop(
-            &hop,
-            &["no kubelet may be newer than 1.28".to_owned()],
-            at(60),
-        );
-        assert!(
-            held.contains("stays at 1.29") && held.contains("no kubelet"),
-            "{held}"
-        );
-        assert!(!held.contains("--control-plane"), "{held}");
-        let late = describe_hop(&hop, &[], at(8 * 24 * 3600));
-        assert!(late.contains("could roll it back until"), "{late}");
     }
 }

@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use indicatif::ProgressDrawTarget;
 
 use super::args::{ColorChoice, GlobalArgs, OutputFormat};
-use super::error_text::{error_to_json, render_error};
-use crate::report::ci::{GithubSink, GitlabSink, format_annotation};
+use super::error_text::{MAX_SHOWN_PROBLEMS, error_to_json, render_error};
+use super::findings;
+use crate::ready::Finding;
+use crate::report::ci::{GithubSink, GitlabSink, append_summary, format_annotation};
 use crate::report::json::{self, JsonSink};
 use crate::report::lines::LineSink;
 use crate::report::markdown::MarkdownSink;
 use crate::report::progress_bars::ProgressBars;
 use crate::report::recording::EventRecorder;
+use crate::report::wording::tidy_text;
 use crate::report::{EventSink, Painter};
 use crate::run::atomic_file::write_error;
 use crate::run::error::{RunError, RunErrorKind};
@@ -147,7 +150,7 @@ impl Ui {
     fn annotate_error(&self, error: &RunError) {
         let mut err = io::stderr().lock();
         if let Some(plan) = &error.plan {
-            for p in &plan.problems {
+            for p in plan.problems.iter().take(MAX_SHOWN_PROBLEMS) {
                 let level = format!(
                     "error file={},line={},col={}",
                     plan.name, p.at.line, p.at.column
@@ -156,20 +159,38 @@ impl Ui {
                     .replacen(" title=", ",title=", 1);
                 let _ = writeln!(err, "{line}");
             }
-        } else if error.kind != RunErrorKind::ChangesPending {
-            let _ = writeln!(
-                err,
-                "{}",
-                format_annotation(
-                    if error.is_planned_pause {
-                        "notice"
-                    } else {
-                        "error"
-                    },
-                    "eksup",
-                    &error.message
-                )
-            );
+            return;
+        }
+        let level = match error.kind {
+            // Findings have an annotation each.
+            RunErrorKind::ChangesPending | RunErrorKind::NotReady => return,
+            RunErrorKind::Paused | RunErrorKind::Cancelled => "notice",
+            RunErrorKind::RolledBack => "warning",
+            RunErrorKind::Unexpected
+            | RunErrorKind::Usage
+            | RunErrorKind::PlanInvalid
+            | RunErrorKind::Stuck
+            | RunErrorKind::Locked
+            | RunErrorKind::Mismatch
+            | RunErrorKind::Expired => "error",
+        };
+        let line = format_annotation(level, "eksup", &tidy_text(&error.message));
+        let _ = writeln!(err, "{line}");
+    }
+
+    /// Annotates findings and adds `markdown` to the step summary, where GitHub runs this.
+    pub fn annotate_findings(&self, found: &[Finding], markdown: &str) {
+        if self.env.github {
+            for line in findings::annotate_findings(found) {
+                self.print_note(&line);
+            }
+        }
+        if let Some(path) = &self.env.github_summary
+            && let Err(error) = append_summary(path, markdown)
+        {
+            self.print_note(&format!(
+                "warning: the step summary was not written: {error}"
+            ));
         }
     }
 
@@ -204,9 +225,14 @@ impl RunOutput for Ui {
         if self.env.gitlab {
             sinks.push(Box::new(GitlabSink::new(io::stderr())));
         }
+        if self.env.github || self.env.github_summary.is_some() {
+            let summary = self.env.github_summary.clone();
+            sinks.push(Box::new(GithubSink::new(io::stderr(), summary)));
+        }
         if self.bars {
             sinks.push(Box::new(ProgressBars::new(
                 ProgressDrawTarget::stderr(),
+                Box::new(terminal_width),
                 self.paint,
             )));
         } else {
@@ -220,15 +246,17 @@ impl RunOutput for Ui {
             )),
             OutputFormat::Markdown => sinks.push(Box::new(MarkdownSink::new(io::stdout()))),
         }
-        if self.env.github || self.env.github_summary.is_some() {
-            let summary = self.env.github_summary.clone();
-            sinks.push(Box::new(GithubSink::new(io::stderr(), summary)));
-        }
         if let Some(dir) = record {
             sinks.push(Box::new(EventRecorder::new(dir)));
         }
         Ok(sinks)
     }
+}
+
+/// Columns of the terminal on stderr; 80 where it does not say.
+pub fn terminal_width() -> usize {
+    let size = console::Term::stderr().size_checked();
+    size.map_or(80, |(_, columns)| usize::from(columns))
 }
 
 fn stdout_failed(error: io::Error) -> RunError {

@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod facts;
 pub mod kinds;
+pub mod outline;
 
 pub use bus::{BusMessage, EventBus, open_event_bus};
 pub use kinds::{EventKind, RunEvent, StepProgress, StepTitle};

@@ -1,24 +1,38 @@
-//! Lines, for CI and for terminals without bars: each lifecycle event at once, progress at most every 30 s a step.
+//! Lines, for CI and for terminals without bars: each lifecycle event at once, progress when it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::sink::EventSink;
-use super::text::{Painter, format_duration, time_between, time_of_day};
+use super::text::{Painter, day_of, format_duration, time_between, time_of_day};
 use super::view::RunView;
+use super::wording::{MAX_LINE_WIDTH, fit_lines, reason_without_times, steady_reason, tidy_text};
 use crate::event::{EventKind, RunEvent, StepProgress};
 
-/// The same step is not told of more often.
-const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(30);
+/// Changes of the same step, or of the same part of it, are not told of more often.
+const CHANGE_LINE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// While nothing changes, the same step is not told of more often.
+const UNCHANGED_LINE_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// A sink that writes one line an event, for logs and terminals without bars.
 pub struct LineSink<O> {
     out: O,
     paint: Painter,
-    said: BTreeMap<(String, Option<String>), Timestamp>,
+    /// What was told of each step, or part of one.
+    told: BTreeMap<(String, Option<String>), ToldReasons>,
+    /// The day of the last line.
+    day: Option<String>,
+}
+
+/// The reasons that lines of one step have given, and when the last of them was.
+#[derive(Debug)]
+struct ToldReasons {
+    last: Timestamp,
+    reasons: BTreeSet<String>,
 }
 
 impl<O: Write + Send> LineSink<O> {
@@ -27,22 +41,38 @@ impl<O: Write + Send> LineSink<O> {
         Self {
             out,
             paint,
-            said: BTreeMap::new(),
+            told: BTreeMap::new(),
+            day: None,
         }
     }
 
-    /// Returns whether progress of `step`, or of a `part` of it, is to be written at `at`: its last line is
-    /// `PROGRESS_LINE_INTERVAL` old, or there is none. It counts as written then.
-    fn is_due(&mut self, at: Timestamp, step: &str, part: Option<&str>) -> bool {
+    /// Returns whether `what` of `step`, or of a `part` of it, is to be written at `at`. It counts as written then.
+    fn is_due(&mut self, at: Timestamp, step: &str, part: Option<&str>, what: String) -> bool {
         let key = (step.to_owned(), part.map(str::to_owned));
-        let due = self
-            .said
-            .get(&key)
-            .is_none_or(|last| time_between(*last, at) >= PROGRESS_LINE_INTERVAL);
+        let told = self.told.entry(key).or_insert_with(|| ToldReasons {
+            last: Timestamp::UNIX_EPOCH,
+            reasons: BTreeSet::new(),
+        });
+        // A step may look at two things in turn: what was told of it before is no change.
+        let interval = if told.reasons.contains(&what) {
+            UNCHANGED_LINE_INTERVAL
+        } else {
+            CHANGE_LINE_INTERVAL
+        };
+        let due = time_between(told.last, at) >= interval;
         if due {
-            self.said.insert(key, at);
+            told.last = at;
+            told.reasons.insert(what);
         }
         due
+    }
+
+    /// Writes the day where it is another than that of the last line.
+    fn write_day(&mut self, at: Timestamp) -> io::Result<()> {
+        match day_line(&mut self.day, at) {
+            Some(line) => writeln!(self.out, "{}", self.paint.dim(&line)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -52,21 +82,26 @@ impl<O: Write + Send> EventSink for LineSink<O> {
     }
 
     fn show_event(&mut self, view: &RunView, event: &RunEvent) -> io::Result<()> {
-        let due = if let EventKind::Progress(StepProgress { step, part, .. }) = &event.kind {
-            self.is_due(event.at, step, part.as_deref())
-        } else if let EventKind::Retrying { step, .. } = &event.kind {
-            self.is_due(event.at, step, Some("retrying"))
+        let due = if let EventKind::Progress(progress) = &event.kind {
+            let why = reason_without_times(&progress.why);
+            let what = format!("{:?} {why}", progress.done);
+            self.is_due(event.at, &progress.step, progress.part.as_deref(), what)
+        } else if let EventKind::Retrying { step, error, .. } = &event.kind {
+            let what = reason_without_times(error);
+            self.is_due(event.at, step, Some("retrying"), what)
         } else {
             true
         };
-        match event_line(view, event, self.paint).filter(|_| due) {
-            Some(line) => writeln!(
-                self.out,
-                "{} {line}",
-                self.paint.dim(&time_of_day(event.at))
-            ),
-            None => Ok(()),
-        }
+        let Some(line) = event_line(view, event, self.paint).filter(|_| due) else {
+            return Ok(());
+        };
+        self.write_day(event.at)?;
+        let time = self.paint.dim(&time_of_day(event.at));
+        writeln!(
+            self.out,
+            "{}",
+            fit_lines(&format!("{time} {line}"), MAX_LINE_WIDTH)
+        )
     }
 
     fn finish_output(&mut self, _view: &RunView) -> io::Result<()> {
@@ -74,8 +109,21 @@ impl<O: Write + Send> EventSink for LineSink<O> {
     }
 }
 
+/// Returns a line with the day and the zone where `at` is on another day than the `last` line, which it then is.
+pub fn day_line(last: &mut Option<String>, at: Timestamp) -> Option<String> {
+    let day = day_of(at);
+    if last.as_ref() == Some(&day) {
+        return None;
+    }
+    let line = format!("{day}, times are UTC");
+    *last = Some(day);
+    Some(line)
+}
+
 /// One event as a line, without its time.
 pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<String> {
+    // Names of steps and runs are short; what is said of them may be anything.
+    let tidy = tidy_text;
     Some(match &event.kind {
         EventKind::RunOpened {
             run,
@@ -98,7 +146,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
         EventKind::StepStarted { step, title } => {
             format!("{} {}: {title}", step_place(view, step), paint.bold(step))
         }
-        EventKind::ActBegan { step, what } => format!("{step}: {what}"),
+        EventKind::ActBegan { step, what } => format!("{step}: {}", tidy(what)),
         EventKind::StepDone {
             step,
             how,
@@ -106,16 +154,18 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
         } => {
             let done = paint.green("done");
             format!(
-                "{} {step}: {done} in {}, {how}",
+                "{} {step}: {done} in {}, {}",
                 step_place(view, step),
-                format_duration(*time)
+                format_duration(*time),
+                tidy(how)
             )
         }
         EventKind::StepSkipped { step, how } => {
             format!(
-                "{} {step}: {}, {how}",
+                "{} {step}: {}, {}",
                 step_place(view, step),
-                paint.green("was so already")
+                paint.green("no change needed"),
+                tidy(how)
             )
         }
         EventKind::Retrying {
@@ -123,36 +173,43 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
         } => {
             format!(
                 "{step}: {}, again in {}",
-                paint.yellow(error),
+                paint.yellow(&tidy(error)),
                 format_duration(*after)
             )
         }
         EventKind::StepFailed { step, error } => {
             format!(
-                "{} {step}: {}, {error}",
+                "{} {step}: {}, {}",
                 step_place(view, step),
-                paint.red("failed")
+                paint.red("failed"),
+                tidy(error)
             )
         }
-        EventKind::UndoBegan { step } => format!("{step}: taking it back"),
+        EventKind::UndoBegan { step } => format!("{step}: rolling back"),
         EventKind::UndoDone { step, how } => {
-            format!("{step}: {}, {how}", paint.green("rolled back"))
+            format!("{step}: {}, {}", paint.green("rolled back"), tidy(how))
         }
         EventKind::UndoFailed { step, error } => {
-            format!("{step}: {}, {error}", paint.red("could not be rolled back"))
+            format!(
+                "{step}: {}, {}",
+                paint.red("could not be rolled back"),
+                tidy(error)
+            )
         }
         // Progress of a step that the view does not know has no line.
         EventKind::Progress(progress) => progress_line(view, event.at, progress)?,
         EventKind::Notice {
             step: Some(step),
             text,
-        } => format!("{step}: {}", paint.yellow(text)),
-        EventKind::Notice { step: None, text } => paint.yellow(text),
+        } => format!("{step}: {}", paint.yellow(&tidy(text))),
+        EventKind::Notice { step: None, text } => paint.yellow(&tidy(text)),
         EventKind::RunPaused { why, resume } => {
             format!(
-                "run {}: {}, {why}; continue with `{resume}`",
+                "run {}: {}, {}; continue with `{resume}`",
                 view.run,
-                paint.yellow("paused")
+                paint.yellow("paused"),
+                // The command is never cut.
+                fit_lines(&tidy(why), MAX_LINE_WIDTH / 2)
             )
         }
         EventKind::RunClosed { outcome, summary } => {
@@ -160,7 +217,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
                 "done" => paint.green("done"),
                 _ => paint.red(&outcome.replace('_', " ")),
             };
-            format!("run {}: {outcome}, {summary}", view.run)
+            format!("run {}: {outcome}, {}", view.run, tidy(summary))
         }
         // The report's.
         EventKind::RunFacts(_)
@@ -192,7 +249,7 @@ fn progress_line(view: &RunView, at: Timestamp, progress: &StepProgress) -> Opti
     if still >= Duration::from_secs(1) {
         line += &format!("waiting {}, ", format_duration(still));
     }
-    Some(line + &progress.why)
+    Some(line + &steady_reason(&progress.why))
 }
 
 fn step_place(view: &RunView, step: &str) -> String {

@@ -6,6 +6,7 @@
 pub mod ci;
 pub mod json;
 pub mod lines;
+pub mod live_rows;
 pub mod markdown;
 pub mod page;
 pub mod progress_bars;
@@ -13,6 +14,7 @@ pub mod recording;
 pub mod sink;
 pub mod text;
 pub mod view;
+pub mod wording;
 
 #[cfg(test)]
 mod tests;

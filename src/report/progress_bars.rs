@@ -1,117 +1,73 @@
-//! Bars, for a terminal: the run, the running step, and each part of it that has a count of its own.
+//! Bars, for a terminal: lines of what has happened, and below them rows of what is going on.
 //!
 //! Times come from the [`RunView`], never from the bar library's own clock, so that virtual time shows as it is.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::lines::event_line;
+use super::lines::{day_line, event_line};
+use super::live_rows::render_rows;
 use super::sink::EventSink;
-use super::text::{Painter, format_duration, time_between, time_of_day};
-use super::view::{ProgressCount, RunView, StepMark, StepView};
+use super::text::{Painter, time_of_day};
+use super::view::RunView;
+use super::wording::cut_text;
 use crate::event::{EventKind, RunEvent};
 
-/// Reasons are cut to what a terminal row holds beside bar and name.
-const MAX_REASON_WIDTH: usize = 110;
-
-/// A sink that draws a bar for the run, its steps and their parts.
+/// A sink that draws rows for the run, its steps and their parts below the lines.
 pub struct ProgressBars {
     all: MultiProgress,
-    run: ProgressBar,
-    steps: BTreeMap<String, ProgressBar>,
-    parts: BTreeMap<(String, String), ProgressBar>,
+    rows: Vec<ProgressBar>,
+    /// Columns of the terminal, asked at each drawing, as a window may be resized.
+    width: Box<dyn Fn() -> usize + Send>,
     paint: Painter,
+    day: Option<String>,
 }
 
 impl ProgressBars {
-    /// Returns a sink that draws on `target`.
-    pub fn new(target: ProgressDrawTarget, paint: Painter) -> Self {
-        let all = MultiProgress::with_draw_target(target);
-        let run = all.add(ProgressBar::new(0));
-        run.set_style(bar_style("{prefix} {bar:30} {pos}/{len} steps {msg}"));
+    /// Returns a sink that draws on `target`, which has `width` columns.
+    pub fn new(
+        target: ProgressDrawTarget,
+        width: Box<dyn Fn() -> usize + Send>,
+        paint: Painter,
+    ) -> Self {
         Self {
-            all,
-            run,
-            steps: BTreeMap::new(),
-            parts: BTreeMap::new(),
+            all: MultiProgress::with_draw_target(target),
+            rows: Vec::new(),
+            width,
             paint,
+            day: None,
         }
     }
 
-    fn draw_run(&mut self, view: &RunView) {
-        self.run
-            .set_prefix(format!("{} {} -> {}", view.cluster, view.from, view.to));
-        self.run.set_length(view.steps.len() as u64);
-        self.run.set_position(view.count_finished() as u64);
-        if let (Some(opened), Some(now)) = (view.opened, view.now) {
-            self.run
-                .set_message(format_duration(time_between(opened, now)));
+    fn draw_rows(&mut self, view: &RunView) {
+        if view.run.is_empty() {
+            return;
         }
-        for step in &view.steps {
-            match step.mark {
-                StepMark::Running | StepMark::Undoing => self.draw_step(view, step),
-                StepMark::Pending
-                | StepMark::Done
-                | StepMark::Skipped
-                | StepMark::Failed
-                | StepMark::Undone
-                | StepMark::UndoFailed => self.clear_step(&step.id),
+        let texts = render_rows(view, (self.width)(), self.paint);
+        // Rows at the end that are no longer needed make room.
+        for row in self.rows.drain(texts.len().min(self.rows.len())..) {
+            row.finish_and_clear();
+            self.all.remove(&row);
+        }
+        for (i, text) in texts.into_iter().enumerate() {
+            if i == self.rows.len() {
+                let row = self.all.add(ProgressBar::new(0));
+                row.set_style(row_style());
+                self.rows.push(row);
             }
+            self.rows[i].set_message(text);
         }
     }
 
-    fn draw_step(&mut self, view: &RunView, step: &StepView) {
-        let bar = self
-            .steps
-            .entry(step.id.clone())
-            .or_insert_with(|| self.all.add(ProgressBar::new(0)));
-        let elapsed = step
-            .started
-            .zip(view.now)
-            .map(|(a, b)| time_between(a, b))
-            .unwrap_or_default();
-        update_bar(bar, &format!("  {}", step.id), &step.count, elapsed);
-        for (name, count) in &step.parts {
-            let key = (step.id.clone(), name.clone());
-            // A part that is done makes room for the next one.
-            if count.is_full() {
-                if let Some(bar) = self.parts.remove(&key) {
-                    bar.finish_and_clear();
-                    self.all.remove(&bar);
-                }
-                continue;
-            }
-            let bar = self
-                .parts
-                .entry(key)
-                .or_insert_with(|| self.all.add(ProgressBar::new(0)));
-            let elapsed = count
-                .moved
-                .zip(view.now)
-                .map(|(a, b)| time_between(a, b))
-                .unwrap_or_default();
-            update_bar(bar, &format!("    {name}"), count, elapsed);
+    /// Prints a line above the rows, cut to the terminal unless it is to be read `whole`.
+    fn print_above(&self, text: &str, whole: bool) -> io::Result<()> {
+        if whole {
+            return self.all.println(text);
         }
-    }
-
-    fn clear_step(&mut self, id: &str) {
-        if let Some(bar) = self.steps.remove(id) {
-            bar.finish_and_clear();
-            self.all.remove(&bar);
-        }
-        let gone: Vec<_> = self
-            .parts
-            .keys()
-            .filter(|(step, _)| step == id)
-            .cloned()
-            .collect();
-        for bar in gone.iter().filter_map(|key| self.parts.remove(key)) {
-            bar.finish_and_clear();
-            self.all.remove(&bar);
-        }
+        let width = (self.width)().max(20) - 1;
+        let lines: Vec<String> = text.lines().map(|line| cut_text(line, width)).collect();
+        self.all.println(lines.join("\n"))
     }
 }
 
@@ -125,17 +81,27 @@ impl EventSink for ProgressBars {
             event.kind,
             EventKind::Progress(_) | EventKind::ActBegan { .. } | EventKind::StepStarted { .. }
         );
-        let above = event_line(view, event, self.paint).filter(|_| !drawn);
-        if let Some(text) = above {
-            self.all
-                .println(format!("{} {text}", self.paint.dim(&time_of_day(event.at))))?;
+        if let Some(text) = event_line(view, event, self.paint).filter(|_| !drawn) {
+            if let Some(day) = day_line(&mut self.day, event.at) {
+                self.print_above(&self.paint.dim(&day), true)?;
+            }
+            let time = self.paint.dim(&time_of_day(event.at));
+            // How a step was done is one of many lines; a failure and an end are read in full.
+            let whole = !matches!(
+                event.kind,
+                EventKind::StepDone { .. }
+                    | EventKind::StepSkipped { .. }
+                    | EventKind::UndoDone { .. }
+                    | EventKind::Retrying { .. }
+            );
+            self.print_above(&format!("{time} {text}"), whole)?;
         }
-        self.draw_run(view);
+        self.draw_rows(view);
         Ok(())
     }
 
     fn redraw_view(&mut self, view: &RunView) -> io::Result<()> {
-        self.draw_run(view);
+        self.draw_rows(view);
         Ok(())
     }
 
@@ -144,39 +110,6 @@ impl EventSink for ProgressBars {
     }
 }
 
-/// A bar where there is a count, a line where there is none.
-fn update_bar(bar: &ProgressBar, label: &str, count: &ProgressCount, elapsed: Duration) {
-    // One line of bounded width: a longer one would break the drawing of all bars.
-    let mut why: String = count
-        .why
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .take(MAX_REASON_WIDTH)
-        .collect();
-    if why.len() < count.why.len() {
-        why.push_str("...");
-    }
-    match (count.done, count.total) {
-        (Some(done), Some(total)) => {
-            let unit = count.unit.as_deref().unwrap_or_default();
-            bar.set_style(bar_style("{prefix} {bar:20} {pos}/{len} {msg}"));
-            bar.set_length(total);
-            bar.set_position(done);
-            bar.set_message(format!("{unit} {} {why}", format_duration(elapsed)));
-        }
-        (Some(_) | None, Some(_) | None) => {
-            bar.set_style(bar_style("{prefix} {msg}"));
-            bar.set_message(format!("{} {why}", format_duration(elapsed)));
-        }
-    }
-    bar.set_prefix(label.to_owned());
-    bar.tick();
-}
-
-fn bar_style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
+fn row_style() -> ProgressStyle {
+    ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
 }

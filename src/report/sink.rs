@@ -70,6 +70,7 @@ fn feed_sinks(
                     sink.show_event(&view, &event)
                 });
             }
+            Ok(BusMessage::Outline(outline)) => view.apply_outline(*outline),
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(clock) = clock {
                     view.now = Some(clock.now());

@@ -8,12 +8,15 @@ use jiff::Timestamp;
 use super::ci::{GithubSink, GitlabSink, format_annotation};
 use super::json::JsonSink;
 use super::lines::LineSink;
+use super::live_rows::render_rows;
 use super::markdown::render_markdown;
 use super::progress_bars::ProgressBars;
 use super::recording::{self, EventRecorder};
 use super::sink::{EventSink, Reporter};
 use super::text::{Painter, format_duration};
 use super::view::{RunView, StepMark};
+use super::wording::visible_width;
+use crate::event::outline::{OutlineMark, RunOutline, StepOutline};
 use crate::event::{EventKind, RunEvent, StepProgress, StepTitle, open_event_bus};
 
 fn at(seconds: i64) -> Timestamp {
@@ -177,16 +180,17 @@ fn lines_tell_every_event_once_and_progress_rarely_with_its_reason() {
         &script(),
     );
     insta::assert_snapshot!(page.text(), @r"
+    2026-11-21, times are UTC
     08:00:00 run r1: shop 1.27 -> 1.28, 3 steps
     08:00:01 [1/3] control-plane-1.28: Control plane to 1.28
     08:00:01 control-plane-1.28: raise the control plane of shop to 1.28
     08:00:02 control-plane-1.28: eks:DescribeUpdate: slow down, again in 1s
-    08:09:01 [1/3] control-plane-1.28: done in 9m00s, the API server says 1.28
+    08:09:01 [1/3] control-plane-1.28: done in 9m, the API server says 1.28
     08:09:01 [2/3] shift: Traffic to green
     08:09:01 shift: 25% to green on rule <a|b>
     08:09:02 shift: 25%, 25% on green, baking
     08:11:40 shift: 100%, 100% on green, baking
-    08:15:00 [2/3] shift: was so already, all on green
+    08:15:00 [2/3] shift: no change needed, all on green
     08:15:01 [3/3] drain-blue: Empty blue
     08:15:05 drain-blue ip-10-0-1-7: 3/9 pods, PDB shop/web allows 0 of 3 (2 healthy, 2 needed), pod shop/web-6d9f-x2lpz
     08:19:15 drain-blue ip-10-0-1-7: 3/9 pods, waiting 4m10s, PDB shop/web allows 0 of 3 (2 healthy, 2 needed), pod shop/web-6d9f-x2lpz
@@ -268,11 +272,21 @@ fn github_gets_annotations_and_a_summary_and_gitlab_gets_sections() {
     );
     assert!(
         page.text()
-            .contains("::warning title=eksup%3A paused::asked to stop")
+            .contains("::group::[1/3] Control plane to 1.28\n::endgroup::\n::group::[2/3]")
+    );
+    // What ends a run is annotated by the command itself.
+    assert!(
+        page.text()
+            .contains("::notice title=eksup::insight X is 26 h old")
+            && !page.text().contains("paused")
+    );
+    assert_eq!(
+        page.text().matches("::group::").count(),
+        page.text().matches("::endgroup::").count()
     );
     let summary = std::fs::read_to_string(summary).unwrap();
     assert!(
-        summary.contains("| 1 | Control plane to 1.28 | done | 9m00s |"),
+        summary.contains("| 1 | Control plane to 1.28 | done | 9m |"),
         "{summary}"
     );
     let page = Page::default();
@@ -283,7 +297,7 @@ fn github_gets_annotations_and_a_summary_and_gitlab_gets_sections() {
         text.matches("section_end").count()
     );
     assert!(
-        text.contains("section_start:1795248001:control-plane-1.28\r"),
+        text.contains("section_start:1795248001:control-plane-1.28[collapsed=true]\r"),
         "{text:?}"
     );
 }
@@ -367,7 +381,7 @@ impl TermLike for Screen {
 fn bars_show_the_run_the_step_and_each_node_with_its_reason() {
     let screen = Screen::default();
     let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
-    let mut bars = ProgressBars::new(target, Painter::default());
+    let mut bars = ProgressBars::new(target, Box::new(|| 160), Painter::default());
     let mut view = RunView::default();
     for event in script().iter().take(14) {
         view.apply_event(event);
@@ -377,12 +391,174 @@ fn bars_show_the_run_the_step_and_each_node_with_its_reason() {
     let text = screen.0.text();
     for part in [
         "shop 1.27 -> 1.28",
-        "2/3 steps 19m15s",
-        "[1/3] control-plane-1.28: done in 9m00s",
-        "3/9 pods 4m10s PDB shop/web allows 0 of 3",
+        "2/3 steps",
+        "[1/3] control-plane-1.28: done in 9m",
+        "3/9 pods 4m10s: PDB shop/web allows 0 of 3",
     ] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
+}
+
+/// What route and journal have of the script's run, as a second process finds it.
+fn outline(mark: OutlineMark) -> RunOutline {
+    let step = |id: &str, title: &str, minutes: u64| StepOutline {
+        step: id.into(),
+        title: title.into(),
+        estimate: Duration::from_secs(minutes * 60),
+        ..StepOutline::default()
+    };
+    let mut outline = RunOutline {
+        run: "r1".into(),
+        cluster: "shop".into(),
+        from: "1.27".into(),
+        to: "1.28".into(),
+        opened: Some(at(0)),
+        steps: vec![
+            step("control-plane-1.28", "Control plane to 1.28", 15),
+            step("shift", "Traffic to green", 30),
+            step("drain-blue", "Empty blue", 15),
+        ],
+    };
+    let first = &mut outline.steps[0];
+    first.mark = mark;
+    first.started = Some(at(1));
+    first.ended = Some(at(541));
+    first.note = Some("the API server says 1.28".into());
+    outline
+}
+
+fn progress(seconds: i64, step: &str, why: &str) -> RunEvent {
+    let progress = StepProgress {
+        step: step.into(),
+        why: why.into(),
+        ..StepProgress::default()
+    };
+    RunEvent {
+        at: at(seconds),
+        kind: EventKind::Progress(progress),
+    }
+}
+
+#[test]
+fn after_a_resume_the_header_the_durations_and_the_time_left_are_those_of_the_whole_run() {
+    let mut view = RunView::default();
+    view.apply_outline(outline(OutlineMark::Done));
+    let resumed = EventKind::RunResumed {
+        run: "r1".into(),
+        by: "ci-2".into(),
+        steps: Vec::new(),
+        done: vec!["control-plane-1.28".into()],
+    };
+    view.apply_event(&RunEvent {
+        at: at(7200),
+        kind: resumed,
+    });
+    let table = render_markdown(&view);
+    assert!(table.contains("## eksup: `shop` 1.27 -> 1.28"), "{table}");
+    assert!(
+        table.contains("| 1 | Control plane to 1.28 | done | 9m | the API server says 1.28 |"),
+        "{table}"
+    );
+    let rows = render_rows(&view, 80, Painter::default());
+    insta::assert_snapshot!(rows.join("\n"), @"shop 1.27 -> 1.28 [========>----------------------] 25%, about 45m left, ends 10:45 UTC");
+}
+
+#[test]
+fn live_rows_fit_80_and_120_columns_and_bakes_have_a_bar() {
+    let mut view = RunView::default();
+    view.apply_outline(outline(OutlineMark::Pending));
+    script().iter().take(8).for_each(|e| view.apply_event(e));
+    let bake = |left| {
+        format!(
+            "50% on green, baking {left}s more, 3 of 3 targets healthy, 5xx answers 0.0 % of 1200 requests, latency as before"
+        )
+    };
+    view.apply_event(&progress(600, "shift", &bake(300)));
+    view.apply_event(&progress(700, "shift", &bake(200)));
+    let mut screens = Vec::new();
+    for width in [80, 120] {
+        let rows = render_rows(&view, width, Painter::default());
+        assert!(rows.iter().all(|r| r.chars().count() < width), "{rows:?}");
+        screens.push(rows.join("\n"));
+    }
+    // Colours take no columns.
+    let coloured = render_rows(&view, 80, Painter { on: true });
+    assert!(coloured.iter().all(|r| visible_width(r) < 80) && coloured[0].contains("\u{1b}[32m="));
+    for event in script().iter().skip(9) {
+        view.apply_event(event);
+    }
+    for width in [80, 120] {
+        screens.push(render_rows(&view, width, Painter::default()).join("\n"));
+    }
+    insta::assert_snapshot!(screens.join("\n\n"), @"");
+}
+
+#[test]
+fn a_rollback_shows_what_is_rolled_back_and_no_bar_that_goes_up() {
+    let mut view = RunView::default();
+    view.apply_outline(outline(OutlineMark::Done));
+    view.apply_event(&RunEvent {
+        at: at(7200),
+        kind: EventKind::UndoBegan {
+            step: "shift".into(),
+        },
+    });
+    let rows = render_rows(&view, 80, Painter::default());
+    assert!(
+        rows[0].contains("rolling back, 0 steps are rolled back"),
+        "{rows:?}"
+    );
+    assert!(rows[1].contains("Roll back: Traffic to green"), "{rows:?}");
+}
+
+#[test]
+fn a_soak_of_an_hour_is_a_dozen_lines_without_a_countdown() {
+    let page = Page::default();
+    let soak = |s: i64| {
+        progress(
+            s,
+            "drain-blue",
+            &format!("blue is empty, {}s left: all Ready", 3600 - s),
+        )
+    };
+    let mut events = script();
+    events.truncate(1);
+    events.extend((0..3600).step_by(7).map(soak));
+    show(
+        &mut LineSink::new(page.clone(), Painter::default()),
+        &events,
+    );
+    let text = page.text();
+    assert!((10..16).contains(&text.lines().count()), "{text}");
+    assert!(
+        !text.contains("left") && text.contains("waiting 5m, blue is empty: all Ready"),
+        "{text}"
+    );
+}
+
+#[test]
+fn each_day_is_named_once_in_the_lines() {
+    let page = Page::default();
+    let day = 24 * 3600;
+    let events = [0, 10, day, day + 10].map(|s| RunEvent {
+        at: at(s),
+        kind: EventKind::Notice {
+            step: None,
+            text: format!("n{s}"),
+        },
+    });
+    show(
+        &mut LineSink::new(page.clone(), Painter::default()),
+        &events,
+    );
+    insta::assert_snapshot!(page.text(), @r"
+    2026-11-21, times are UTC
+    08:00:00 n0
+    08:00:10 n10
+    2026-11-22, times are UTC
+    08:00:00 n86400
+    08:00:10 n86410
+    ");
 }
 
 #[test]
@@ -391,6 +567,8 @@ fn durations_are_written_as_people_say_them() {
         (0, "0s"),
         (59, "59s"),
         (250, "4m10s"),
+        (900, "15m"),
+        (3600, "1h"),
         (3720, "1h02m"),
         (183_600, "2d03h"),
     ];

@@ -45,15 +45,31 @@ impl Painter {
     }
 }
 
-/// A duration as people say it: `45s`, `4m10s`, `1h02m`, `2d03h`.
+/// A duration as people say it: `45s`, `4m10s`, `15m`, `1h02m`, `2d03h`. A smaller unit that is zero is left out.
 pub fn format_duration(time: Duration) -> String {
     let s = time.as_secs();
-    match s {
-        0..60 => format!("{s}s"),
-        60..3600 => format!("{}m{:02}s", s / 60, s % 60),
-        3600..86400 => format!("{}h{:02}m", s / 3600, s % 3600 / 60),
-        86400.. => format!("{}d{:02}h", s / 86400, s % 86400 / 3600),
+    let (large, small) = match s {
+        0..60 => return format!("{s}s"),
+        60..3600 => ((s / 60, "m"), (s % 60, "s")),
+        3600..86400 => ((s / 3600, "h"), (s % 3600 / 60, "m")),
+        86400.. => ((s / 86400, "d"), (s % 86400 / 3600, "h")),
+    };
+    match small.0 {
+        0 => format!("{}{}", large.0, large.1),
+        _ => format!("{}{}{:02}{}", large.0, large.1, small.0, small.1),
     }
+}
+
+/// An estimate, no more exact than it is: to five seconds below a minute, to the minute below an hour, else to five
+/// minutes.
+pub fn format_estimate(time: Duration) -> String {
+    let s = time.as_secs();
+    let unit = match s {
+        0..60 => 5,
+        60..3600 => 60,
+        3600.. => 300,
+    };
+    format_duration(Duration::from_secs(s.div_ceil(unit) * unit))
 }
 
 /// The time from one moment to a later one.
@@ -64,4 +80,9 @@ pub fn time_between(from: Timestamp, to: Timestamp) -> Duration {
 /// The time of day, in UTC.
 pub fn time_of_day(at: Timestamp) -> String {
     at.strftime("%H:%M:%S").to_string()
+}
+
+/// The day, in UTC.
+pub fn day_of(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d").to_string()
 }

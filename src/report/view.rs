@@ -1,9 +1,13 @@
 //! What a run looks like so far: one fold over events, shared by every sink and by the page.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::text::time_between;
+use super::wording::time_left_in;
+use crate::event::outline::{OutlineMark, RunOutline};
 use crate::event::{EventKind, RunEvent, StepProgress};
 
 /// How far a step has come, as seen from outside.
@@ -32,7 +36,7 @@ impl StepMark {
             Self::Pending => "to do",
             Self::Running => "running",
             Self::Done => "done",
-            Self::Skipped => "was so already",
+            Self::Skipped => "no change needed",
             Self::Failed => "failed",
             Self::Undoing => "being rolled back",
             Self::Undone => "rolled back",
@@ -103,6 +107,8 @@ pub struct StepView {
     pub waits: Vec<WaitPeriod>,
     /// Percent of traffic on green, where the step shifts it.
     pub weights: Vec<(Timestamp, u64)>,
+    /// How long it is expected to take; `None` where only events are known.
+    pub estimate: Option<Duration>,
 }
 
 /// A run as its events tell it so far.
@@ -123,6 +129,16 @@ pub struct RunView {
     pub notices: Vec<(Timestamp, String)>,
     /// How many processes carried it.
     pub processes: u32,
+    /// When the last of them took it up.
+    pub taken_up: Option<Timestamp>,
+}
+
+/// How far a run has come by the estimates of its steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EstimatedProgress {
+    /// From 0 to 1.
+    pub share: f64,
+    pub left: Duration,
 }
 
 impl RunView {
@@ -131,6 +147,84 @@ impl RunView {
         let mut view = Self::default();
         events.into_iter().for_each(|e| view.apply_event(e));
         view
+    }
+
+    /// Takes in what route and journal have of the run before its first event.
+    pub fn apply_outline(&mut self, outline: RunOutline) {
+        if self.run != outline.run {
+            let notices = std::mem::take(&mut self.notices);
+            *self = Self {
+                notices,
+                now: self.now,
+                ..Self::default()
+            };
+        }
+        self.run = outline.run;
+        self.cluster = outline.cluster;
+        self.from = outline.from;
+        self.to = outline.to;
+        self.opened = outline.opened.or(self.opened);
+        for known in outline.steps {
+            let step = self.step_entry(&known.step);
+            step.title = known.title;
+            step.estimate = Some(known.estimate);
+            step.mark = match known.mark {
+                // What had begun or failed is looked at again before it runs.
+                OutlineMark::Pending | OutlineMark::Running | OutlineMark::Failed => {
+                    StepMark::Pending
+                }
+                OutlineMark::Done => StepMark::Done,
+                OutlineMark::Skipped => StepMark::Skipped,
+                OutlineMark::Undone => StepMark::Undone,
+            };
+            step.started = known.started;
+            step.ended = known.ended;
+            step.note = known.note;
+        }
+    }
+
+    /// How far the run has come by the estimates of its steps; `None` where they are not known.
+    pub fn estimate_progress(&self) -> Option<EstimatedProgress> {
+        let now = self.now?;
+        let (mut all, mut left) = (Duration::ZERO, Duration::ZERO);
+        for step in &self.steps {
+            let estimate = step.estimate?;
+            all += estimate;
+            left += match step.mark {
+                StepMark::Done | StepMark::Skipped => Duration::ZERO,
+                StepMark::Running => {
+                    // A pause between two processes is no work.
+                    let from = step.started.max(self.taken_up).unwrap_or(now);
+                    let by_estimate = estimate.saturating_sub(time_between(from, now));
+                    time_left_in(&step.count.why)
+                        .unwrap_or(by_estimate)
+                        .min(estimate)
+                }
+                StepMark::Pending
+                | StepMark::Failed
+                | StepMark::Undoing
+                | StepMark::Undone
+                | StepMark::UndoFailed => estimate,
+            };
+        }
+        if all.is_zero() {
+            return None;
+        }
+        Some(EstimatedProgress {
+            share: 1.0 - left.as_secs_f64() / all.as_secs_f64(),
+            left,
+        })
+    }
+
+    /// Whether steps are being rolled back.
+    pub fn is_rolling_back(&self) -> bool {
+        let back = |mark| {
+            matches!(
+                mark,
+                StepMark::Undoing | StepMark::Undone | StepMark::UndoFailed
+            )
+        };
+        self.steps.iter().any(|s| back(s.mark))
     }
 
     /// Takes one more event into the view.
@@ -155,8 +249,15 @@ impl RunView {
                     to: to.clone(),
                     opened: Some(at),
                     now: Some(at),
+                    taken_up: Some(at),
                     processes: 1,
                     notices: std::mem::take(&mut self.notices),
+                    // What is known beforehand of this run, and of no other.
+                    steps: if self.run == *run {
+                        std::mem::take(&mut self.steps)
+                    } else {
+                        Vec::new()
+                    },
                     ..Self::default()
                 };
                 for title in steps {
@@ -170,6 +271,7 @@ impl RunView {
                 self.paused = None;
                 self.outcome = None;
                 self.processes += 1;
+                self.taken_up = Some(at);
                 self.opened.get_or_insert(at);
                 for title in steps {
                     self.step_entry(&title.step).title.clone_from(&title.title);

@@ -42,6 +42,8 @@ pub struct Assessment {
     pub findings: Vec<Finding>,
     /// The same, and the versions that were read, for a report.
     pub judged: Option<JudgedFacts>,
+    /// What was read for a new route.
+    pub inventory: Option<Inventory>,
 }
 
 /// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it. With `live`,
@@ -57,6 +59,7 @@ pub async fn assess_cluster(
         route: None,
         findings: Vec::new(),
         judged: None,
+        inventory: None,
     };
     // An open run goes on by its journaled route. Judging the cluster again would stop a run halfway for what it is
     // about to fix.
@@ -93,6 +96,7 @@ pub async fn assess_cluster(
         route,
         judged: Some(JudgedFacts::new(&inventory, &findings)),
         findings,
+        inventory: Some(inventory),
         ..nothing
     })
 }

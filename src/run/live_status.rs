@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+use serde_json::{Value, json};
+
 use super::cluster_connection::ClusterConnection;
 use crate::journal::{FinalOutcome, RunState, StepStatus};
 use crate::model::aws_status::AddonStatus;
@@ -19,6 +22,18 @@ pub struct LiveStatus {
     /// What is still there of the run.
     pub marks: Vec<String>,
     pub commands: Vec<String>,
+    /// The same as `lines`, for machines.
+    pub data: LiveData,
+}
+
+/// What is where, as `eksup status --format json` has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveData {
+    pub control_plane: Value,
+    pub addons: Vec<Value>,
+    pub node_groups: Vec<Value>,
+    pub rules: Vec<Value>,
 }
 
 /// Reads control plane, add-ons, node groups, rules and marks.
@@ -34,9 +49,16 @@ pub async fn read_live_status(
         "control plane: {} ({})",
         cluster.version, cluster.status
     ));
+    out.data.control_plane =
+        json!({"version": cluster.version, "status": cluster.status.to_string()});
     let mut addons = Vec::new();
     for addon in aws.list_addons(name).await? {
         let addon = aws.describe_addon(name, &addon).await?;
+        out.data.addons.push(json!({
+            "name": addon.name,
+            "version": addon.version.to_string(),
+            "status": addon.status.to_string(),
+        }));
         let status = match &addon.status {
             AddonStatus::Active => String::new(),
             status => format!(" ({status})"),
@@ -114,6 +136,14 @@ async fn add_node_group(
         group.status,
         own.len()
     ));
+    out.data.node_groups.push(json!({
+        "name": group.name,
+        "version": group.version,
+        "status": group.status.to_string(),
+        "nodes": own.len(),
+        "ready": ready,
+        "cordoned": closed,
+    }));
     let Some(state) = state else { return Ok(()) };
     let run = &state.run;
     // From here on it is about what the run has left: each mark with the command that takes it off by hand.
@@ -285,6 +315,13 @@ async fn add_rules(
         .await?
     {
         let was = before.get(&rule.arn).filter(|was| **was != rule.forward);
+        out.data.rules.push(json!({
+            "arn": rule.arn,
+            "priority": rule.priority,
+            "conditions": rule.conditions,
+            "forward": forward_data(&rule.forward),
+            "before": was.map(|was| forward_data(was)),
+        }));
         let note = was
             .map(|was| format!(" (before the run: {})", words(was)))
             .unwrap_or_default();
@@ -306,6 +343,12 @@ async fn add_rules(
         }
     }
     Ok(())
+}
+
+fn forward_data(forward: &[WeightedTargetGroup]) -> Value {
+    let each = forward.iter();
+    each.map(|f| json!({"targetGroup": f.arn, "weight": f.weight}))
+        .collect()
 }
 
 fn is_only_forward(rest: &serde_json::Value) -> bool {

@@ -6,12 +6,12 @@ use jiff::SignedDuration;
 
 use super::cluster_connection::ClusterConnection;
 use super::error::RunError;
-use crate::engine::state_diff;
 use crate::journal::{RunState, StepState, StepStatus};
 use crate::model::aws_status::NodegroupStatus;
+use crate::model::clock::signed_duration;
 use crate::model::eks::Nodegroup;
-use crate::model::{ErrorClass, Minor, Timestamp};
-use crate::route::{Route, RouteStep, StepSpec};
+use crate::model::{ErrorClass, Minor, Timestamp, Windows};
+use crate::route::{Route, RouteStep, StepSpec, step_gates};
 use crate::steps::retire::{DELETE_VISIBLE_WITHIN, was_delete_requested};
 
 /// Whether a blue that was to be retired can serve again.
@@ -142,40 +142,57 @@ pub fn ends_rollback(spec: &StepSpec) -> bool {
     matches!(spec, StepSpec::Retire { delete: true, .. })
 }
 
-/// What `plan` promises of the rollback, when the run would begin now: each line with a time.
-pub fn preview_rollback(route: &Route, now: Timestamp) -> Vec<String> {
-    let mut lines = Vec::new();
+/// Writes a time that is no more than a forecast: to the minute, in the windows' zone where there are any.
+pub fn format_forecast(windows: &Windows, at: Timestamp) -> String {
+    if windows.0.is_empty() {
+        at.strftime("%a %Y-%m-%d %H:%M UTC").to_string()
+    } else {
+        windows.format_time(at)
+    }
+}
+
+/// What `plan` promises of a rollback.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RollbackPreview {
+    /// The step before which the last rollback is possible, and about when it begins; `None`: at any time.
+    pub until: Option<(String, Timestamp)>,
+    /// The last hop, and until about when EKS can roll it back.
+    pub control_plane: Option<(Minor, Minor, Timestamp)>,
+    pub lines: Vec<String>,
+}
+
+/// What `plan` promises of the rollback, when the run would begin now: each line with a time. Steps wait for `windows`.
+pub fn preview_rollback(route: &Route, windows: &Windows, now: Timestamp) -> RollbackPreview {
+    let mut out = RollbackPreview::default();
+    if route.steps.is_empty() {
+        return out;
+    }
     // By the estimates, one step after the other: it says about when, not when.
-    let mut at = now;
-    let mut hop = None;
-    let mut end = None;
-    for step in &route.steps {
-        if ends_rollback(&step.spec) && end.is_none() {
-            end = Some((step.id.as_str(), at));
-        }
-        at = at.checked_add(step.estimate).unwrap_or(at);
+    let end_of = |i: usize| step_gates::forecast_run(&route.steps[..=i], windows, now).ends;
+    let format_time = |at: Timestamp| format_forecast(windows, at);
+    if let Some(i) = route.steps.iter().position(|s| ends_rollback(&s.spec)) {
+        let step = &route.steps[i];
+        let begins = end_of(i).checked_sub(signed_duration(step.estimate));
+        out.until = Some((step.id.clone(), begins.unwrap_or(now)));
+    }
+    for (i, step) in route.steps.iter().enumerate() {
         if let StepSpec::ControlPlane { from, to, .. } = &step.spec {
-            hop = Some((*from, *to, at));
+            let until = end_of(i).checked_add(SignedDuration::from_hours(7 * 24));
+            out.control_plane = Some((*from, *to, until.unwrap_or(Timestamp::MAX)));
         }
     }
-    match end {
-        Some((step, at)) => lines.push(format!(
+    out.lines.push(match &out.until {
+        Some((step, at)) => format!(
             "begun now, everything but versions can be rolled back (`eksup rollback`) until `{step}`, about {}",
-            state_diff::format_time(at)
-        )),
-        None if !route.steps.is_empty() => lines.push(
-            "everything but versions can be rolled back (`eksup rollback`) at any time, as blue stays"
-                .to_owned(),
+            format_time(*at)
         ),
-        None => {}
-    }
-    if let Some((from, to, at)) = hop {
-        let until = at
-            .checked_add(SignedDuration::from_hours(7 * 24))
-            .unwrap_or(at);
-        lines.push(format!(
+        None => "everything but versions can be rolled back (`eksup rollback`) at any time, as blue stays"
+            .to_owned(),
+    });
+    if let Some((from, to, until)) = out.control_plane {
+        out.lines.push(format!(
             "the control plane (`eksup rollback --control-plane`) can go from {to} back to {from} until about {}, 7 days after that hop, while blue is there and no node is at {to}{}",
-            state_diff::format_time(until),
+            format_time(until),
             if from == route.from {
                 String::new()
             } else {
@@ -183,7 +200,7 @@ pub fn preview_rollback(route: &Route, now: Timestamp) -> Vec<String> {
             }
         ));
     }
-    lines
+    out
 }
 
 /// Whether taking the step back changes where things run.

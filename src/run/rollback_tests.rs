@@ -15,7 +15,7 @@ use crate::journal::{
 use crate::model::aws_status::ClusterStatus;
 use crate::model::aws_status::VersionStatus;
 use crate::model::eks::Insight;
-use crate::model::{Inventory, Minor, Timestamp};
+use crate::model::{Inventory, Minor, Timestamp, Windows};
 use crate::plan::parse_plan;
 use crate::route::fixture::expense_dev;
 use crate::route::{self, Route};
@@ -169,13 +169,34 @@ fn a_retirement_that_has_only_begun_is_no_point_of_no_return() {
 
 #[test]
 fn a_plan_says_until_when_and_until_which_step() {
-    let lines = preview_rollback(&route(), at(0)).join("\n");
+    let preview = preview_rollback(&route(), &Windows::default(), at(0));
+    let lines = preview.lines.join("\n");
     assert!(lines.contains("`retire-expense-blue`"), "{lines}");
     assert!(
-        lines.contains("from 1.29 back to 1.28 until about 2026-"),
+        lines.contains("from 1.29 back to 1.28 until about "),
         "{lines}"
     );
     assert!(lines.contains("1.27 is out of reach"), "{lines}");
+}
+
+#[test]
+fn a_rollback_is_promised_until_after_the_waits_for_windows() {
+    let plan = parse_plan(
+        "p",
+        "cluster: c\nto: 1.30\nwindows: [{days: [sat], from: \"00:00\", to: \"01:00\"}]\n",
+    )
+    .unwrap();
+    let always = preview_rollback(&route(), &Windows::default(), at(0));
+    let held = preview_rollback(&route(), &plan.windows, at(0));
+    let (step, begins) = held.until.unwrap();
+    let (same, sooner) = always.until.unwrap();
+    assert_eq!(step, same);
+    // One hour a week is open, and the steps before take more than two.
+    assert!(
+        begins.duration_since(sooner).as_hours() > 2 * 7 * 24,
+        "{begins}"
+    );
+    assert!(held.control_plane.unwrap().2 > always.control_plane.unwrap().2);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::context::{RunContext, RunRequest};
 use super::error::{RunError, RunErrorKind};
 use super::judged_route::replan_route;
-use super::rollback_scope;
+use super::outline::outline_run;
+use super::rollback_scope::{self, RollbackScope};
 use super::run_checks::{
     check_can_roll_back, check_pause_survives, check_rollback_worthwhile, check_same_run,
     check_step_id, is_followed_by_route,
@@ -331,6 +332,12 @@ impl<'a> RunSession<'a> {
                 .with_accepted_losses(accepted_losses),
             emit: self.event_emitter(),
         };
+        // For the screens: an event carries neither estimates nor what earlier processes did.
+        let known = match &mode {
+            SessionMode::Start { .. } => None,
+            SessionMode::Resume { .. } | SessionMode::Rollback { .. } => journal.run_state(),
+        };
+        self.bus.send_outline(outline_run(&run, route, known));
         // Made from the journaled route and nothing else.
         let steps = steps::build_steps(route, &run, roll_back);
         let closed = journal.run_state().is_some_and(RunState::is_closed);

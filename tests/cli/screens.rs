@@ -7,6 +7,11 @@ use crate::program::{Ended, eksup};
 
 /// What a command prints on both streams, and its exit code. It runs in an empty folder, 100 columns wide, without colors.
 fn screen(arguments: &[&str]) -> String {
+    screen_under(&[], arguments)
+}
+
+/// The same with variables of a CI system.
+fn screen_under(variables: &[(&str, &str)], arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let plans = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
     std::fs::create_dir(folder.path().join("plans")).unwrap();
@@ -19,7 +24,12 @@ fn screen(arguments: &[&str]) -> String {
         .unwrap();
     }
     let mut command = eksup(folder.path());
-    let Ended { code, out, err } = Ended::of(command.env("COLUMNS", "100").args(arguments));
+    let Ended { code, out, err } = Ended::of(
+        command
+            .env("COLUMNS", "100")
+            .envs(variables.iter().copied())
+            .args(arguments),
+    );
     let screen = format!("exit code {code}\n--- standard output\n{out}--- standard error\n{err}");
     screen.replace(env!("CARGO_PKG_VERSION"), "VERSION")
 }
@@ -67,6 +77,70 @@ fn findings_and_route_in_text_json_and_markdown() {
         let arguments = [&plan[..], &["--format", format]].concat();
         insta::assert_snapshot!(format!("check_{format}"), screen(&arguments));
     }
+}
+
+#[test]
+fn a_plan_with_the_details_of_each_step() {
+    let plan = [
+        "plan",
+        "plans/expense-dev.yaml",
+        "--snapshot",
+        "expense-dev",
+    ];
+    let details = [&plan[..], &["--details"]].concat();
+    insta::assert_snapshot!("plan_details", screen(&details));
+}
+
+#[test]
+fn a_log_of_github_has_groups_and_one_annotation_a_finding_and_one_of_gitlab_sections() {
+    let rehearse = ["rehearse", "plans/expense-dev.yaml", "--seed", "1"];
+    let until = [&rehearse[..], &["--until", "cordon-expense-blue"]].concat();
+    let folder = tempfile::tempdir().unwrap();
+    let summary = folder.path().join("summary.md");
+    let variables = [
+        ("GITHUB_ACTIONS", "true"),
+        ("GITHUB_STEP_SUMMARY", summary.to_str().unwrap()),
+    ];
+    let github = screen_under(&variables, &until);
+    insta::assert_snapshot!("github_log", github);
+    let summary = std::fs::read_to_string(summary).unwrap();
+    insta::assert_snapshot!("github_summary", summary.replace("\n\n\n", "\n\n"));
+    let begins = github.matches("::group::").count();
+    assert_eq!(begins, github.matches("::endgroup::").count());
+    // A pause that was asked for is told once.
+    assert_eq!(github.matches("::error").count(), 0);
+    assert_eq!(github.matches("paused after").count(), 0);
+    let gitlab = screen_under(&[("GITLAB_CI", "true")], &until);
+    let gitlab: Vec<&str> = gitlab.lines().filter(|l| l.contains("section_")).collect();
+    insta::assert_snapshot!("gitlab_sections", gitlab.join("\n").escape_default());
+}
+
+#[test]
+fn no_line_of_a_log_is_longer_than_240_characters() {
+    let rehearsal = screen(&["rehearse", "plans/expense-dev.yaml", "--seed", "1"]);
+    let log = rehearsal.lines().filter(|l| l.get(2..3) == Some(":"));
+    for line in log {
+        assert!(line.chars().count() <= 240, "{line}");
+        assert!(!line.contains("s left"), "{line}");
+    }
+}
+
+#[test]
+fn three_thousand_problems_of_a_plan_are_twenty_and_a_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = "cluster: c\nto: 1.29\n".to_owned();
+    for i in 0..3000 {
+        plan += &format!("unknown{i}: true\n");
+    }
+    std::fs::write(folder.path().join("p.yaml"), plan).unwrap();
+    let ended = Ended::of(eksup(folder.path()).args(["check", "p.yaml"]));
+    assert_eq!(ended.code, 3);
+    assert!(ended.err.contains("and 2980 more"), "{}", ended.err);
+    assert!(
+        ended.err.lines().count() < 300,
+        "{}",
+        ended.err.lines().count()
+    );
 }
 
 #[test]

@@ -258,6 +258,14 @@ fn a_gate_in_a_pipeline_holds_no_runner_and_is_opened_by_a_command() {
         out.contains("does not begin before it is approved"),
         "{out}"
     );
+    assert!(
+        out.contains("open for ") && out.contains("left, ends about "),
+        "{out}"
+    );
+    assert!(
+        out.contains("next: eksup approve p.yaml control-plane-1.28 (then `eksup apply p.yaml`)"),
+        "{out}"
+    );
     let (code, _, err) = served.run(&["approve", "p.yaml", "no-such-step", "--by", "Ann"]);
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("its steps are control-plane-1.28"), "{err}");
@@ -300,4 +308,21 @@ fn outside_the_windows_a_run_pauses_with_7_and_says_when_the_next_one_opens() {
     let last: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
     assert_eq!(last["gates"]["windows"]["open"], false, "{last:#}");
     assert_eq!(last["run"]["steps"][0]["acts"], 0, "{last:#}");
+    // Data for machines: nothing has to be read out of a sentence.
+    assert_eq!(last["next"], "eksup apply p.yaml", "{last:#}");
+    assert_eq!(last["live"]["controlPlane"]["version"], "1.27", "{last:#}");
+    assert_eq!(last["live"]["nodeGroups"][0]["ready"], 3, "{last:#}");
+    assert_eq!(last["rollback"]["possible"], false, "{last:#}");
+    assert_eq!(last["rollback"]["until"], "retire-expense-blue", "{last:#}");
+    assert!(
+        last["times"]["leftSeconds"].as_u64() > Some(3600),
+        "{last:#}"
+    );
+}
+
+#[test]
+fn a_watch_of_a_cluster_without_a_run_shows_it_once_and_ends() {
+    let served = Served::new("", &[]);
+    let (code, out, _) = served.run(&["status", "p.yaml", "--watch"]);
+    assert_eq!((code, out.matches("has no run").count()), (0, 1), "{out}");
 }

@@ -1,0 +1,352 @@
+//! What a route comes to: before and after, nodes, time, and until when it can be rolled back. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::route_view::DoneSteps;
+use crate::model::{Inventory, Timestamp, Windows, elb};
+use crate::report::text::{format_estimate, time_between};
+use crate::route::{Route, RouteStep, StepSpec, step_gates};
+use crate::run::rollback_scope::{format_forecast, preview_rollback};
+
+/// A route with what a reader needs beside it.
+pub struct PlannedRoute<'a> {
+    pub route: &'a Route,
+    /// Steps of an open run that are over.
+    pub done: &'a DoneSteps,
+    /// What was read of the cluster; an open run is shown without it.
+    pub inventory: Option<&'a Inventory>,
+    pub windows: &'a Windows,
+    /// Steps that wait for an approval.
+    pub approvals: &'a BTreeSet<String>,
+    pub now: Timestamp,
+}
+
+/// One thing that is another afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeforeAfter {
+    pub what: String,
+    pub before: String,
+    pub after: String,
+}
+
+/// How many nodes there are: now, at most, and in the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeCounts {
+    pub before: u64,
+    pub peak: u64,
+    pub after: u64,
+}
+
+impl<'a> PlannedRoute<'a> {
+    /// The steps that are left, each with its number on the whole route.
+    pub fn steps_left(&self) -> impl Iterator<Item = (usize, &'a RouteStep)> {
+        let done = self.done;
+        let numbered = self.route.steps.iter().enumerate();
+        numbered
+            .filter(move |(_, s)| !done.contains(&s.id))
+            .map(|(i, s)| (i + 1, s))
+    }
+
+    /// The time the steps that are left are expected to take, without waits for windows.
+    pub fn estimate_left(&self) -> Duration {
+        self.steps_left().map(|(_, s)| s.estimate).sum()
+    }
+
+    /// `19 steps`, or `12 of 19 steps left`.
+    pub fn describe_count(&self) -> String {
+        let all = self.route.steps.len();
+        match self.steps_left().count() {
+            1 if all == 1 => "1 step".to_owned(),
+            left if left == all => format!("{all} steps"),
+            left => format!("{left} of {all} steps left"),
+        }
+    }
+
+    /// The facts above the steps: a word, and what is said of it. `gates`: of windows and approvals.
+    pub fn headline(&self, gates: &[String]) -> Vec<(String, String)> {
+        let mut out: Vec<(String, String)> = Vec::new();
+        let mut say = |key: &str, text: String| out.push((key.to_owned(), text));
+        if self.steps_left().next().is_none() {
+            return out;
+        }
+        say("time", self.describe_time());
+        for line in gates {
+            // `approval: ...` and `windows: ...` have their word already.
+            match line.split_once(": ") {
+                Some((key, text)) => say(key, text.to_owned()),
+                None => say("", line.clone()),
+            }
+        }
+        if let Some(counts) = self.count_nodes() {
+            say("nodes", self.describe_nodes(counts));
+        }
+        if self.done.is_empty() {
+            let preview = preview_rollback(self.route, self.windows, self.now);
+            for line in preview.lines {
+                say("rollback", line);
+            }
+        }
+        let steps = self.steps_left().filter(|(_, s)| s.no_return.is_some());
+        let steps: Vec<String> = steps.map(|(i, s)| format!("{i} `{}`", s.id)).collect();
+        say(
+            "irreversible",
+            match steps.as_slice() {
+                [] => "no step".to_owned(),
+                [one] => format!("step {one}"),
+                many => format!("steps {}", many.join(", ")),
+            },
+        );
+        out
+    }
+
+    fn describe_time(&self) -> String {
+        let estimate = self.estimate_left();
+        let left = self.steps_left().map(|(_, s)| s);
+        let forecast = step_gates::forecast_run(left, self.windows, self.now);
+        let whole = time_between(self.now, forecast.ends);
+        let ends = format_forecast(self.windows, forecast.ends);
+        if forecast.pauses.is_empty() {
+            return format!(
+                "about {}; begun now, it ends {ends}",
+                format_estimate(estimate)
+            );
+        }
+        format!(
+            "about {} of work, {} with the waits for windows; begun now, it ends {ends}",
+            format_estimate(estimate),
+            format_estimate(whole)
+        )
+    }
+
+    /// Nodes over the whole route. `None` where it replaces none.
+    pub fn count_nodes(&self) -> Option<NodeCounts> {
+        let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut counts = NodeCounts::default();
+        let mut seen = false;
+        // Blues that the route does not make are there from the beginning.
+        let made: BTreeSet<&str> = self.route.steps.iter().filter_map(green_name).collect();
+        for step in &self.route.steps {
+            if let StepSpec::CreateGreen { blue, .. } = &step.spec
+                && !made.contains(blue.as_str())
+            {
+                sizes.insert(blue, self.blue_size(blue));
+            }
+        }
+        let replaced: u64 = sizes.values().sum();
+        let others = self
+            .inventory
+            .map_or(0, |i| (i.nodes.len() as u64).saturating_sub(replaced));
+        counts.before = replaced + others;
+        counts.peak = counts.before;
+        for step in &self.route.steps {
+            match &step.spec {
+                StepSpec::CreateGreen {
+                    blue, group, surge, ..
+                } => {
+                    seen = true;
+                    let whole = self.green_size(blue, group.scaling.desired);
+                    let first = surge.map_or(whole, |surge| u64::from(surge).min(whole));
+                    sizes.insert(&group.name, first);
+                    counts.peak = counts.peak.max(others + sizes.values().sum::<u64>());
+                    // Grown by the drain as blue shrinks.
+                    if surge.is_some() {
+                        sizes.insert(&group.name, whole);
+                        sizes.insert(blue, first);
+                    }
+                }
+                StepSpec::Retire { blue, .. } => drop(sizes.insert(blue, 0)),
+                _ => {}
+            }
+        }
+        counts.after = others + sizes.values().sum::<u64>();
+        seen.then_some(counts)
+    }
+
+    fn blue_size(&self, blue: &str) -> u64 {
+        if let Some(inventory) = self.inventory {
+            let own = inventory.nodes.iter();
+            return own.filter(|n| n.nodegroup_name() == Some(blue)).count() as u64;
+        }
+        let of_green = self.route.steps.iter().find_map(|s| match &s.spec {
+            StepSpec::CreateGreen {
+                blue: of, group, ..
+            } if of == blue => Some(group.scaling.desired),
+            _ => None,
+        });
+        u64::try_from(of_green.unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Green is made as large as blue is at that time.
+    fn green_size(&self, blue: &str, desired: i32) -> u64 {
+        u64::try_from(desired)
+            .unwrap_or_default()
+            .max(self.blue_size(blue))
+    }
+
+    fn describe_nodes(&self, counts: NodeCounts) -> String {
+        let zones: BTreeSet<&str> = self
+            .inventory
+            .iter()
+            .flat_map(|i| i.nodes.iter().filter_map(|n| n.zone()))
+            .collect();
+        let zones: Vec<&str> = zones.into_iter().collect();
+        let zones = match zones.as_slice() {
+            [] => String::new(),
+            zones => format!("; zones {}", zones.join(", ")),
+        };
+        let NodeCounts {
+            before,
+            peak,
+            after,
+        } = counts;
+        format!("{before} before, at most {peak} meanwhile, {after} after{zones}")
+    }
+
+    /// What is another after the run, as a table.
+    pub fn before_and_after(&self) -> Vec<BeforeAfter> {
+        let mut rows: Vec<BeforeAfter> = Vec::new();
+        let mut set = |what: String, before: String, after: String| {
+            // The first says what was before, the last what is after.
+            match rows.iter_mut().find(|row| row.what == what) {
+                Some(row) => row.after = after,
+                None => rows.push(BeforeAfter {
+                    what,
+                    before,
+                    after,
+                }),
+            }
+        };
+        for step in &self.route.steps {
+            match &step.spec {
+                StepSpec::ControlPlane { from, to, .. } => {
+                    set("control plane".to_owned(), from.to_string(), to.to_string());
+                }
+                StepSpec::Addon { from, change, .. } => {
+                    let what = format!("add-on {}", change.name);
+                    set(what, from.to_string(), change.version.to_string());
+                }
+                StepSpec::CreateGreen {
+                    blue,
+                    group,
+                    kubelet,
+                    ..
+                } => {
+                    let version =
+                        kubelet.map_or_else(|| "custom AMI".to_owned(), |v| v.to_string());
+                    let nodes = nodes_text(self.green_size(blue, group.scaling.desired));
+                    let was = format!(
+                        "{}{}",
+                        self.blue_version(blue),
+                        nodes_text(self.blue_size(blue))
+                    );
+                    set(format!("node group {blue}"), was.clone(), was);
+                    let what = format!("node group {}", group.name);
+                    set(what, "-".to_owned(), format!("{version}, {nodes}"));
+                }
+                StepSpec::Retire { blue, delete, .. } => {
+                    let after = if *delete { "deleted" } else { "0 nodes" };
+                    set(
+                        format!("node group {blue}"),
+                        "-".to_owned(),
+                        after.to_owned(),
+                    );
+                }
+                StepSpec::Shift { shift, .. } => {
+                    for rule in &shift.rules {
+                        let what = format!("traffic of {}", self.rule_name(rule));
+                        let (blue, green) =
+                            (elb::short_name(&shift.blue), elb::short_name(&shift.green));
+                        set(what, blue.to_owned(), green.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        rows
+    }
+
+    fn blue_version(&self, blue: &str) -> String {
+        let group = self
+            .inventory
+            .and_then(|i| i.nodegroups.iter().find(|g| g.name == blue));
+        match group {
+            Some(group) => match group.version {
+                Some(version) => format!("{version}, "),
+                None => "custom AMI, ".to_owned(),
+            },
+            None => String::new(),
+        }
+    }
+
+    /// `rule 10 path-pattern=/*`, or the load balancer and the rule's id where the rule was not read.
+    pub fn rule_name(&self, arn: &str) -> String {
+        let mut rules = self.inventory.iter().flat_map(|i| &i.rules);
+        match rules.find(|rule| rule.arn == arn) {
+            Some(rule) => format!("rule {} {}", rule.priority, rule.conditions.join(" "))
+                .trim_end()
+                .to_owned(),
+            None => format!("rule {}", elb::short_rule(arn)),
+        }
+    }
+
+    /// What a step touches, without ARNs.
+    pub fn touches(&self, step: &RouteStep) -> String {
+        let short = step
+            .touches
+            .iter()
+            .map(|object| match object.split_once(" arn:") {
+                Some(("listener rule", arn)) => self.rule_name(&format!("arn:{arn}")),
+                Some((kind, arn)) => format!("{kind} {}", elb::short_rule(&format!("arn:{arn}"))),
+                None => object.clone(),
+            });
+        short.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a reader must know of a step before it begins.
+    pub fn step_marks(&self, step: &RouteStep) -> Vec<&'static str> {
+        let mut marks = Vec::new();
+        if self.approvals.contains(&step.id) {
+            marks.push("after approval");
+        }
+        if step.no_return.is_some() {
+            marks.push("no rollback");
+        }
+        marks
+    }
+}
+
+/// The part of an upgrade that a step belongs to; `None`: it goes with the step before it.
+pub fn step_group(spec: &StepSpec) -> Option<&'static str> {
+    match spec {
+        StepSpec::ControlPlane { .. } => Some("Control plane"),
+        StepSpec::Addon { .. } => Some("Add-ons"),
+        StepSpec::LaunchTemplate { .. }
+        | StepSpec::CreateGreen { .. }
+        | StepSpec::HoldGreen { .. }
+        | StepSpec::HoldBlue { .. } => Some("Nodes"),
+        StepSpec::AttachTargets { .. }
+        | StepSpec::AddToRules { .. }
+        | StepSpec::Shift { .. }
+        | StepSpec::DetachTargets { .. } => Some("Traffic"),
+        StepSpec::Drain { .. } => Some("Drain"),
+        StepSpec::Soak { .. } | StepSpec::Retire { .. } | StepSpec::ReleaseGreen { .. } => {
+            Some("Retire")
+        }
+        StepSpec::Bake { .. } | StepSpec::CordonBlue { .. } => None,
+    }
+}
+
+fn green_name(step: &RouteStep) -> Option<&str> {
+    match &step.spec {
+        StepSpec::CreateGreen { group, .. } => Some(&group.name),
+        _ => None,
+    }
+}
+
+fn nodes_text(count: u64) -> String {
+    match count {
+        1 => "1 node".to_owned(),
+        n => format!("{n} nodes"),
+    }
+}
