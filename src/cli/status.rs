@@ -135,7 +135,7 @@ async fn read_status(
         }
         (Some(_) | None, Some(_) | None) => (None, None),
     };
-    let commands = cx.run_commands("apply", &args.plan, Vec::new());
+    let commands = cx.run_commands("apply", &args.plan, Vec::new(), None);
     let next = state
         .as_ref()
         .and_then(|state| next_command(state, lock.is_some(), &gates, &commands));
@@ -174,8 +174,11 @@ fn status_to_json(reached: &ClusterConnection, read: &StatusReading) -> serde_js
             })
         });
     let lock = read.lock.as_ref().map(|lock| {
-        let lasts = SignedDuration::from_secs(lock.duration_seconds.into());
-        let expires = lock.renewed_at.and_then(|at| at.checked_add(lasts).ok());
+        let lasts = lock
+            .duration_seconds
+            .map(|s| SignedDuration::from_secs(s.into()));
+        let expires =
+            (lock.renewed_at.zip(lasts)).and_then(|(at, lasts)| at.checked_add(lasts).ok());
         json!({"holder": lock.holder, "renewedAt": lock.renewed_at, "expiresAt": expires})
     });
     json!({

@@ -37,15 +37,14 @@ impl RunTimes {
                 continue;
             }
             let mut step = step.clone();
-            // A pause is no work: the time of a step that is under way counts from when the run was taken up last.
+            // A pause is no work: the time of a step that is under way counts without the stretches in which nobody carried the run.
             let begun =
                 known.filter(|s| matches!(s.status, StepStatus::Started | StepStatus::Begun));
             if let Some(began) = begun
-                .and_then(|s| s.started_at)
+                .and_then(|s| s.attempt_counts_from.or(s.started_at))
                 .filter(|_| state.paused.is_none())
             {
-                let from = state.resumed_at.map_or(began, |at| at.max(began));
-                step.estimate = step.estimate.saturating_sub(time_between(from, now));
+                step.estimate = step.estimate.saturating_sub(time_between(began, now));
             }
             left.push(step);
         }

@@ -10,7 +10,7 @@ use super::context::{RunContext, RunRequest};
 use super::error::{RunError, RunErrorKind};
 use super::judged_route::replan_route;
 use super::outline::outline_run;
-use super::rollback_scope::{self, RollbackScope};
+use super::rollback_scope;
 use super::run_checks::{
     check_can_roll_back, check_pause_survives, check_rollback_worthwhile, check_same_run,
     check_step_id, is_followed_by_route,
@@ -494,6 +494,4 @@ fn run_opened_record(
         plan: memo,
         workloads,
     })
-}
-
 }

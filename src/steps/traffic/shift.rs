@@ -12,9 +12,7 @@ use crate::engine::{
 use crate::event::facts::{ColourTraffic, TrafficReading};
 use crate::event::{EventKind, StepProgress};
 use crate::model::clock::signed_duration;
-use crate::model::elb::{
-    ListenerRule, TargetHealth, WeightedTargetGroup, short_name, short_rule,
-};
+use crate::model::elb::{ListenerRule, TargetHealth, WeightedTargetGroup, short_name, short_rule};
 use crate::route::ShiftSpec;
 use crate::steps::StepWorld;
 use crate::steps::attempts::unchanged_since;
