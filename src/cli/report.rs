@@ -9,10 +9,10 @@ use super::context::CommandContext;
 use crate::report::{page, recording};
 use crate::run::error::{RunError, RunErrorKind, usage_error};
 
-/// Write a run's report as one self-contained page, or as Markdown with --format markdown
+/// Write a run's report: one self-contained page, or Markdown
 ///
-/// It has timeline, nodes, pods, traffic, waits, findings, calls and versions. It is made from the events in a run's
-/// folder; no call is made to the cluster.
+/// It has timeline, nodes, pods, traffic, waits, findings, calls and versions, as the events in the run's folder tell them;
+/// no call is made to the cluster.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// A run's folder or its `events.jsonl`; the default is the newest run in the run folder

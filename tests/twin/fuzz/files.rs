@@ -10,7 +10,7 @@ use eksup::journal::{
 };
 use eksup::model::lease_record::LeaseRecord;
 use eksup::model::{ApiError, Clock, Timestamp};
-use eksup::report::{RunView, html, recording as events};
+use eksup::report::{page, recording as events};
 use eksup::run::saved_plan::SavedPlan;
 use eksup::twin::{Twin, scenario};
 use proptest::prelude::*;
@@ -221,7 +221,9 @@ fn a_damaged_event_file_is_refused_or_a_page() {
     super::try_all(60, &cuts(), |cuts| {
         std::fs::write(&path, cut(recorded, &cuts)).unwrap();
         if let Ok(events) = events::read_events(&path) {
-            prop_assert!(html::render_page(&RunView::from_events(&events)).contains("</html>"));
+            let report = page::build_report(&events);
+            prop_assert!(page::render_page(&report).contains("</html>"));
+            prop_assert!(!page::render_report_markdown(&report).is_empty());
         }
         Ok(())
     });
