@@ -294,7 +294,12 @@ fn render_status(
         };
         // The note tells why a step failed, which is what a person looks for first.
         let note = step_note(s).map(|n| format!(", {}", tidy_text(n)));
-        let took = step_time(s, now).map(|t| format!(" in {}", format_duration(t)));
+        let preposition = if s.status == StepStatus::Done {
+            "in"
+        } else {
+            "for"
+        };
+        let took = step_time(s, now).map(|t| format!(" {preposition} {}", format_duration(t)));
         let line = format!(
             "{:>3}. {}: {mark}{}{}",
             i + 1,

@@ -193,7 +193,6 @@ fn lines_tell_every_event_once_and_progress_rarely_with_its_reason() {
     08:15:00 [2/3] shift: no change needed, all on green
     08:15:01 [3/3] drain-blue: Empty blue
     08:15:05 drain-blue ip-10-0-1-7: 3/9 pods, PDB shop/web allows 0 of 3 (2 healthy, 2 needed), pod shop/web-6d9f-x2lpz
-    08:19:15 drain-blue ip-10-0-1-7: 3/9 pods, waiting 4m10s, PDB shop/web allows 0 of 3 (2 healthy, 2 needed), pod shop/web-6d9f-x2lpz
     08:19:20 insight X is 26 h old
     08:19:25 run r1: paused, asked to stop; continue with `eksup apply`
     ");
@@ -460,7 +459,7 @@ fn after_a_resume_the_header_the_durations_and_the_time_left_are_those_of_the_wh
         "{table}"
     );
     let rows = render_rows(&view, 80, Painter::default());
-    insta::assert_snapshot!(rows.join("\n"), @"shop 1.27 -> 1.28 [========>----------------------] 25%, about 45m left, ends 10:45 UTC");
+    insta::assert_snapshot!(rows.join("\n"), @"shop 1.27 -> 1.28 [=====>---------------] 25%, about 45m left, ends 10:45 UTC");
 }
 
 #[test]
@@ -490,7 +489,23 @@ fn live_rows_fit_80_and_120_columns_and_bakes_have_a_bar() {
     for width in [80, 120] {
         screens.push(render_rows(&view, width, Painter::default()).join("\n"));
     }
-    insta::assert_snapshot!(screens.join("\n\n"), @"");
+    insta::assert_snapshot!(screens.join("\n\n"), @r"
+    shop 1.27 -> 1.28 [======>--------------] 29%, about 43m left, ends 08:54 UTC
+       2/3  2m39s  Traffic to green
+            [======>-------] 3m20s left: 50% on green, baking, 3 of 3 targets he...
+
+    shop 1.27 -> 1.28 [===========>--------------------------] 29%, about 43m left, ends 08:54 UTC
+       2/3  2m39s  Traffic to green
+            [======>-------] 3m20s left: 50% on green, baking, 3 of 3 targets healthy, 5xx answers 0.0 % of 1200 request...
+
+    shop 1.27 -> 1.28 [=================>---] 82%, about 11m left, ends 08:30 UTC
+       3/3  4m24s  Empty blue
+            ip-10-0-1-7 [====>---------] 3/9 pods 4m20s: PDB shop/web allows 0 o...
+
+    shop 1.27 -> 1.28 [===============================>------] 82%, about 11m left, ends 08:30 UTC
+       3/3  4m24s  Empty blue
+            ip-10-0-1-7 [====>---------] 3/9 pods 4m20s: PDB shop/web allows 0 of 3 (2 healthy, 2 needed), pod shop/web-...
+    ");
 }
 
 #[test]
@@ -531,7 +546,7 @@ fn a_soak_of_an_hour_is_a_dozen_lines_without_a_countdown() {
     let text = page.text();
     assert!((10..16).contains(&text.lines().count()), "{text}");
     assert!(
-        !text.contains("left") && text.contains("waiting 5m, blue is empty: all Ready"),
+        !text.contains("left") && text.contains("waiting 5m01s, blue is empty: all Ready"),
         "{text}"
     );
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::text::time_between;
-use super::wording::time_left_in;
+use super::wording::step_time_left;
 use crate::event::outline::{OutlineMark, RunOutline};
 use crate::event::{EventKind, RunEvent, StepProgress};
 
@@ -196,7 +196,7 @@ impl RunView {
                     // A pause between two processes is no work.
                     let from = step.started.max(self.taken_up).unwrap_or(now);
                     let by_estimate = estimate.saturating_sub(time_between(from, now));
-                    time_left_in(&step.count.why)
+                    step_time_left(&step.count.why)
                         .unwrap_or(by_estimate)
                         .min(estimate)
                 }

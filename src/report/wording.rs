@@ -67,13 +67,22 @@ pub fn reason_without_times(why: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Returns how long a bake or a soak still lasts, where its reason says so.
+/// Returns how long the whole step still lasts, where its reason says so: a bake's or a soak's `599s left`.
+pub fn step_time_left(why: &str) -> Option<Duration> {
+    find_countdown(why, &["left"])
+}
+
+/// Returns how long a wait still lasts, where its reason says so: of a step, or of one stage of it (`baking 23s more`).
 pub fn time_left_in(why: &str) -> Option<Duration> {
+    find_countdown(why, &["left", "more"])
+}
+
+fn find_countdown(why: &str, ends: &[&str]) -> Option<Duration> {
     let words: Vec<&str> = why.split(' ').collect();
     words.windows(2).find_map(|pair| {
         let (next, _) = split_punctuation(pair[1]);
         let seconds = pair[0].strip_suffix('s')?.parse().ok()?;
-        matches!(next, "left" | "more").then(|| Duration::from_secs(seconds))
+        ends.contains(&next).then(|| Duration::from_secs(seconds))
     })
 }
 
@@ -259,6 +268,8 @@ mod tests {
             time_left_in("10% on green, baking 23s more, ok"),
             Some(Duration::from_secs(23))
         );
+        assert_eq!(step_time_left("10% on green, baking 23s more, ok"), None);
+        assert_eq!(step_time_left(&bake(599)), Some(Duration::from_secs(599)));
         assert_eq!(time_left_in("9 pods left"), None);
     }
 
