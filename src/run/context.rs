@@ -25,6 +25,7 @@ pub struct RunContext<'a> {
     pub live: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a process makes one")]
 /// Whether a run is taken forward or rolled back, with what each needs.
 pub enum RunRequest<'a> {
     Apply {

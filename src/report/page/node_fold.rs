@@ -34,6 +34,9 @@ impl NodeState {
     }
 }
 
+/// A pod on its way: its place among the pods, its state, why, and since when.
+type MovingPod = (usize, String, Option<String>, Timestamp);
+
 /// Nodes as they come up in the events.
 #[derive(Debug, Default)]
 pub struct NodeFold {
@@ -42,8 +45,8 @@ pub struct NodeFold {
     /// Counts of drains by node, for files without changes of nodes.
     counted: Vec<NodeReport>,
     pods: Vec<PodReport>,
-    /// By pod and node: its place, its state and since when.
-    moving: BTreeMap<(String, String), (usize, String, Option<String>, Timestamp)>,
+    /// By pod and node.
+    moving: BTreeMap<(String, String), MovingPod>,
     has_pods: bool,
 }
 

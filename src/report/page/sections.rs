@@ -420,7 +420,7 @@ pub struct VersionRow<'a> {
 
 /// Pairs what was read before with what was read after.
 pub fn version_rows(report: &RunReport) -> Vec<VersionRow<'_>> {
-    fn of<'a>(side: Option<&'a (jiff::Timestamp, Vec<ObjectVersion>)>) -> &'a [ObjectVersion] {
+    fn of(side: Option<&(jiff::Timestamp, Vec<ObjectVersion>)>) -> &[ObjectVersion] {
         side.map(|(_, o)| o.as_slice()).unwrap_or_default()
     }
     let (before, after) = (
