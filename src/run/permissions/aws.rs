@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::aws::AwsApi;
 use crate::aws::iam::{SimulatedCall, SimulatedDecision};
+use crate::model::asg::Asg;
 use crate::model::elb::is_classic;
 use crate::model::{ApiError, ErrorClass, Inventory};
 use crate::ready::{Code, Finding, Severity};
@@ -168,17 +169,17 @@ pub fn writes_by_action(
     // EKS makes the Auto Scaling groups and begins their names with `eks-` and the node group's, which is what policies
     // match.
     let asgs = |name: &str| -> Vec<String> {
-        let known: Vec<String> = inventory
-            .asgs_of(name)
-            .filter_map(|a| a.arn.clone())
-            .collect();
-        if inventory.find_nodegroup(name).is_some() {
-            return known;
+        let named = |asg: &str| {
+            let what = format!("autoScalingGroup:{PLACEHOLDER_ID}:autoScalingGroupName/{asg}");
+            of("autoscaling", what)
+        };
+        // One whose ARN was not read is asked about by its name, and not left out.
+        let arn = |a: &Asg| a.arn.clone().unwrap_or_else(|| named(&a.name));
+        let known: Vec<String> = inventory.asgs_of(name).map(arn).collect();
+        if known.is_empty() {
+            return vec![named(&format!("eks-{name}-{PLACEHOLDER_ID}"))];
         }
-        let made = format!(
-            "autoScalingGroup:{PLACEHOLDER_ID}:autoScalingGroupName/eks-{name}-{PLACEHOLDER_ID}"
-        );
-        vec![of("autoscaling", made)]
+        known
     };
     let served_arn = |served: &str| match is_classic(served) {
         true => of("elasticloadbalancing", format!("loadbalancer/{served}")),
