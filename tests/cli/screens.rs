@@ -67,16 +67,6 @@ fn findings_and_route_in_text_json_and_markdown() {
             insta::assert_snapshot!(format!("{command}_{format}"), screen(&arguments));
         }
     }
-    for format in ["sarif", "junit"] {
-        let plan = [
-            "check",
-            "plans/expense-dev.yaml",
-            "--snapshot",
-            "expense-dev",
-        ];
-        let arguments = [&plan[..], &["--format", format]].concat();
-        insta::assert_snapshot!(format!("check_{format}"), screen(&arguments));
-    }
 }
 
 #[test]

@@ -127,7 +127,7 @@ pub struct StepReport {
     pub needs_approval: bool,
     pub mark: StepMark,
     pub spans: Vec<StepSpan>,
-    /// How it was done, or why it failed; and the same of its way back.
+    /// How it was done, or why it failed; and the same of its rollback.
     pub note: Option<String>,
     pub undo_note: Option<String>,
     pub acts: Vec<(Timestamp, String)>,
