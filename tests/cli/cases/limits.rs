@@ -25,9 +25,10 @@ fn a_green_that_cannot_launch_says_why_in_auto_scalings_words() {
     let said = ended.said();
     assert!(said.contains("no node is Ready in us-east-1a"), "{said}");
     let why = "no node is Ready in us-east-1a; Auto Scaling says: ";
-    let told = said.split(why).nth(1).expect("the cause is told");
+    // A line of progress may be cut; the end says all of it.
+    let mut told = said.split(why).skip(1);
     assert!(
-        told.contains("not enough free addresses in subnet"),
+        told.any(|t| t.contains("not enough free addresses in subnet")),
         "{said}"
     );
 }
