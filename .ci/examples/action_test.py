@@ -179,7 +179,7 @@ class ActionTest(unittest.TestCase):
     def test_a_plan_is_shown_in_the_log_and_in_the_summary(self):
         action, _ = self.use({"command": "plan", "cluster": "expense-dev"})
         for text in (action.log, self.summarised):
-            self.assertIn("control-plane-1.28", text)
+            self.assertIn("Control plane 1.27 to 1.28", text)
         self.assertEqual(1, self.summarised.count("Node group expense-blue is deleted"))
 
     def test_the_actions_path_says_what_empty_contexts_do_not(self):
