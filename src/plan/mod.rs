@@ -1,6 +1,6 @@
 //! The plan file: what the user wants of one cluster. See `docs/plan.md`.
 //!
-//! [`keys`] declares every key once; all else follows from there.
+//! `keys` declares every key once; all else follows from there.
 
 mod check;
 mod contradictions;

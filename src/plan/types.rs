@@ -1,4 +1,4 @@
-//! A checked plan: every value is valid and every default filled in. [`super::keys`] says how each key is written; serde's
+//! A checked plan: every value is valid and every default filled in. `plan::keys` says how each key is written; serde's
 //! names of the fields here are the names of the keys there, and tests hold the two together.
 
 use std::collections::BTreeMap;

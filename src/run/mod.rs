@@ -18,7 +18,7 @@
 //! - [`kube_store`], [`stored_run`]: its journal in the cluster
 //! - [`plan_gates`]: the plan's windows and approvals
 //! - [`notify`]: who is told
-//! - [`run_facts`], [`node_watch`]: what a report tells beside the steps
+//! - [`run_facts`], `node_watch`: what a report tells beside the steps
 //!
 //! Where it stands and how far back it goes:
 //! - [`journal_status`], [`live_status`]: by its journal, by the cluster

@@ -1,7 +1,7 @@
 //! The keys of the plan file, each declared once: its name, what values it takes, its default, its meaning, an example.
 //!
 //! From these tables come reading ([`super::table_reader`]), the JSON Schema ([`super::schema`]), the key reference in
-//! `docs/plan.md` ([`super::reference`]) and the plan that `eksup init` writes ([`super::template`]). What a key means to
+//! `docs/plan.md` (`plan::reference`) and the plan that `eksup init` writes ([`super::template`]). What a key means to
 //! the program is the field of that name in [`super::types`].
 
 mod drain;
