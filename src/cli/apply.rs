@@ -46,6 +46,9 @@ fn apply_commands(cx: &CommandContext, args: &ApplyArgs) -> RunCommands {
     if args.auto_approve {
         flags.push("--auto-approve".to_owned());
     }
+    if args.pause_ok {
+        flags.push("--pause-ok".to_owned());
+    }
     for workload in &args.accept_short {
         flags.extend(["--accept-short".to_owned(), workload.clone()]);
     }

@@ -1,5 +1,6 @@
 //! `eksup init`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -92,11 +93,9 @@ fn check_target(inventory: &Inventory, to: Minor) -> Result<Minor, RunError> {
     if offered.is_empty() || list_hops(now, to).iter().all(is_offered) {
         return Ok(to);
     }
-    let newer: Vec<String> = offered
-        .iter()
-        .filter(|v| v.version > now)
-        .map(|v| v.version.to_string())
-        .collect();
+    let newer = offered.iter().map(|v| v.version).filter(|v| *v > now);
+    let newer: BTreeSet<Minor> = newer.collect();
+    let newer: Vec<String> = newer.iter().map(Minor::to_string).collect();
     Err(usage_error(format!("EKS does not offer {to}"))
         .with_hint(format!("it offers {}", newer.join(", "))))
 }
