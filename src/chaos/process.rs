@@ -156,14 +156,23 @@ impl ProcessHarness<'_> {
         let (left, records, answered) = match fault {
             ProcessFault::Dies { request, answered } => (request, false, answered),
             ProcessFault::DiesAtRecord { record, answered } => (record, true, answered),
-            _ => (u64::MAX, false, false),
+            ProcessFault::Survives
+            | ProcessFault::StopRequested { .. }
+            | ProcessFault::Suspended { .. }
+            | ProcessFault::Contested { .. }
+            | ProcessFault::ClockJumps { .. } => (u64::MAX, false, false),
         };
         // The wire answers nothing while the process is suspended.
         let frozen = match fault {
             ProcessFault::Suspended { after, lasts } => {
                 Some((start + after, start + after + lasts))
             }
-            _ => None,
+            ProcessFault::Survives
+            | ProcessFault::Dies { .. }
+            | ProcessFault::DiesAtRecord { .. }
+            | ProcessFault::StopRequested { .. }
+            | ProcessFault::Contested { .. }
+            | ProcessFault::ClockJumps { .. } => None,
         };
         let line = Arc::new(FaultyLink {
             holder: name.to_owned(),

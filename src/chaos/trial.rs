@@ -367,7 +367,11 @@ impl<'a, 'w> TrialRun<'a, 'w> {
         let beside = match fault {
             ProcessFault::Suspended { after, .. } => Some(after + Duration::from_secs(1)),
             ProcessFault::Contested { after } => Some(after),
-            _ => None,
+            ProcessFault::Survives
+            | ProcessFault::Dies { .. }
+            | ProcessFault::DiesAtRecord { .. }
+            | ProcessFault::StopRequested { .. }
+            | ProcessFault::ClockJumps { .. } => None,
         };
         let Some(beside) = beside else {
             let (end, told) = harness.run_process(&name, way, fault).await;
@@ -452,7 +456,12 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                     ProcessFault::ClockJumps { .. } => {
                         report.process_faults.push(ProcessFaultClass::ClockJump);
                     }
-                    _ => {}
+                    ProcessFault::Survives
+                    | ProcessFault::Dies { .. }
+                    | ProcessFault::DiesAtRecord { .. }
+                    | ProcessFault::StopRequested { .. }
+                    | ProcessFault::Suspended { .. }
+                    | ProcessFault::Contested { .. } => {}
                 }
             }
         }

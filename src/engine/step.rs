@@ -294,7 +294,10 @@ fn from_journal_json<T: DeserializeOwned>(value: &Value, what: &str) -> Result<T
 fn erase_act_type<A: Serialize>(decision: Decision<A>) -> Result<Decision<Value>, StepError> {
     Ok(match decision {
         Decision::Act(act) => Decision::Act(to_journal_json(&act)?),
-        other => other.map_act(|_| Value::Null),
+        other @ (Decision::Done(_)
+        | Decision::Wait { .. }
+        | Decision::Yield { .. }
+        | Decision::Refuse(_)) => other.map_act(|_| Value::Null),
     })
 }
 

@@ -50,7 +50,12 @@ pub async fn connect_cluster(
     // A run that is taken up in the middle of a hop meets an API server that is away (EKS-CP-4).
     let patience = match &cluster.status {
         ClusterStatus::Updating => API_SERVER_TIMEOUT_DURING_UPDATE,
-        _ => API_SERVER_TIMEOUT,
+        ClusterStatus::Creating
+        | ClusterStatus::Active
+        | ClusterStatus::Deleting
+        | ClusterStatus::Failed
+        | ClusterStatus::Pending
+        | ClusterStatus::Other(_) => API_SERVER_TIMEOUT,
     };
     let kube = match way {
         // The address comes from EKS itself, so that it leads to this cluster needs no proof.

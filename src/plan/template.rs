@@ -127,7 +127,16 @@ impl PlanTemplate {
 fn choice_of(kind: &ValueKind) -> Option<&'static Choice> {
     match kind {
         ValueKind::Choice(choice) => Some(choice),
-        _ => None,
+        ValueKind::Version
+        | ValueKind::Text(_)
+        | ValueKind::Duration { .. }
+        | ValueKind::Integer { .. }
+        | ValueKind::Percent
+        | ValueKind::Boolean
+        | ValueKind::Map(_)
+        | ValueKind::ChoiceOrMap { .. }
+        | ValueKind::NamedValues { .. }
+        | ValueKind::List { .. } => None,
     }
 }
 

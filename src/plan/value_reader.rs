@@ -164,7 +164,7 @@ impl ValueReader {
     pub fn read_text(&mut self, node: &TreeNode, path: &str, example: &str) -> Option<String> {
         match &node.what {
             TreeValue::Scalar { text, .. } if !text.trim().is_empty() => Some(text.clone()),
-            _ => {
+            TreeValue::Null | TreeValue::Scalar { .. } | TreeValue::List(_) | TreeValue::Map(_) => {
                 self.note_wrong_type(node, path, &format!("a text, such as `{example}`"));
                 None
             }
@@ -257,7 +257,7 @@ impl ValueReader {
         match &node.what {
             TreeValue::Scalar { text, plain: true } if text == "true" => Some(true),
             TreeValue::Scalar { text, plain: true } if text == "false" => Some(false),
-            _ => {
+            TreeValue::Null | TreeValue::Scalar { .. } | TreeValue::List(_) | TreeValue::Map(_) => {
                 self.note_wrong_type(node, path, "`true` or `false`");
                 None
             }
@@ -323,7 +323,9 @@ impl ValueReader {
             TreeValue::Scalar { plain: false, .. } => {
                 format!("write {wanted}, without quotes if it is a number, true or false")
             }
-            _ => format!("write {wanted}"),
+            TreeValue::Scalar { .. } | TreeValue::List(_) | TreeValue::Map(_) => {
+                format!("write {wanted}")
+            }
         };
         self.note_problem(
             "plan::type",

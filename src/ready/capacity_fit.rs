@@ -325,7 +325,16 @@ fn keep_reportable(
     let told_elsewhere = |key: &NamespacedName, r: &Refusal| match r {
         Refusal::Unschedulable | Refusal::Taint { .. } | Refusal::NodeAffinity => true,
         Refusal::VolumeAffinity => !in_reach(key),
-        _ => false,
+        Refusal::HostPort
+        | Refusal::Insufficient { .. }
+        | Refusal::TooManyPods
+        | Refusal::TooManyVolumes
+        | Refusal::ClaimInUse
+        | Refusal::SpreadLabel { .. }
+        | Refusal::Spread { .. }
+        | Refusal::PodAffinity { .. }
+        | Refusal::PodAntiAffinity { .. }
+        | Refusal::ExistingAntiAffinity { .. } => false,
     };
     left.into_iter()
         .filter(|(key, no)| no.nodes == 0 || !no.reasons.keys().all(|r| told_elsewhere(key, r)))

@@ -337,7 +337,7 @@ fn check_insight(case: &ReadinessInput<'_>, insight: &Insight, out: &mut Vec<Fin
         InsightStatus::Warning | InsightStatus::Unknown => {
             out.push(Finding::new(Code::InsightWarning, subject, detail, advice));
         }
-        _ => {}
+        InsightStatus::Passing | InsightStatus::Other(_) => {}
     }
 }
 

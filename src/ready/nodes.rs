@@ -26,7 +26,12 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         match &group.status {
             NodegroupStatus::Active => {}
             NodegroupStatus::Degraded => {} // its health issues say why, below
-            other => out.push(Finding::new(
+            other @ (NodegroupStatus::Creating
+            | NodegroupStatus::Updating
+            | NodegroupStatus::Deleting
+            | NodegroupStatus::CreateFailed
+            | NodegroupStatus::DeleteFailed
+            | NodegroupStatus::Other(_)) => out.push(Finding::new(
                 Code::GroupNotActive,
                 &subject,
                 format!("its status is {other}"),

@@ -61,7 +61,14 @@ pub async fn read_live_status(
         }));
         let status = match &addon.status {
             AddonStatus::Active => String::new(),
-            status => format!(" ({status})"),
+            status @ (AddonStatus::Creating
+            | AddonStatus::CreateFailed
+            | AddonStatus::Updating
+            | AddonStatus::Deleting
+            | AddonStatus::DeleteFailed
+            | AddonStatus::Degraded
+            | AddonStatus::UpdateFailed
+            | AddonStatus::Other(_)) => format!(" ({status})"),
         };
         addons.push(format!("{} {}{status}", addon.name, addon.version));
     }

@@ -311,7 +311,12 @@ fn judge_blue(blue: &str, group: Option<&Nodegroup>, control_plane: Minor) -> Bl
                 "kubelets of node group {blue} are {version}, too old for a control plane at {control_plane}"
             ))
         }
-        _ => BlueState::Available,
+        NodegroupStatus::Creating
+        | NodegroupStatus::Active
+        | NodegroupStatus::Updating
+        | NodegroupStatus::CreateFailed
+        | NodegroupStatus::Degraded
+        | NodegroupStatus::Other(_) => BlueState::Available,
     }
 }
 

@@ -61,7 +61,14 @@ pub fn find_last_hop(state: &RunState, route: &Route) -> Option<LastHop> {
             }
             (_, ended) => ended,
         },
-        _ => known.last_act_at,
+        StepStatus::Pending
+        | StepStatus::Started
+        | StepStatus::Begun
+        | StepStatus::Skipped
+        | StepStatus::Failed
+        | StepStatus::Undoing
+        | StepStatus::Undone
+        | StepStatus::UndoFailed => known.last_act_at,
     };
     Some(LastHop {
         step: step.to_owned(),

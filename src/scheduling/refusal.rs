@@ -49,7 +49,12 @@ impl Refusal {
             Self::Spread { key }
             | Self::PodAntiAffinity { key }
             | Self::ExistingAntiAffinity { key } => per_node(key),
-            _ => false,
+            Self::Unschedulable
+            | Self::Taint { .. }
+            | Self::NodeAffinity
+            | Self::ClaimInUse
+            | Self::SpreadLabel { .. }
+            | Self::PodAffinity { .. } => false,
         }
     }
 }

@@ -167,7 +167,14 @@ impl AddonStep {
                     )))
                 }
                 // DEGRADED passes: its pods are being replaced.
-                status => wait_polling(format!(
+                status @ (AddonStatus::Creating
+                | AddonStatus::CreateFailed
+                | AddonStatus::Updating
+                | AddonStatus::Deleting
+                | AddonStatus::DeleteFailed
+                | AddonStatus::Degraded
+                | AddonStatus::UpdateFailed
+                | AddonStatus::Other(_)) => wait_polling(format!(
                     "add-on {name} is {status} at {}: {}",
                     addon.version,
                     health_issues_text(&addon.health)
@@ -194,7 +201,12 @@ impl AddonStep {
                     "add-on {name} is being deleted by somebody"
                 )));
             }
-            _ => {}
+            AddonStatus::Active
+            | AddonStatus::CreateFailed
+            | AddonStatus::DeleteFailed
+            | AddonStatus::Degraded
+            | AddonStatus::UpdateFailed
+            | AddonStatus::Other(_) => {}
         }
         // The call may have been made although the version is not there. A failure ends the step with EKS's reasons,
         // not with another try.
@@ -409,7 +421,10 @@ impl Step<StepWorld> for AddonStep {
                 attempt: CallAttempt::of_rollback(&trail.rollback),
                 ..act
             }),
-            other => other,
+            other @ (Decision::Done(_)
+            | Decision::Wait { .. }
+            | Decision::Yield { .. }
+            | Decision::Refuse(_)) => other,
         }
     }
 

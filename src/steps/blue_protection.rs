@@ -227,7 +227,12 @@ impl Step<StepWorld> for BlueProtectionStep {
                     group.status
                 )));
             }
-            _ => {}
+            NodegroupStatus::Creating
+            | NodegroupStatus::Active
+            | NodegroupStatus::Updating
+            | NodegroupStatus::CreateFailed
+            | NodegroupStatus::Degraded
+            | NodegroupStatus::Other(_) => {}
         }
         // Grown before it is waited for, and before traffic or a pod returns: fewer nodes could not carry what comes.
         let now_desired = seen.desired_size().unwrap_or(0);

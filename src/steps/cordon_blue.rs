@@ -147,7 +147,14 @@ fn retry_size_refusal(error: ApiError, of_size: bool) -> ApiError {
             class: ErrorClass::Transient,
             ..error
         },
-        _ => error,
+        ErrorClass::Absent
+        | ErrorClass::Conflict
+        | ErrorClass::Throttled
+        | ErrorClass::Blocked
+        | ErrorClass::Denied
+        | ErrorClass::Expired
+        | ErrorClass::Transient
+        | ErrorClass::Invalid => error,
     }
 }
 
@@ -207,7 +214,10 @@ impl Step<StepWorld> for CordonBlueStep {
                     recheck: CONFIG_RECHECK_INTERVAL,
                 };
             }
-            status => {
+            status @ (NodegroupStatus::Deleting
+            | NodegroupStatus::CreateFailed
+            | NodegroupStatus::DeleteFailed
+            | NodegroupStatus::Other(_)) => {
                 return Decision::Refuse(StepRefusal::new(format!(
                     "node group {} is {status}; somebody else changes it",
                     self.blue
@@ -309,7 +319,7 @@ impl Step<StepWorld> for CordonBlueStep {
                 let asked = world.update_nodegroup_once(&self.id, &self.blue, change, *request);
                 asked.await.map_err(|e| match e {
                     StepError::Api(e) => retry_size_refusal(e, change.max.is_some()).into(),
-                    other => other,
+                    other @ (StepError::Broken(_) | StepError::Reroute(_)) => other,
                 })
             }
             CordonBlueAct::Taint { nodes: names } => nodes::taint_and_protect(world, names).await,
@@ -358,7 +368,12 @@ impl Step<StepWorld> for CordonBlueStep {
                     recheck: CONFIG_RECHECK_INTERVAL,
                 };
             }
-            status => {
+            status @ (NodegroupStatus::Creating
+            | NodegroupStatus::Updating
+            | NodegroupStatus::Deleting
+            | NodegroupStatus::CreateFailed
+            | NodegroupStatus::DeleteFailed
+            | NodegroupStatus::Other(_)) => {
                 return Decision::Refuse(StepRefusal::new(format!(
                     "node group {} is {status}",
                     self.blue

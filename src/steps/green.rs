@@ -315,7 +315,7 @@ impl Step<StepWorld> for CreateGreenStep {
                         "EKS could not create node group {name}: {}. It is deleted when no pod is left on it: ",
                         health_issues_text(&green.health)
                     ))),
-                    next => next.map_act(|act| GreenAct::Leave { act: Box::new(act) }),
+                    next @ (Decision::Act(_) | Decision::Wait { .. } | Decision::Yield { .. }) => next.map_act(|act| GreenAct::Leave { act: Box::new(act) }),
                 };
             }
             NodegroupStatus::Deleting => {
@@ -327,7 +327,11 @@ impl Step<StepWorld> for CreateGreenStep {
                     health_issues_text(&green.health)
                 )));
             }
-            _ => {}
+            NodegroupStatus::Creating
+            | NodegroupStatus::Active
+            | NodegroupStatus::Updating
+            | NodegroupStatus::Degraded
+            | NodegroupStatus::Other(_) => {}
         }
         // Whatever EKS reports of blue too was there before, and is no reason to wait for green.
         let mut lacks = self.missing_conditions(green, seen);
@@ -482,7 +486,12 @@ impl Step<StepWorld> for CreateGreenStep {
                     health_issues_text(&green.health)
                 )).with_fix("Fix the cause and delete it by hand"));
             }
-            _ => {}
+            NodegroupStatus::Creating
+            | NodegroupStatus::Active
+            | NodegroupStatus::Updating
+            | NodegroupStatus::CreateFailed
+            | NodegroupStatus::Degraded
+            | NodegroupStatus::Other(_) => {}
         }
         let Some(green_drain) = &seen.drain_observation else {
             return Decision::Refuse(StepRefusal::new(format!(
@@ -500,7 +509,11 @@ impl Step<StepWorld> for CreateGreenStep {
                 Decision::Done(_) if !stranded.is_empty() && !green_drain.serves => {
                     Decision::Act(GreenAct::Delete)
                 }
-                _ => Decision::Yield {
+                Decision::Done(_)
+                | Decision::Act(_)
+                | Decision::Wait { .. }
+                | Decision::Yield { .. }
+                | Decision::Refuse(_) => Decision::Yield {
                     why: format!(
                         "node group {name} is deleted when the traffic and its pods are back on blue"
                     ),
@@ -511,7 +524,10 @@ impl Step<StepWorld> for CreateGreenStep {
         }
         match next {
             Decision::Done(_) => Decision::Act(GreenAct::Delete),
-            next => next.map_act(|act| GreenAct::Leave { act: Box::new(act) }),
+            next @ (Decision::Act(_)
+            | Decision::Wait { .. }
+            | Decision::Yield { .. }
+            | Decision::Refuse(_)) => next.map_act(|act| GreenAct::Leave { act: Box::new(act) }),
         }
     }
 

@@ -212,7 +212,11 @@ impl Step<StepWorld> for RetireStep {
             NodegroupStatus::Updating => {
                 return wait_polling(format!("node group {} is UPDATING", self.blue));
             }
-            _ => {}
+            NodegroupStatus::Creating
+            | NodegroupStatus::Active
+            | NodegroupStatus::CreateFailed
+            | NodegroupStatus::Degraded
+            | NodegroupStatus::Other(_) => {}
         }
         // Before anything is proved: at zero there is nothing left to lose.
         if let Some(decision) = self.decide_scaled_to_zero(seen) {
@@ -418,7 +422,12 @@ impl Step<StepWorld> for RetireStep {
                     recheck: RETIRE_RECHECK_INTERVAL,
                 };
             }
-            _ => {}
+            NodegroupStatus::Creating
+            | NodegroupStatus::Active
+            | NodegroupStatus::Updating
+            | NodegroupStatus::CreateFailed
+            | NodegroupStatus::Degraded
+            | NodegroupStatus::Other(_) => {}
         }
         let late = trail.is_late(now, ROLLBACK_WAIT_LIMIT);
         // Nodes first: target groups without instances would be attached for nothing, and instances take minutes.

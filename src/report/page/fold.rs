@@ -328,7 +328,11 @@ impl ReportFold {
         step.mark = match step.mark {
             StepMark::Pending | StepMark::Failed => StepMark::Running,
             StepMark::UndoFailed => StepMark::Undoing,
-            other => other,
+            other @ (StepMark::Running
+            | StepMark::Done
+            | StepMark::Skipped
+            | StepMark::Undoing
+            | StepMark::Undone) => other,
         };
         let is_open = self.active.contains(&place);
         let now = match (activity, step.spans.last()) {

@@ -25,7 +25,12 @@ pub fn failed_step(report: &RunReport) -> Option<(&StepReport, &str)> {
     report.steps.iter().find_map(|step| match step.mark {
         StepMark::Failed => Some((step, step.note.as_deref()?)),
         StepMark::UndoFailed => Some((step, step.undo_note.as_deref()?)),
-        _ => None,
+        StepMark::Pending
+        | StepMark::Running
+        | StepMark::Done
+        | StepMark::Skipped
+        | StepMark::Undoing
+        | StepMark::Undone => None,
     })
 }
 

@@ -172,7 +172,10 @@ impl ControlPlaneStep {
                     seen.cluster.status
                 )));
             }
-            status => {
+            status @ (ClusterStatus::Creating
+            | ClusterStatus::Updating
+            | ClusterStatus::Pending
+            | ClusterStatus::Other(_)) => {
                 return wait_rechecking(format!("cluster {name} is {status}"), EKS_POLL_INTERVAL);
             }
         }
@@ -460,7 +463,10 @@ impl Step<StepWorld> for ControlPlaneStep {
                         attempt: CallAttempt::of_rollback(&trail.rollback),
                     }))
             }
-            other => other,
+            other @ (Decision::Done(_)
+            | Decision::Wait { .. }
+            | Decision::Yield { .. }
+            | Decision::Refuse(_)) => other,
         }
     }
 

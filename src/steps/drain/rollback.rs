@@ -311,7 +311,9 @@ pub fn decide_drain_undo(
         },
         // What keeps one pod or node from leaving keeps nothing else of the rollback.
         Decision::Refuse(refusal) => yield_overdue(refusal.to_string()),
-        next => next.map_act(leave),
+        next @ (Decision::Act(_) | Decision::Wait { .. } | Decision::Yield { .. }) => {
+            next.map_act(leave)
+        }
     }
 }
 
