@@ -28,7 +28,7 @@ for arch in amd64 arm64; do
   "${network[@]}" buildah --root "$PWD/$folder/store" --runroot "$PWD/$folder/run" --storage-driver vfs build -q \
     --isolation chroot --pull=never --platform "linux/$arch" -f .ci/container/Containerfile -t "eksup:$arch" "$folder/trees" >/dev/null
   said=$(b inspect --type image --format '{{.OCIv1.Architecture}} {{.OCIv1.Config.User}} {{.OCIv1.Config.Entrypoint}} {{.OCIv1.Config.WorkingDir}}' "eksup:$arch")
-  [ "$said" = "$arch 65532:65532 [/usr/bin/eksup] /work" ] || fail "the image for $arch is: $said"
+  [ "$said" = "$arch 65532:65532 [/usr/bin/eksup] /upgrade" ] || fail "the image for $arch is: $said"
 done
 b manifest create eksup:both "eksup:amd64" "eksup:arm64" >/dev/null
 listed=$(b manifest inspect eksup:both | python3 -c 'import json,sys; print(*sorted(m["platform"]["architecture"] for m in json.load(sys.stdin)["manifests"]))')
@@ -94,7 +94,7 @@ grep -qi certificate "$folder/refused.txt" || { cat "$folder/refused.txt"; fail 
 grep -q "the test says no" "$folder/taken.txt" || { cat "$folder/taken.txt"; fail "the authority in the image's file was not taken"; }
 
 tree=$(b mount "$container")
-owner=$(stat -c %u "$tree"/work/eksup-runs/*/events.jsonl)
+owner=$(stat -c %u "$tree"/upgrade/eksup-runs/*/events.jsonl)
 [ "$owner" = 65532 ] || fail "it ran as user $owner"
 [ ! -e "$tree/bin/sh" ] || fail "there is a shell in it"
 certificates=$(grep -c 'BEGIN CERTIFICATE' "$tree/etc/ssl/certs/ca-certificates.crt")

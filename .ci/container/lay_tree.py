@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lays the tree that the container image of one architecture is made of: DIR/ARCH/root and DIR/ARCH/work.
+"""Lays the tree that the container image of one architecture is made of: DIR/ARCH/files and DIR/ARCH/upgrade.
 
 In it are the binary, the C library's files that it is linked with (of this machine, which therefore must be of the same
 architecture; none for a static binary), the certificates of public authorities, and a user who is not root.
@@ -57,20 +57,20 @@ def lay_tree(binary, arch, certificates, folder):
     for path in linked_files(binary) if dynamic else []:
         files[path.lstrip("/")] = path
     for place, source in files.items():
-        target = os.path.join(own, "root", place)
+        target = os.path.join(own, "files", place)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         shutil.copyfile(os.path.realpath(source), target)
         os.chmod(target, 0o644 if place.startswith("etc/") else 0o755)
     texts = {
-        "passwd": "eksup:x:65532:65532:eksup:/work:/sbin/nologin\n",
+        "passwd": "eksup:x:65532:65532:eksup:/upgrade:/sbin/nologin\n",
         "group": "eksup:x:65532:\n",
         # Without it, the GNU C library would ask the name server before the hosts file.
         "nsswitch.conf": "hosts: files dns\n",
     }
     for name, text in texts.items():
-        with open(os.path.join(own, "root/etc", name), "w", encoding="ascii") as file:
+        with open(os.path.join(own, "files/etc", name), "w", encoding="ascii") as file:
             file.write(text)
-    os.makedirs(os.path.join(own, "work"))
+    os.makedirs(os.path.join(own, "upgrade"))
     return sorted(files)
 
 

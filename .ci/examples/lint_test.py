@@ -44,7 +44,7 @@ MISTAKES = [
     ("kubernetes", "docs/examples/kubernetes/job-irsa.yaml", "    to: 1.29", "    upto: 1.29", "upto"),
     ("plan_schema", "docs/upgrade-plan.schema.json", '"latest"', '"newest"', "write it again"),
     ("plan_schema", "plans/minimal.yaml", "cluster:", "klaster:", "klaster"),
-    ("container", ".ci/container/Containerfile", "WORKDIR /work", "WORKDIR work", "DL3000"),
+    ("container", ".ci/container/Containerfile", "WORKDIR /upgrade", "WORKDIR upgrade", "DL3000"),
     ("shell", ".github/action/run.sh", '$(dirname "$newest")', "$(dirname $newest)", "SC2086"),
     ("readme_job", "README.md", "role-duration-seconds: 21600", "role-duration-seconds: 3600", "another job"),
     ("changelog", "CHANGELOG.md", "### Added", "### New", "New"),

@@ -92,7 +92,7 @@ pub struct ObjectVersion {
 /// A node changed on its way out of service, or back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct NodeChange {
+pub struct NodeStatusChange {
     /// The step that empties it; none where the cluster's watch tells.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub step: String,
@@ -113,7 +113,7 @@ pub struct NodeChange {
 /// A pod that has to leave its node waits, or goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct PodChange {
+pub struct PodStatusChange {
     pub step: String,
     pub pod: String,
     pub node: String,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{
-    ApprovalNote, CallCount, NodeChange, PodChange, RunFacts, TrafficReading, VersionReading,
+    ApprovalNote, CallCount, NodeStatusChange, PodStatusChange, RunFacts, TrafficReading, VersionReading,
 };
 
 /// One event.
@@ -84,9 +84,9 @@ pub enum EventKind {
     /// A person's approval was taken over.
     ApprovalGiven(ApprovalNote),
     /// A node changed on its way out of service.
-    NodeChanged(NodeChange),
+    NodeChanged(NodeStatusChange),
     /// A pod that has to leave its node waits, or goes.
-    PodChanged(PodChange),
+    PodChanged(PodStatusChange),
     /// Targets and weights of both colours, where they have changed.
     TrafficRead(Box<TrafficReading>),
     /// The calls of this process, as it ends.

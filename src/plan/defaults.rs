@@ -11,6 +11,7 @@ use crate::model::Minor;
 
 impl Plan {
     /// The smallest plan: a cluster and a version, everything else by default.
+    #[cfg(test)]
     pub fn with_defaults(cluster: impl Into<String>, to: Minor) -> Self {
         with_defaults(
             &UPGRADE_PLAN,

@@ -152,11 +152,6 @@ impl Code {
     pub fn parse_code(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|c| c.as_str() == text)
     }
-
-    /// Where `docs/findings.md` explains it.
-    pub fn docs_anchor(self) -> String {
-        format!("docs/findings.md#{}", self.as_str().to_lowercase())
-    }
 }
 
 #[cfg(test)]

@@ -143,6 +143,7 @@ pub struct EstimatedProgress {
 
 impl RunView {
     /// Folds a whole stream of events into a view.
+    #[cfg(test)]
     pub fn from_events<'a>(events: impl IntoIterator<Item = &'a RunEvent>) -> Self {
         let mut view = Self::default();
         events.into_iter().for_each(|e| view.apply_event(e));

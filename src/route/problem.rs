@@ -31,6 +31,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// All of them.
+    #[cfg(test)]
     pub const ALL: &[Self] = &[
         Self::TargetBehind,
         Self::NoSuchGroup,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::event::facts::NodeChange;
+use crate::event::facts::NodeStatusChange;
 use crate::event::{EventKind, RunEvent};
 use crate::k8s::WatchCache;
 use crate::k8s::cache::CacheSnapshot;
@@ -56,13 +56,13 @@ pub fn watch_nodes(
 /// By node: its group and what was said of it.
 type SaidNodes = BTreeMap<String, (String, &'static str)>;
 
-fn note_nodes(said: &mut SaidNodes, snapshot: &CacheSnapshot) -> Vec<NodeChange> {
+fn note_nodes(said: &mut SaidNodes, snapshot: &CacheSnapshot) -> Vec<NodeStatusChange> {
     let mut changes = Vec::new();
-    let change = |node: &str, group: &str, state: &str| NodeChange {
+    let change = |node: &str, group: &str, state: &str| NodeStatusChange {
         node: node.to_owned(),
         group: Some(group.to_owned()),
         state: state.to_owned(),
-        ..NodeChange::default()
+        ..NodeStatusChange::default()
     };
     for node in snapshot.nodes.values() {
         let Some(group) = node.nodegroup_name() else {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::axis::TimeAxis;
 use super::words::{activity_word, moment, node_words};
-use super::{Activity, NodeReport, NodeState, RunGap, RunReport, StepReport, TrafficReport};
+use super::{Activity, NodeReport, NodePhase, RunGap, RunReport, StepReport, TrafficReport};
 use crate::report::text::{format_duration, time_between};
 use crate::report::view::StepMark;
 
@@ -137,7 +137,7 @@ pub fn drain_time(node: &NodeReport) -> std::time::Duration {
     let busy = node
         .spans
         .iter()
-        .filter(|s| s.state.is_of_drain() && s.state != NodeState::Empty);
+        .filter(|s| s.state.is_of_drain() && s.state != NodePhase::Empty);
     busy.map(|s| time_between(s.from, s.to)).sum()
 }
 
@@ -147,7 +147,7 @@ pub fn draw_nodes(report: &RunReport) -> Markup {
     let Some(axis) = node_axis(report, &nodes) else {
         return html! {};
     };
-    let mut states: Vec<NodeState> = nodes
+    let mut states: Vec<NodePhase> = nodes
         .iter()
         .flat_map(|n| n.spans.iter().map(|s| s.state))
         .collect();

@@ -145,7 +145,7 @@ impl StepReport {
 /// A stretch of a node's time in one state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeSpan {
-    pub state: NodeState,
+    pub state: NodePhase,
     pub from: Timestamp,
     pub to: Timestamp,
     pub why: Option<String>,
@@ -153,7 +153,7 @@ pub struct NodeSpan {
 
 /// A node's state, as the page tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum NodeState {
+pub enum NodePhase {
     Joined,
     Open,
     NotReady,

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{NodeReport, NodeSpan, NodeState, PodReport};
+use super::{NodeReport, NodeSpan, NodePhase, PodReport};
 use crate::event::StepProgress;
-use crate::event::facts::{NodeChange, PodChange};
+use crate::event::facts::{NodeStatusChange, PodStatusChange};
 use crate::report::text::time_between;
 
-impl NodeState {
+impl NodePhase {
     /// The state of an event; `None`: the node is gone, or the word is a later version's.
     fn from_event(word: &str) -> Option<Self> {
         Some(match word {
@@ -52,7 +52,7 @@ pub struct NodeFold {
 
 impl NodeFold {
     /// Takes a change of a node.
-    pub fn note_node(&mut self, at: Timestamp, change: &NodeChange) {
+    pub fn note_node(&mut self, at: Timestamp, change: &NodeStatusChange) {
         let node = self.node_entry(&change.node);
         if change.group.is_some() {
             node.group.clone_from(&change.group);
@@ -63,13 +63,13 @@ impl NodeFold {
             node.gone = Some(at);
             return;
         }
-        let Some(state) = NodeState::from_event(&change.state) else {
+        let Some(state) = NodePhase::from_event(&change.state) else {
             return;
         };
         let last = node.spans.last().map(|s| s.state);
         // The watch tells that a node is cordoned or away; what its drain does with it says more.
-        let of_watch = matches!(state, NodeState::Cordoned | NodeState::NotReady);
-        if of_watch && last.is_some_and(NodeState::is_of_drain) {
+        let of_watch = matches!(state, NodePhase::Cordoned | NodePhase::NotReady);
+        if of_watch && last.is_some_and(NodePhase::is_of_drain) {
             return;
         }
         if last == Some(state) && node.gone.is_none() {
@@ -105,9 +105,9 @@ impl NodeFold {
         let node = &mut self.counted[place];
         node.pods = node.pods.max(Some(total));
         let state = if done >= total {
-            NodeState::Empty
+            NodePhase::Empty
         } else {
-            NodeState::Evicting
+            NodePhase::Evicting
         };
         if node.spans.last().is_none_or(|s| s.state != state) {
             close_span(node, at);
@@ -121,7 +121,7 @@ impl NodeFold {
     }
 
     /// Takes a change of a pod.
-    pub fn note_pod(&mut self, at: Timestamp, change: &PodChange) {
+    pub fn note_pod(&mut self, at: Timestamp, change: &PodStatusChange) {
         self.has_pods = true;
         let key = (change.pod.clone(), change.node.clone());
         let place = match self.moving.remove(&key) {

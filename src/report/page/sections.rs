@@ -8,7 +8,7 @@ use super::charts::{self, drain_time, short_node};
 use super::words::{
     NOT_RECORDED, count_words, moment, node_words, pod_time_words, state_word, wait_word,
 };
-use super::{NodeReport, NodeState, RunReport, StepReport, TrafficReport, WaitReport};
+use super::{NodeReport, NodePhase, RunReport, StepReport, TrafficReport, WaitReport};
 use crate::event::facts::{ColourTraffic, ObjectVersion};
 use crate::report::text::{format_duration, time_between};
 use crate::report::view::StepMark;
@@ -123,11 +123,11 @@ pub fn render_nodes(report: &RunReport) -> Markup {
 fn node_waits(node: &NodeReport) -> String {
     let mut parts = Vec::new();
     for state in [
-        NodeState::WaitingBudget,
-        NodeState::WaitingReplacement,
-        NodeState::WaitingVolume,
-        NodeState::WaitingTarget,
-        NodeState::WaitingJob,
+        NodePhase::WaitingBudget,
+        NodePhase::WaitingReplacement,
+        NodePhase::WaitingVolume,
+        NodePhase::WaitingTarget,
+        NodePhase::WaitingJob,
     ] {
         let of_state = node.spans.iter().filter(|s| s.state == state);
         let time: Duration = of_state.clone().map(|s| time_between(s.from, s.to)).sum();

@@ -119,18 +119,18 @@ fn what_a_process_tells_after_its_last_word_is_no_time_of_the_run() {
 fn a_node_that_is_emptied_is_not_called_cordoned_again_by_the_watch() {
     let report = read_report("rollback.jsonl");
     let node = &report.nodes[0];
-    let states: Vec<NodeState> = node.spans.iter().map(|s| s.state).collect();
+    let states: Vec<NodePhase> = node.spans.iter().map(|s| s.state).collect();
     assert_eq!(
         states,
         [
-            NodeState::Open,
-            NodeState::Cordoned,
-            NodeState::Evicting,
-            NodeState::WaitingBudget,
-            NodeState::Evicting,
-            NodeState::WaitingVolume,
-            NodeState::Empty,
-            NodeState::Open
+            NodePhase::Open,
+            NodePhase::Cordoned,
+            NodePhase::Evicting,
+            NodePhase::WaitingBudget,
+            NodePhase::Evicting,
+            NodePhase::WaitingVolume,
+            NodePhase::Empty,
+            NodePhase::Open
         ]
     );
     let pods = report.pods.unwrap();

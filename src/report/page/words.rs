@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Activity, NodeState, PodReport, RunEnd, RunReport, StepReport};
+use super::{Activity, NodePhase, PodReport, RunEnd, RunReport, StepReport};
 use crate::report::text::format_duration;
 use crate::report::view::StepMark;
 
@@ -100,19 +100,19 @@ pub fn wait_word(activity: Activity) -> &'static str {
 }
 
 /// What a node's state is called, and the class of its colour.
-pub fn node_words(state: NodeState) -> (&'static str, &'static str) {
+pub fn node_words(state: NodePhase) -> (&'static str, &'static str) {
     match state {
-        NodeState::Joined => ("joining", "s-join"),
-        NodeState::Open => ("in service", "s-open"),
-        NodeState::NotReady => ("not Ready", "s-bad"),
-        NodeState::Cordoned => ("cordoned", "s-cordon"),
-        NodeState::Evicting => ("evicting", "s-evict"),
-        NodeState::WaitingBudget => ("waiting for a budget", "s-budget"),
-        NodeState::WaitingReplacement => ("waiting for a replacement", "s-replace"),
-        NodeState::WaitingVolume => ("waiting for a volume", "s-volume"),
-        NodeState::WaitingTarget => ("leaving target groups", "s-target"),
-        NodeState::WaitingJob => ("waiting for a job", "s-job"),
-        NodeState::Empty => ("empty", "s-empty"),
+        NodePhase::Joined => ("joining", "s-join"),
+        NodePhase::Open => ("in service", "s-open"),
+        NodePhase::NotReady => ("not Ready", "s-bad"),
+        NodePhase::Cordoned => ("cordoned", "s-cordon"),
+        NodePhase::Evicting => ("evicting", "s-evict"),
+        NodePhase::WaitingBudget => ("waiting for a budget", "s-budget"),
+        NodePhase::WaitingReplacement => ("waiting for a replacement", "s-replace"),
+        NodePhase::WaitingVolume => ("waiting for a volume", "s-volume"),
+        NodePhase::WaitingTarget => ("leaving target groups", "s-target"),
+        NodePhase::WaitingJob => ("waiting for a job", "s-job"),
+        NodePhase::Empty => ("empty", "s-empty"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::facts::{NodeChange, PodChange};
+use crate::event::facts::{NodeStatusChange, PodStatusChange};
 use crate::model::kube::Pod;
 use crate::steps::drain::eviction_plan::{HoldKind, OpenNode};
 
@@ -101,7 +101,7 @@ impl SaidChanges {
         &mut self,
         step: &str,
         looks: &[NodeLook],
-    ) -> (Vec<NodeChange>, Vec<PodChange>) {
+    ) -> (Vec<NodeStatusChange>, Vec<PodStatusChange>) {
         let (mut nodes, mut pods) = (Vec::new(), Vec::new());
         let mut there = BTreeMap::new();
         for look in looks {
@@ -114,13 +114,13 @@ impl SaidChanges {
             }
             let said = self.nodes.insert(look.node.clone(), look.state.state);
             if said != Some(look.state.state) {
-                nodes.push(NodeChange {
+                nodes.push(NodeStatusChange {
                     step: step.to_owned(),
                     node: look.node.clone(),
                     state: look.state.state.to_owned(),
                     why: look.state.why.clone(),
                     pods: Some(look.left),
-                    ..NodeChange::default()
+                    ..NodeStatusChange::default()
                 });
             }
         }
@@ -135,8 +135,8 @@ impl SaidChanges {
     }
 }
 
-fn pod_change(step: &str, pod: &str, node: &str, state: &DrainState) -> PodChange {
-    PodChange {
+fn pod_change(step: &str, pod: &str, node: &str, state: &DrainState) -> PodStatusChange {
+    PodStatusChange {
         step: step.to_owned(),
         pod: pod.to_owned(),
         node: node.to_owned(),
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_change_is_said_once_and_a_pod_that_left_is_gone() {
         let mut said = SaidChanges::default();
-        let states = |looked: (Vec<NodeChange>, Vec<PodChange>)| {
+        let states = |looked: (Vec<NodeStatusChange>, Vec<PodStatusChange>)| {
             let nodes = looked.0.into_iter().map(|n| n.state);
             nodes
                 .chain(

@@ -28,12 +28,12 @@ const STATEFUL_SET_MUTABLE: [&str; 7] = [
 const POD_MUTABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 /// A field that was changed, and what the API server says of it.
-struct Refusal {
+struct FieldRefusal {
     field: String,
     why: String,
 }
 
-impl Refusal {
+impl FieldRefusal {
     fn forbidden(field: &str, why: &str) -> Self {
         Self {
             field: field.to_owned(),
@@ -82,18 +82,18 @@ pub fn check_immutable_fields(
         DEPLOYMENTS | REPLICA_SETS | DAEMON_SETS => check_fields(old, new, &["spec.selector"]),
         SERVICES if value_at(new, "spec.clusterIP").is_some() => {
             let changed = check_fields(old, new, &["spec.clusterIP"]);
-            changed.map(|refusal| Refusal {
+            changed.map(|refusal| FieldRefusal {
                 field: "spec.clusterIPs[0]".to_owned(),
                 ..refusal
             })
         }
         CONFIG_MAPS | SECRETS if is_immutable(old) && !is_same_at(old, new, "data") => Some(
-            Refusal::forbidden("data", "field is immutable when `immutable` is set"),
+            FieldRefusal::forbidden("data", "field is immutable when `immutable` is set"),
         ),
         _ => None,
     };
     match refusal {
-        Some(Refusal { field, why }) => Err(ApiFailure::invalid_field(
+        Some(FieldRefusal { field, why }) => Err(ApiFailure::invalid_field(
             &target.kind,
             &target.name,
             &field,
@@ -103,27 +103,27 @@ pub fn check_immutable_fields(
     }
 }
 
-fn check_fields(old: &Value, new: &Value, fields: &[&str]) -> Option<Refusal> {
+fn check_fields(old: &Value, new: &Value, fields: &[&str]) -> Option<FieldRefusal> {
     let changed = fields.iter().find(|field| !is_same_at(old, new, field))?;
-    Some(Refusal::invalid(changed, value_at(new, changed), IMMUTABLE))
+    Some(FieldRefusal::invalid(changed, value_at(new, changed), IMMUTABLE))
 }
 
-fn check_pod(old: &Value, new: &Value) -> Option<Refusal> {
+fn check_pod(old: &Value, new: &Value) -> Option<FieldRefusal> {
     for field in ["spec.containers", "spec.initContainers"] {
         if list_at(old, field).len() != list_at(new, field).len() {
             let why = "pod updates may not add or remove containers";
-            return Some(Refusal::forbidden(field, why));
+            return Some(FieldRefusal::forbidden(field, why));
         }
     }
     let field = "spec.activeDeadlineSeconds";
     match (number_at(old, field), number_at(new, field)) {
         (Some(before), Some(after)) if after > before => {
             let why = "must be less than or equal to previous value";
-            return Some(Refusal::invalid(field, Some(&json!(after)), why));
+            return Some(FieldRefusal::invalid(field, Some(&json!(after)), why));
         }
         (Some(_), None) => {
             let why = "must not update from a positive integer to nil value";
-            return Some(Refusal::invalid(field, None, why));
+            return Some(FieldRefusal::invalid(field, None, why));
         }
         _ => {}
     }
@@ -141,7 +141,7 @@ fn check_pod(old: &Value, new: &Value) -> Option<Refusal> {
     });
     if !kept {
         let why = "existing toleration can not be modified except its tolerationSeconds";
-        return Some(Refusal::forbidden("spec.tolerations", why));
+        return Some(FieldRefusal::forbidden("spec.tolerations", why));
     }
     // Gates of the scheduler are only taken away, and while there are some a pod's placement may still be narrowed.
     let mut compared = without_mutable_pod_fields(new);
@@ -156,7 +156,7 @@ fn check_pod(old: &Value, new: &Value) -> Option<Refusal> {
         return None;
     }
     let why = format!("pod updates may not change fields other than {POD_MUTABLE}");
-    Some(Refusal::forbidden("spec", &why))
+    Some(FieldRefusal::forbidden("spec", &why))
 }
 
 fn without_mutable_pod_fields(pod: &Value) -> Value {
@@ -178,7 +178,7 @@ fn without_mutable_pod_fields(pod: &Value) -> Value {
     rest
 }
 
-fn check_stateful_set(old: &Value, new: &Value) -> Option<Refusal> {
+fn check_stateful_set(old: &Value, new: &Value) -> Option<FieldRefusal> {
     let fixed = |set_: &Value| {
         let mut rest = json!({"spec": value_at(set_, "spec")});
         for field in STATEFUL_SET_MUTABLE {
@@ -190,10 +190,10 @@ fn check_stateful_set(old: &Value, new: &Value) -> Option<Refusal> {
         return None;
     }
     let why = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
-    Some(Refusal::forbidden("spec", why))
+    Some(FieldRefusal::forbidden("spec", why))
 }
 
-fn check_job(old: &Value, new: &Value) -> Option<Refusal> {
+fn check_job(old: &Value, new: &Value) -> Option<FieldRefusal> {
     if text_at(new, "spec.completionMode") != "Indexed"
         && let Some(refusal) = check_fields(old, new, &["spec.completions"])
     {
