@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{
-    ApprovalNote, CallCount, NodeStatusChange, PodStatusChange, RunFacts, TrafficReading, VersionReading,
+    ApprovalNote, CallCount, NodeStatusChange, PodStatusChange, RunFacts, TrafficReading,
+    VersionReading,
 };
 
 /// One event.

@@ -3,10 +3,13 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::keys::{KeyMap, NODE_GROUP, UPGRADE_PLAN};
+#[cfg(test)]
+use super::keys::UPGRADE_PLAN;
+use super::keys::{KeyMap, NODE_GROUP};
 use super::types::{Capacity, NodeGroup, Plan};
 use super::value_reader::ReadValues;
 use super::words::Strategy;
+#[cfg(test)]
 use crate::model::Minor;
 
 impl Plan {

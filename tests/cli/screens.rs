@@ -109,6 +109,8 @@ fn a_log_of_github_has_groups_and_one_annotation_a_finding_and_one_of_gitlab_sec
 fn no_line_of_a_log_is_longer_than_240_characters() {
     let rehearsal = screen(&["rehearse", "plans/expense-dev.yaml", "--seed", "1"]);
     let log = rehearsal.lines().filter(|l| l.get(2..3) == Some(":"));
+    let log: Vec<&str> = log.collect();
+    assert!(log.len() > 50, "{rehearsal}");
     for line in log {
         assert!(line.chars().count() <= 240, "{line}");
         assert!(!line.contains("s left"), "{line}");

@@ -55,6 +55,38 @@ pub async fn a_pods_spec_is_fixed_but_for_images_deadlines_and_more_tolerations(
     assert_eq!(arm.merge(&path, &note).await.code, 200);
 }
 
+pub async fn a_service_keeps_its_address_and_gates_of_a_pod_are_only_taken_away(arm: &Arm) {
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kept"},
+        "spec": {"clusterIP": "None", "selector": {"app": "kept"}, "ports": [{"port": 80}]}});
+    arm.create(&arm.core("services"), &service).await;
+    let path = arm.core("services/kept");
+    let moved = json!({"spec": {"clusterIP": "10.0.0.77", "clusterIPs": ["10.0.0.77"]}});
+    assert_refused(
+        &arm.merge(&path, &moved).await,
+        "spec.clusterIPs[0]: Invalid value: [\"10.0.0.77\"]: may not change once set",
+    );
+
+    let mut spec = pod_spec();
+    spec["schedulingGates"] = json!([{"name": "example.com/one"}]);
+    spec["nodeSelector"] = json!({"a": "b"});
+    let pod =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gated"}, "spec": spec});
+    arm.create(&arm.core("pods"), &pod).await;
+    let path = arm.core("pods/gated");
+    let patch = async |spec: Value| arm.merge(&path, &json!({"spec": spec})).await;
+    let two = json!([{"name": "example.com/one"}, {"name": "example.com/two"}]);
+    assert_refused(
+        &patch(json!({"schedulingGates": two})).await,
+        "spec.schedulingGates[1].name: Forbidden: only deletion is allowed, but found new scheduling gate 'example.com/two'",
+    );
+    assert_refused(
+        &patch(json!({"nodeSelector": {"a": "z"}})).await,
+        "spec.nodeSelector: Invalid value: {\"a\":\"z\"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)",
+    );
+    assert_eq!(patch(json!({"nodeSelector": {"c": "d"}})).await.code, 200);
+    assert_eq!(patch(json!({"schedulingGates": null})).await.code, 200);
+}
+
 pub async fn a_stateful_sets_identity_is_fixed(arm: &Arm) {
     let set = json!({
         "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "same"},

@@ -36,6 +36,7 @@ macro_rules! all {
             a_replica_set_says_why_its_pods_are_refused_until_one_is_made,
             a_pods_spec_is_fixed_but_for_images_deadlines_and_more_tolerations,
             a_stateful_sets_identity_is_fixed,
+            a_service_keeps_its_address_and_gates_of_a_pod_are_only_taken_away,
             a_jobs_template_is_fixed_while_it_runs,
             an_owner_of_an_unknown_kind_keeps_its_object_as_it_is,
             an_update_stops_at_the_partition_counted_from_the_first_ordinal,

@@ -97,7 +97,7 @@ pub fn check_request(laws: &mut Invariants, world: &SimWorld, act: &DrainAct) {
     let due = signed_duration(laws.terms.pod_deadline);
     let good = workloads::check_deletion_replaced(world, laws, pod);
     let who = format!("{}/{} on {}", pod.ns, pod.name, pod.node);
-    // Where the plan accepts that a single replica is down, its pod may be deleted at once.
+    // Where the plan accepts that a single replica is down, a budget that refuses its pod is not waited for.
     match late {
         None => laws.record_violation(
             world,

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::axis::TimeAxis;
 use super::words::{activity_word, moment, node_words};
-use super::{Activity, NodeReport, NodePhase, RunGap, RunReport, StepReport, TrafficReport};
+use super::{Activity, NodePhase, NodeReport, RunGap, RunReport, StepReport, TrafficReport};
 use crate::report::text::{format_duration, time_between};
 use crate::report::view::StepMark;
 

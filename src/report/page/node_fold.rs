@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{NodeReport, NodeSpan, NodePhase, PodReport};
+use super::{NodePhase, NodeReport, NodeSpan, PodReport};
 use crate::event::StepProgress;
 use crate::event::facts::{NodeStatusChange, PodStatusChange};
 use crate::report::text::time_between;

@@ -8,7 +8,7 @@ use super::charts::{self, drain_time, short_node};
 use super::words::{
     NOT_RECORDED, count_words, moment, node_words, pod_time_words, state_word, wait_word,
 };
-use super::{NodeReport, NodePhase, RunReport, StepReport, TrafficReport, WaitReport};
+use super::{NodePhase, NodeReport, RunReport, StepReport, TrafficReport, WaitReport};
 use crate::event::facts::{ColourTraffic, ObjectVersion};
 use crate::report::text::{format_duration, time_between};
 use crate::report::view::StepMark;

@@ -4,19 +4,27 @@ use super::json::text_at;
 use super::kinds::{INGRESSES, KindId, SERVICES};
 use crate::twin::world::SimWorld;
 
-/// What the controller saw of the cluster when it last wrote its rules.
+/// What the controller saw of the cluster when it last looked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalancerControllerSight {
     /// How many Ingresses and Services there are, and the newest version among them.
     objects: Vec<(usize, u64)>,
     /// The uid of the pod that leads; none where no pod of the controller is Ready.
     leader: Option<String>,
+    /// Whether a pod of the controller has ever led. Where none has, the controller runs outside of the cluster's nodes, as
+    /// EKS's own does.
+    has_led: bool,
 }
 
 impl BalancerControllerSight {
-    /// Whether the controller writes its rules between `before` and this: one that does not run writes none.
+    /// Whether the controller runs; one that does not writes nothing.
+    pub fn is_running(&self) -> bool {
+        self.leader.is_some() || !self.has_led
+    }
+
+    /// Whether what changed since `before` makes the controller write its rules.
     pub fn causes_a_write(&self, before: &Self) -> bool {
-        self != before && (self.leader.is_some() || before.leader.is_none())
+        self.is_running() && (&self.objects, &self.leader) != (&before.objects, &before.leader)
     }
 }
 
@@ -49,9 +57,11 @@ pub fn look_at_cluster(
         Some(uid) => Some(uid.clone()),
         None => ready.into_iter().min(),
     };
+    let has_led = leader.is_some() || before.is_some_and(|before| before.has_led);
     BalancerControllerSight {
         objects: [INGRESSES, SERVICES].into_iter().map(count).collect(),
         leader,
+        has_led,
     }
 }
 
@@ -71,4 +81,26 @@ pub fn label_services(world: &mut SimWorld) {
             });
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_that_is_down_writes_nothing_and_one_outside_of_the_nodes_always_runs() {
+        let sight = |version: u64, leader: Option<&str>, has_led| BalancerControllerSight {
+            objects: vec![(1, version)],
+            leader: leader.map(str::to_owned),
+            has_led,
+        };
+        let (up, down) = (sight(1, Some("a"), true), sight(1, None, true));
+        assert!(sight(2, Some("a"), true).causes_a_write(&up));
+        assert!(sight(1, Some("b"), true).causes_a_write(&down), "a restart");
+        // It went, and a Service changed while it was gone.
+        assert!(!down.causes_a_write(&up));
+        assert!(!sight(2, None, true).causes_a_write(&down));
+        assert!(!down.is_running());
+        assert!(sight(2, None, false).causes_a_write(&sight(1, None, false)));
+    }
 }

@@ -24,11 +24,15 @@ fn a_green_that_cannot_launch_says_why_in_auto_scalings_words() {
     assert_ne!(ended.code, 0, "{}", ended.said());
     let said = ended.said();
     assert!(said.contains("no node is Ready in us-east-1a"), "{said}");
-    let why = "no node is Ready in us-east-1a; Auto Scaling says: ";
-    // A line of progress may be cut; the end says all of it.
-    let mut told = said.split(why).skip(1);
+    // A line of progress may be cut; the error at the end says all of it.
+    let why = "green expense-green is not ready after 30m: no node is Ready in us-east-1a; Auto Scaling says: ";
+    let end = said
+        .split("\nerror: ")
+        .nth(1)
+        .expect("it ends with an error");
+    let told = end.split(why).nth(1).expect("the cause is told");
     assert!(
-        told.any(|t| t.contains("not enough free addresses in subnet")),
+        told.contains("not enough free addresses in subnet"),
         "{said}"
     );
 }

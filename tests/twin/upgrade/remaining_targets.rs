@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use eksup::engine::RunOutcome;
+use eksup::engine::{NextStep, RunOutcome};
 use eksup::model::elb::{RegisteredTarget, TargetGroup};
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::scenario;
@@ -80,10 +80,14 @@ async fn attached_late(weight: i32) -> (Rig, String) {
 async fn blue_stays_in_a_target_group_that_somebody_attached_it_to_and_nobody_else_serves() {
     let (rig, arn) = attached_late(1).await;
     let ended = rig.apply().await;
-    let RunOutcome::Stuck { step, why, .. } = &ended else {
+    let RunOutcome::Stuck {
+        step, why, next, ..
+    } = &ended
+    else {
         panic!("{ended:?}\n{}", rig.log())
     };
-    assert_eq!(step, "retire-expense-blue");
+    let resume = NextStep::Resume;
+    assert_eq!((step.as_str(), *next), ("retire-expense-blue", resume));
     assert!(
         why.contains("target group late") && why.contains("expense-green"),
         "{why}"

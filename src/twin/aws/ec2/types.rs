@@ -109,8 +109,8 @@ fn metal_cpus(family: &str) -> i64 {
         "mac1" | "mac2-m2pro" => 12,
         "a1" => 16,
         "m5zn" | "x2iezn" | "z1d" => 48,
-        "c6g" | "c6gd" | "c7g" | "c7gd" | "g5g" | "m6g" | "m6gd" | "m7g" | "m7gd" | "r6g"
-        | "r6gd" | "r7g" | "r7gd" | "x2gd" => 64,
+        "c6g" | "c6gd" | "c7g" | "c7gd" | "c7gn" | "g5g" | "m6g" | "m6gd" | "m7g" | "m7gd"
+        | "r6g" | "r6gd" | "r7g" | "r7gd" | "x2gd" => 64,
         "c5n" | "i3" => 72,
         "c6i" | "c6id" | "c6in" | "i4i" | "m6i" | "m6id" | "m6idn" | "m6in" | "r6i" | "r6id"
         | "r6idn" | "r6in" | "x2idn" | "x2iedn" => 128,

@@ -134,8 +134,8 @@ pub fn remove_group(world: &mut SimWorld, name: &str) {
     }
 }
 
-/// The status that a group has between updates: one that is DEGRADED shows UPDATING from that status on, and returns to it
-/// (EKS-NG-22).
+/// The status that a group has between updates. One that is DEGRADED stays so (EKS-NG-22); that an update shows UPDATING
+/// meanwhile and ends in DEGRADED again is assumed, as no source tells.
 pub fn settled_status(group: &ManagedNodegroup) -> &'static str {
     if group.degraded || group.status == "DEGRADED" {
         "DEGRADED"

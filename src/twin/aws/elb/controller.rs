@@ -113,7 +113,7 @@ fn write_rules(world: &mut SimWorld) {
         None => false,
         Some((seen, written)) => {
             let period = now.duration_since(*written) >= CONTROLLER_SYNC_PERIOD;
-            period || sight.causes_a_write(seen)
+            period && sight.is_running() || sight.causes_a_write(seen)
         }
     };
     let written = match before {

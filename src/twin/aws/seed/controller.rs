@@ -114,7 +114,7 @@ fn target_group_binding(
     let port = ports
         .filter(|p| p.get("port") == wanted || p.get("name") == wanted)
         .find_map(|p| p.get("nodePort")?.as_u64())?;
-    // Selectors with expressions are left out.
+    // Expressions of a selector are left out: a binding that has only those would fill its group from all nodes.
     let labels = binding
         .pointer("/spec/nodeSelector/matchLabels")
         .and_then(Value::as_object)

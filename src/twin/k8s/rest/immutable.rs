@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::super::cluster::{SimCluster, is_immutable};
 use super::super::defaults::fill_defaults;
-use super::super::json::{flag_at, list_at, number_at, remove_at, set_at, text_at, value_at};
+use super::super::json::{
+    flag_at, list_at, number_at, remove_at, set_at, text_at, text_map_at, value_at,
+};
 use super::super::kinds::{
     CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, JOBS, PODS, REPLICA_SETS, SECRETS, SERVICES,
     STATEFUL_SETS,
@@ -80,13 +82,7 @@ pub fn check_immutable_fields(
             }
         }
         DEPLOYMENTS | REPLICA_SETS | DAEMON_SETS => check_fields(old, new, &["spec.selector"]),
-        SERVICES if value_at(new, "spec.clusterIP").is_some() => {
-            let changed = check_fields(old, new, &["spec.clusterIP"]);
-            changed.map(|refusal| FieldRefusal {
-                field: "spec.clusterIPs[0]".to_owned(),
-                ..refusal
-            })
-        }
+        SERVICES => check_cluster_ip(old, new),
         CONFIG_MAPS | SECRETS if is_immutable(old) && !is_same_at(old, new, "data") => Some(
             FieldRefusal::forbidden("data", "field is immutable when `immutable` is set"),
         ),
@@ -103,9 +99,29 @@ pub fn check_immutable_fields(
     }
 }
 
+/// A Service keeps its address; one of type ExternalName has none to keep (K8S-API-2).
+fn check_cluster_ip(old: &Value, new: &Value) -> Option<FieldRefusal> {
+    let is_external = |service: &Value| text_at(service, "spec.type") == "ExternalName";
+    let kept = value_at(new, "spec.clusterIP").is_none() || is_same_at(old, new, "spec.clusterIP");
+    if kept || is_external(old) || is_external(new) {
+        return None;
+    }
+    let address = json!([text_at(new, "spec.clusterIP")]);
+    let why = "may not change once set";
+    Some(FieldRefusal::invalid(
+        "spec.clusterIPs[0]",
+        Some(&address),
+        why,
+    ))
+}
+
 fn check_fields(old: &Value, new: &Value, fields: &[&str]) -> Option<FieldRefusal> {
     let changed = fields.iter().find(|field| !is_same_at(old, new, field))?;
-    Some(FieldRefusal::invalid(changed, value_at(new, changed), IMMUTABLE))
+    Some(FieldRefusal::invalid(
+        changed,
+        value_at(new, changed),
+        IMMUTABLE,
+    ))
 }
 
 fn check_pod(old: &Value, new: &Value) -> Option<FieldRefusal> {
@@ -143,7 +159,10 @@ fn check_pod(old: &Value, new: &Value) -> Option<FieldRefusal> {
         let why = "existing toleration can not be modified except its tolerationSeconds";
         return Some(FieldRefusal::forbidden("spec.tolerations", why));
     }
-    // Gates of the scheduler are only taken away, and while there are some a pod's placement may still be narrowed.
+    if let Some(refusal) = check_gates(old, new) {
+        return Some(refusal);
+    }
+    // While there are gates, a pod's placement may still be narrowed; of the node affinity any change is taken here.
     let mut compared = without_mutable_pod_fields(new);
     let mut before = without_mutable_pod_fields(old);
     if !list_at(old, "spec.schedulingGates").is_empty() {
@@ -157,6 +176,32 @@ fn check_pod(old: &Value, new: &Value) -> Option<FieldRefusal> {
     }
     let why = format!("pod updates may not change fields other than {POD_MUTABLE}");
     Some(FieldRefusal::forbidden("spec", &why))
+}
+
+/// Gates of the scheduler are only taken away, and the node selector of a pod that has some is only added to.
+fn check_gates(old: &Value, new: &Value) -> Option<FieldRefusal> {
+    let before = list_at(old, "spec.schedulingGates");
+    for (at, gate) in list_at(new, "spec.schedulingGates").iter().enumerate() {
+        let name = text_at(gate, "name");
+        if !before.iter().any(|known| text_at(known, "name") == name) {
+            let field = format!("spec.schedulingGates[{at}].name");
+            let why = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+            return Some(FieldRefusal::forbidden(&field, &why));
+        }
+    }
+    let selector = text_map_at(new, "spec.nodeSelector");
+    let kept = text_map_at(old, "spec.nodeSelector")
+        .into_iter()
+        .all(|(key, value)| selector.get(&key) == Some(&value));
+    if before.is_empty() || kept {
+        return None;
+    }
+    let why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+    Some(FieldRefusal::invalid(
+        "spec.nodeSelector",
+        Some(&json!(selector)),
+        why,
+    ))
 }
 
 fn without_mutable_pod_fields(pod: &Value) -> Value {

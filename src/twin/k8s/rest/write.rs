@@ -33,8 +33,7 @@ pub fn create_object(
     }
     check_size(target, &new)?;
     let labels = text_map_at(&new, "metadata.labels");
-    // Only pods go through the whole admission: quotas, Pod Security, priority classes and webhooks are about them
-    // (K8S-ADM-1).
+    // Only pods go through the whole admission: quotas, Pod Security and priority classes are about them (K8S-ADM-1).
     match target.res {
         PODS => admission::admit_pod(cluster, &mut new)?,
         res => webhooks::check_webhooks(cluster, res, "", &target.ns, &labels)?,
@@ -83,7 +82,8 @@ fn check_namespace(target: &RequestTarget, new: &mut Value) -> Result<(), ApiFai
 
 /// What fits into etcd: 1 MiB of data, 256 KiB of annotations.
 fn check_size(target: &RequestTarget, new: &Value) -> Result<(), ApiFailure> {
-    // Keys count as well as values, as in the real check.
+    // Keys count as well as values. The real check counts them for annotations only, and decodes binary data first, so that
+    // this one is a little stricter.
     let size = |path: &str| -> usize {
         let map = value_at(new, path).and_then(Value::as_object);
         map.into_iter()
