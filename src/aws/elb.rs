@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::aws::convert_elb as convert;
 use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi, none_if_gone};
 use crate::clients::aws_error::classify_sdk_error as failed;
+use crate::model::absent_is_none;
 use crate::model::elb::{
     Listener, ListenerRule, LoadBalancer, RegisteredTarget, TargetGroup, TargetHealth,
     WeightedTargetGroup, is_classic,
@@ -430,7 +431,7 @@ impl AwsApi {
             .set_targets(Some(to_target_descriptions(registered)));
         let sent = call.send().await;
         let sent = sent.map_err(|e| failed("elasticloadbalancing:DeregisterTargets", e));
-        none_if_gone(std::future::ready(sent)).await?;
+        absent_is_none(sent)?;
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ use crate::clients::call_counter::CallCounter;
 use crate::clients::credentials::CredentialChain;
 use crate::clients::request_log::CallLogger;
 use crate::clients::sdk_config::TruncationCheck;
-use crate::model::{ApiError, Clock, ErrorClass};
+use crate::model::{ApiError, Clock, absent_is_none};
 use crate::wire::Wire;
 
 /// How many calls about many objects are under way at once; more would only be throttled.
@@ -33,11 +33,7 @@ pub const AWS_CALL_CONCURRENCY: usize = 8;
 pub async fn none_if_gone<T>(
     call: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<Option<T>, ApiError> {
-    match call.await {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.class == ErrorClass::Absent => Ok(None),
-        Err(error) => Err(error),
-    }
+    absent_is_none(call.await)
 }
 
 /// The AWS clients of one region.

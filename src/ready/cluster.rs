@@ -334,10 +334,10 @@ fn check_insight(case: &ReadinessInput<'_>, insight: &Insight, out: &mut Vec<Fin
             let finding = Finding::new(Code::InsightError, subject, detail, advice);
             out.push(finding.with_severity(severity));
         }
-        InsightStatus::Warning | InsightStatus::Unknown => {
+        InsightStatus::Warning | InsightStatus::Unknown | InsightStatus::Other(_) => {
             out.push(Finding::new(Code::InsightWarning, subject, detail, advice));
         }
-        InsightStatus::Passing | InsightStatus::Other(_) => {}
+        InsightStatus::Passing => {}
     }
 }
 

@@ -56,7 +56,7 @@ pub struct BakeObservation {
 }
 
 /// Names of the two timers of a bake: something is not well, and green has no Ready node.
-const UNWELL_TIMER: &str = "ill";
+const UNWELL_TIMER: &str = "unwell";
 const GREEN_DOWN_TIMER: &str = "green down";
 
 /// The acts of a bake: none, as it only watches.
@@ -175,10 +175,13 @@ impl Step<StepWorld> for BakeStep {
         if let (Some(green), Some(blue)) = (&self.green_group, &self.empty_group)
             && seen.green_down_for > GROUP_DOWN_AFTER
         {
+            let short = match seen.short.as_slice() {
+                [] => String::new(),
+                short => format!(". {}", describe_short(short)),
+            };
             return Decision::Refuse(StepRefusal::new(format!(
-                "node group {green} has had no Ready node for {}s, and everything has moved there. {}",
+                "node group {green} has had no Ready node for {}s, and everything has moved there{short}",
                 seen.green_down_for.as_secs(),
-                describe_short(&seen.short)
             )).with_fix(format!("Make {green} healthy, or roll back: that opens {blue} again, which still has its nodes"))
             .with_next(NextStep::Rollback));
         }

@@ -2,7 +2,7 @@
 //! be drained by the autoscaler past windows, approvals and target groups, and an empty one removed while it is still
 //! what a rollback goes to.
 //!
-//! Taking this step back comes first of all of blue's steps: where blue has lost nodes all the same, it grows back to its
+//! This step is rolled back first of all of blue's steps: where blue has lost nodes all the same, it grows back to its
 //! size before any traffic or pod returns. The hold itself ends last, with blue open again (see `cordon_blue.rs`).
 
 use std::sync::Arc;

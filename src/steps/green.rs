@@ -1,6 +1,6 @@
 //! The green node group: created beside blue, ready only when its nodes are.
 //!
-//! Taking it back empties it first, as the plan's drain would (see `drain/leave.rs`).
+//! Its rollback empties it first, as the plan's drain would (see `drain/rollback.rs`).
 
 mod group;
 
@@ -315,7 +315,9 @@ impl Step<StepWorld> for CreateGreenStep {
                         "EKS could not create node group {name}: {}. It is deleted when no pod is left on it: ",
                         health_issues_text(&green.health)
                     ))),
-                    next @ (Decision::Act(_) | Decision::Wait { .. } | Decision::Yield { .. }) => next.map_act(|act| GreenAct::Leave { act: Box::new(act) }),
+                    next @ (Decision::Act(_) | Decision::Wait { .. } | Decision::Yield { .. }) => next.map_act(|act| GreenAct::Leave {
+                        act: Box::new(act.with_attempt(CallAttempt::of_forward(past))),
+                    }),
                 };
             }
             NodegroupStatus::Deleting => {

@@ -373,7 +373,7 @@ fn order_nodes<'a>(
         }
         DrainOrder::Oldest => nodes.sort_by_key(|n| (n.node.created, n.node.name.clone())),
         DrainOrder::Zones => order_by_zones(&mut nodes, seen),
-        _ => nodes.sort_by_key(|n| n.node.name.clone()),
+        DrainOrder::Name => nodes.sort_by_key(|n| n.node.name.clone()),
     }
     nodes
 }

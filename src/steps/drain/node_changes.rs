@@ -97,10 +97,12 @@ pub struct SaidChanges {
 impl SaidChanges {
     /// Takes a look at all begun nodes; returns what is different from what was said of `step` before. A pod that is
     /// not on a begun node any more is gone.
+    /// `is_on_node`: whether the pod of a uid is still on a node of blue, as a node that is given up has no look.
     pub fn note_looks(
         &mut self,
         step: &str,
         looks: &[NodeLook],
+        is_on_node: &dyn Fn(&str) -> bool,
     ) -> (Vec<NodeStatusChange>, Vec<PodStatusChange>) {
         let (mut nodes, mut pods) = (Vec::new(), Vec::new());
         let mut there = BTreeMap::new();
@@ -124,10 +126,15 @@ impl SaidChanges {
                 });
             }
         }
-        for (uid, (name, node, _)) in &self.pods {
-            if !there.contains_key(uid) {
+        for (uid, said) in &self.pods {
+            if there.contains_key(uid) {
+                continue;
+            }
+            if is_on_node(uid) {
+                there.insert(uid.clone(), said.clone());
+            } else {
                 let gone = DrainState::new("gone", None);
-                pods.push(pod_change(step, name, node, &gone));
+                pods.push(pod_change(step, &said.0, &said.1, &gone));
             }
         }
         self.pods = there;
@@ -169,6 +176,7 @@ mod tests {
     #[test]
     fn a_change_is_said_once_and_a_pod_that_left_is_gone() {
         let mut said = SaidChanges::default();
+        let none = |_: &str| false;
         let states = |looked: (Vec<NodeStatusChange>, Vec<PodStatusChange>)| {
             let nodes = looked.0.into_iter().map(|n| n.state);
             nodes
@@ -182,17 +190,27 @@ mod tests {
         };
         let held = [look(&[("web", "waiting_budget")])];
         assert_eq!(
-            states(said.note_looks("d", &held)),
+            states(said.note_looks("d", &held, &none)),
             ["evicting", "a/web waiting_budget"]
         );
-        assert!(states(said.note_looks("d", &held)).is_empty());
+        assert!(states(said.note_looks("d", &held, &none)).is_empty());
         assert_eq!(
-            states(said.note_looks("d", &[look(&[("web", "stopping")])])),
+            states(said.note_looks("d", &[look(&[("web", "stopping")])], &none)),
             ["a/web stopping"]
         );
         assert_eq!(
-            states(said.note_looks("d", &[look(&[])])),
+            states(said.note_looks("d", &[look(&[])], &none)),
             ["empty", "a/web gone"]
         );
+    }
+
+    #[test]
+    fn a_pod_on_a_node_that_is_given_up_is_not_gone() {
+        let mut said = SaidChanges::default();
+        let there = |uid: &str| uid == "uid-web";
+        said.note_looks("d", &[look(&[("web", "waiting_budget")])], &there);
+        assert!(said.note_looks("d", &[], &there).1.is_empty());
+        let (_, pods) = said.note_looks("d", &[], &|_: &str| false);
+        assert_eq!(pods[0].state, "gone");
     }
 }

@@ -299,13 +299,22 @@ impl DrainStep {
     }
 
     /// Says what has changed of begun nodes and their pods. On a rollback blue's nodes get pods, and lose none.
-    pub(super) fn emit_changes(&self, world: &StepWorld, looks: &[NodeLook]) {
+    pub(super) fn emit_changes(
+        &self,
+        world: &StepWorld,
+        looks: &[NodeLook],
+        seen: &DrainObservation,
+    ) {
+        let is_on_node = |uid: &str| {
+            let mut pods = seen.nodes.iter().flat_map(|n| n.pods.iter());
+            pods.any(|p| p.uid == uid)
+        };
         let (nodes, pods) = {
             let mut memory = self.lock_memory();
             if memory.rolls_back {
                 return;
             }
-            memory.said.note_looks(&self.id, looks)
+            memory.said.note_looks(&self.id, looks, &is_on_node)
         };
         for change in pods {
             world.emit_kind(EventKind::PodChanged(change));

@@ -299,7 +299,7 @@ impl Step<StepWorld> for DrainStep {
         // The timers rest on what is held, and they say whether the expensive readings below matter: workloads, and
         // green's size from EKS.
         let held = self.find_held_pods(&seen);
-        self.emit_changes(world, &held.looks);
+        self.emit_changes(world, &held.looks, &seen);
         seen.elapsed = self.update_timers(&seen, held.uids);
         if self.needs_workload_health(&seen) {
             let monitor = &world.workloads;

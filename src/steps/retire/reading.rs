@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{RetireObservation, RetireStep};
 use crate::engine::StepError;
-use crate::model::ErrorClass;
+use crate::model::absent_is_none;
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::elb::{short_name, short_rule};
 use crate::steps::drain::unready::has_serving_pod;
@@ -22,15 +22,8 @@ impl RetireStep {
         &self,
         world: &StepWorld,
     ) -> Result<RetireObservation, StepError> {
-        let group = match world
-            .aws
-            .describe_nodegroup(&world.cluster, &self.blue)
-            .await
-        {
-            Ok(group) => Some(group),
-            Err(e) if e.class == ErrorClass::Absent => None,
-            Err(e) => return Err(e.into()),
-        };
+        let group = world.aws.describe_nodegroup(&world.cluster, &self.blue);
+        let group = absent_is_none(group.await)?;
         let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
         let nodes: Vec<String> = snapshot
             .nodes

@@ -24,6 +24,8 @@ use crate::steps::traffic::weight_return::{BlueShare, BlueWatch, judge_blue_shar
 use crate::steps::traffic::weights::{green_percent, set_green_percent};
 use crate::steps::workload_gate::WorkloadGate;
 
+/// A rule that was written shows it at once, or after a retry of the reading.
+const WRITE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 /// Calls to AWS are no more often than this.
 const SHIFT_RECHECK_INTERVAL: Duration = crate::steps::updates::EKS_POLL_INTERVAL;
 /// In a rollback with nothing healthy, blue's first healthy target is waited for with closer looks.
@@ -80,8 +82,21 @@ impl ShiftStep {
     }
 
     /// Whether a write of the last act has not taken: the process died before it, it failed, or somebody changed the rule
-    /// just then. Blue and green have the weights of before it.
-    fn is_unwritten(&self, rule: &ListenerRule, last: &ShiftAct) -> bool {
+    /// just then. Blue and green have the weights of before it. Once this process has written, and that was long enough ago
+    /// to show, the same weights are somebody's revert.
+    fn is_unwritten(
+        &self,
+        rule: &ListenerRule,
+        last: &ShiftAct,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> bool {
+        let own = past
+            .acted_at
+            .filter(|end| past.last_act_at.is_none_or(|began| *end >= began));
+        if own.is_some_and(|end| now.duration_since(end) > WRITE_VISIBLE_WITHIN) {
+            return false;
+        }
         let pair = |forward: &[WeightedTargetGroup]| {
             let weight = |arn: &str| forward.iter().find(|t| t.arn == arn).map(|t| t.weight);
             (weight(&self.spec.blue), weight(&self.spec.green))
@@ -101,10 +116,6 @@ impl ShiftStep {
             .collect();
         ShiftAct { percent, set, back }
     }
-}
-
-fn to_signed(d: Duration) -> SignedDuration {
-    signed_duration(d)
 }
 
 impl Step<StepWorld> for ShiftStep {
@@ -166,7 +177,7 @@ impl Step<StepWorld> for ShiftStep {
                 if percent.abs_diff(act.percent) <= 1 {
                     continue;
                 }
-                match self.is_unwritten(rule, act) {
+                match self.is_unwritten(rule, act, past, now) {
                     true => unwritten = Some(act.percent),
                     false => foreign = true,
                 }
@@ -208,7 +219,7 @@ impl Step<StepWorld> for ShiftStep {
             return Decision::Act(self.shift_to(percent, seen, None));
         }
         // At the end the bake lasts as long as a stickiness cookie, because its clients reach green only then (ELB-11).
-        let mut bake = to_signed(self.spec.bake);
+        let mut bake = signed_duration(self.spec.bake);
         if reached >= 100 {
             let sticky = seen
                 .rules
@@ -491,7 +502,8 @@ impl ShiftStep {
         now: Timestamp,
     ) -> Decision<ShiftAct> {
         let since = past.wait_counts_from();
-        let late = since.is_some_and(|t| now.duration_since(t) > to_signed(self.spec.timeout));
+        let late =
+            since.is_some_and(|t| now.duration_since(t) > signed_duration(self.spec.timeout));
         let wanted = self.spec.min_healthy_percent;
         let zones = if self.spec.every_zone {
             ", one at least in every zone"

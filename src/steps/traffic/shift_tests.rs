@@ -191,6 +191,22 @@ fn a_write_that_did_not_take_is_done_again_while_green_is_healthy_and_is_nobodys
 }
 
 #[test]
+fn weights_that_somebody_puts_back_as_they_were_are_not_written_over() {
+    let shift = shift();
+    let raised = shift.shift_to(10, &seen(100, 0, "healthy"), None);
+    let written = StepHistory {
+        acted_at: Some(at(1)),
+        ..past(&raised)
+    };
+    let decide = |seconds| shift.decide_next(&seen(100, 0, "healthy"), &written, at(seconds));
+    // A write may take a moment to show.
+    assert_eq!(decide(2), Decision::Act(raised.clone()));
+    assert!(
+        matches!(decide(100), Decision::Refuse(why) if why.to_string().contains("somebody else"))
+    );
+}
+
+#[test]
 fn of_two_rules_the_one_that_somebody_else_has_written_is_not_written_over() {
     let shift = shift();
     let mut both = seen(100, 0, "healthy");

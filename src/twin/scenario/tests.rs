@@ -208,6 +208,19 @@ async fn the_account_is_made_before_the_lists_are_taken_out_of_the_snapshot() {
 }
 
 #[test]
+fn clusters_of_other_names_have_no_instance_in_common() {
+    let mut owners = std::collections::BTreeMap::new();
+    for (name, _, make) in super::BUNDLED_SCENARIOS {
+        let snapshot = make();
+        let cluster = &snapshot.inventory.cluster.name;
+        for instance in &snapshot.inventory.instances {
+            let owner = owners.entry(instance.id.clone()).or_insert(cluster.clone());
+            assert_eq!(owner, cluster, "{name}: {}", instance.id);
+        }
+    }
+}
+
+#[test]
 fn a_fleet_has_as_many_nodes_and_pods_as_were_asked_for() {
     let snapshot = fleet_snapshot(30, 10);
     assert_eq!(names(&snapshot, "/api/v1/nodes").len(), 30);

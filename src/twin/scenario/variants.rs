@@ -59,7 +59,19 @@ fn rename_cluster(name: &str) -> Snapshot {
         s = other;
     }
     catalog::complete_inventory(&mut s.inventory);
-    s
+    rename_instances(s, name)
+}
+
+/// Gives the instances ids that only this cluster has: they prove a kubeconfig to be of the cluster that was named.
+fn rename_instances(snapshot: Snapshot, cluster: &str) -> Snapshot {
+    let mut text = serde_json::to_string(&snapshot).unwrap_or_default();
+    for instance in &snapshot.inventory.instances {
+        // A node's machine id has the digits too.
+        let digits = instance.id.trim_start_matches("i-");
+        let own = grow::derive_hash(&format!("{cluster} {digits}"), digits.len());
+        text = text.replace(digits, &own);
+    }
+    serde_json::from_str(&text).unwrap_or(snapshot)
 }
 
 /// Everything at 1.24, with a catalogue that reaches to 1.33.
@@ -236,5 +248,5 @@ pub fn local_policy() -> Snapshot {
 pub fn canary_fleet() -> Snapshot {
     let mut s = rename_cluster("canary");
     grow::grow_to(&mut s, 6);
-    s
+    rename_instances(s, "canary")
 }
