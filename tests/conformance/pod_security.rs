@@ -141,6 +141,15 @@ pub async fn a_level_of_pod_security_refuses_exactly_the_pods_that_are_said_to_v
     ] {
         let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": name}}});
         assert_eq!(arm.merge(&namespace, &labels).await.code, 200);
+        // The server's admission reads namespaces from a watch, which lags behind the answer.
+        let forbidden = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"},
+            "spec": {"hostPID": true, "containers": [{"name": "c", "image": "registry.k8s.io/pause:3.10"}]}});
+        let level_words = format!("PodSecurity \"{name}:");
+        arm.until("the level to be enforced", async || {
+            let said = arm.post(&arm.core("pods"), &forbidden).await;
+            said.message().contains(&level_words).then_some(())
+        })
+        .await;
         for seed in 0..ROUNDS {
             let body = pod(&mut Rng::with_seed(seed));
             let said = arm.post(&arm.core("pods"), &body).await;
