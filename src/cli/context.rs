@@ -96,6 +96,7 @@ impl CommandContext {
             kube,
             cluster,
             clock,
+            caller: Default::default(),
             unread: Vec::new(),
         })
     }

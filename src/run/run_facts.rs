@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::cluster_connection::ClusterConnection;
 use super::context::RunContext;
 use super::node_watch::{NodeWatch, watch_nodes};
-use crate::engine::stop::StopUrgency;
+use super::run_target::read_caller;
+use super::unless_stopped::answer_unless_stopped;
 use crate::engine::{RunGates, RunSubject};
 use crate::event::EventKind;
 use crate::event::facts::{
@@ -20,9 +21,7 @@ use crate::route::step_gates::step_kind;
 use crate::route::{DrainSpec, Route, StepSpec};
 use crate::steps::StepWorld;
 
-/// A report does not wait longer for a name.
-const IDENTITY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Nor for a last reading of versions.
+/// A report does not wait longer for a last reading of versions.
 const VERSIONS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a look at the cluster found before a run is opened, as events have it.
@@ -120,9 +119,9 @@ fn start_watch(world: &StepWorld) -> NodeWatch {
 }
 
 async fn read_run_facts(context: &RunContext<'_>, run: &str, route: &Route) -> RunFacts {
-    let asked = context.reached.aws.get_caller_identity();
-    let caller = tokio::time::timeout(IDENTITY_TIMEOUT, asked).await;
-    let (account, caller) = caller.ok().and_then(Result::ok).unzip();
+    // Known already where the command named it before it asked for confirmation.
+    let caller = answer_unless_stopped(&context.stop, read_caller(context.reached)).await;
+    let (account, caller) = (caller.flatten()).map(|c| (c.account, c.arn)).unzip();
     let filled = |text: String| Some(text).filter(|t| !t.is_empty());
     RunFacts {
         run: run.to_owned(),
@@ -245,12 +244,8 @@ pub async fn tell_end(context: &RunContext<'_>, emit: impl Fn(EventKind)) {
         return;
     }
     let reading = tokio::time::timeout(VERSIONS_TIMEOUT, read_versions(context.reached));
-    let reading = tokio::select! {
-        biased;
-        () = context.stop.wait_until_asked(StopUrgency::AfterThisAct) => None,
-        reading = reading => reading.ok(),
-    };
-    if let Some(reading) = reading {
+    let reading = answer_unless_stopped(&context.stop, reading).await;
+    if let Some(Ok(reading)) = reading {
         emit(EventKind::VersionsRead(reading));
     }
     let calls = context.reached.aws.calls.counted_calls();
