@@ -25,6 +25,7 @@ use crate::run::kube_store::KubeRunStore;
 use crate::run::live_status::{self, LiveStatus};
 use crate::run::plan_gates::{self, GateSummary};
 use crate::run::rollback_status::{RollbackStatus, read_rollback};
+use crate::run::run_checks::continued_rollback;
 use crate::run::run_times::RunTimes;
 use crate::run::stored_run::{check_own_run, read_run_state, stored_route};
 
@@ -138,7 +139,8 @@ async fn read_status(
     let commands = cx.run_commands("apply", &args.plan, Vec::new(), None);
     let next = state
         .as_ref()
-        .and_then(|state| next_command(state, lock.is_some(), &gates, &commands));
+        .zip(route.as_ref())
+        .and_then(|(state, route)| next_command(state, route, lock.is_some(), &gates, &commands));
     Ok(StatusReading {
         state,
         route,
@@ -348,6 +350,7 @@ fn step_time(step: &StepState, now: Timestamp) -> Option<Duration> {
 /// What continues the run, and why that.
 fn next_command(
     state: &RunState,
+    route: &Route,
     is_held: bool,
     gates: &GateSummary,
     commands: &RunCommands,
@@ -359,10 +362,8 @@ fn next_command(
     match (state.phase, state.outcome) {
         (RunPhase::Closed, Some(FinalOutcome::Done)) => None,
         (RunPhase::Closed, _) => next("plans a new run", &commands.plan),
-        (RunPhase::Rollback, _) => match &commands.rollback {
-            Some(rollback) => next("continues the rollback", rollback),
-            None => None,
-        },
+        (RunPhase::Rollback, _) => continued_rollback(state, route, commands)
+            .and_then(|rollback| next("continues the rollback", &rollback)),
         (RunPhase::Forward, _) => {
             let first = state.steps.iter().find(|s| !s.status.is_over());
             let waits = first.filter(|step| {

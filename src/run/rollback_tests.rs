@@ -501,6 +501,34 @@ fn whatever_acts_on_a_run_of_another_cluster_is_refused_and_no_object_is_to_be_d
     }
 }
 
+#[test]
+fn a_rollback_that_apply_meets_is_continued_with_all_that_it_includes() {
+    let plan = parse_plan("p", "cluster: expense-dev\nto: 1.29\n").unwrap();
+    let commands = RunCommands {
+        rollback: Some("eksup rollback p.yaml --region eu-west-1".into()),
+        ..RunCommands::default()
+    };
+    let route = route();
+    for (control_plane, next) in [
+        (false, "eksup rollback p.yaml --region eu-west-1"),
+        (
+            true,
+            "eksup rollback p.yaml --region eu-west-1 --control-plane",
+        ),
+    ] {
+        let mut state = run(&route, "drain-expense-blue");
+        let scope = compute_scope(&state, &route, control_plane, &there());
+        let entry = JournalEntry::RollbackStarted {
+            keep: scope.kept_steps(),
+            workloads: Default::default(),
+        };
+        let (seq, at) = (state.next_seq, state.updated_at);
+        state.apply_record(&Record { seq, at, entry }).unwrap();
+        let met = super::run_checks::check_same_run(&state, &plan, "arn", &commands).unwrap_err();
+        assert_eq!(met.next.as_deref(), Some(next));
+    }
+}
+
 /// A run that made its last hop, and that hop.
 pub(super) fn done_run() -> (RunState, super::version_rollback::LastHop) {
     let route = route();
