@@ -529,6 +529,22 @@ fn a_rollback_that_apply_meets_is_continued_with_all_that_it_includes() {
     }
 }
 
+#[test]
+fn a_pause_after_a_step_that_the_next_route_has_not_ends_the_command_before_it_begins() {
+    let (route, check) = (route(), super::run_checks::check_pause_survives);
+    let commands = RunCommands {
+        plan: "eksup plan p.yaml".into(),
+        ..RunCommands::default()
+    };
+    check(&route, None, &commands).unwrap();
+    check(&route, Some("drain-expense-blue"), &commands).unwrap();
+    let error = check(&route, Some("bake-elsewhere"), &commands).unwrap_err();
+    assert_eq!(error.kind.exit_code(), 7);
+    assert!(!error.is_planned_pause, "nobody asked for this one");
+    assert!(error.message.contains("`bake-elsewhere`"), "{error:?}");
+    assert_eq!(error.next.as_deref(), Some("eksup plan p.yaml"));
+}
+
 /// A run that made its last hop, and that hop.
 pub(super) fn done_run() -> (RunState, super::version_rollback::LastHop) {
     let route = route();
