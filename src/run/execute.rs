@@ -9,7 +9,7 @@ use super::run_facts::tell_end;
 use super::session::RunSession;
 use super::stored_run::stored_route;
 use super::{live_status, version_rollback};
-use crate::engine::state_diff;
+use crate::engine::{RunOutcome, state_diff};
 use crate::event::{self, RunEvent};
 use crate::journal::{RunPhase, RunState, StepState, StepStatus};
 use crate::model::Timestamp;
@@ -43,7 +43,8 @@ pub async fn execute_run(
     }
     // Versions are of a run that was opened, and then only.
     if state.is_some() {
-        tell_end(context, |kind| {
+        let is_done = matches!(ended, Ok(RunOutcome::Done | RunOutcome::RolledBack { .. }));
+        tell_end(context, is_done, |kind| {
             bus.send_event(RunEvent {
                 at: context.reached.clock.now(),
                 kind,
