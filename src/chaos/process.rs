@@ -283,14 +283,14 @@ impl ProcessHarness<'_> {
 /// The commands a process would name.
 fn run_commands(command: ProcessCommand) -> RunCommands {
     let (apply, rollback) = ("eksup apply plan.yaml", "eksup rollback plan.yaml");
-    let resume = match command {
-        ProcessCommand::Apply => apply.to_owned(),
-        ProcessCommand::Rollback => rollback.to_owned(),
+    let (resume, rollback) = match command {
+        ProcessCommand::Apply => (apply.to_owned(), Some(rollback.to_owned())),
+        ProcessCommand::Rollback => (rollback.to_owned(), None),
     };
     RunCommands {
         beyond_until: resume.clone(),
         resume,
-        rollback: Some(rollback.to_owned()),
+        rollback,
         plan: "eksup plan plan.yaml".to_owned(),
         approve: Some("eksup approve plan.yaml".to_owned()),
     }

@@ -25,6 +25,7 @@ pub async fn connect_twin(
         kube,
         cluster,
         clock: clock.clone(),
+        caller: Default::default(),
         unread: snapshot.inventory.unread.clone(),
     })
 }

@@ -96,6 +96,7 @@ impl CommandContext {
             kube,
             cluster,
             clock,
+            caller: Default::default(),
             unread: Vec::new(),
         })
     }
@@ -153,7 +154,7 @@ impl CommandContext {
     }
 
     /// The commands of a run that one subcommand carries. `flags`: those of its own that are given again; `until`: the step
-    /// after which it was to pause.
+    /// after which it was to pause. A rollback that is stuck names itself, with its flags, and no smaller rollback.
     pub fn run_commands(
         &self,
         subcommand: &str,
@@ -167,7 +168,7 @@ impl CommandContext {
         RunCommands {
             resume: self.command_with_flags(subcommand, arg, flags.collect()),
             beyond_until,
-            rollback: Some(self.command_again("rollback", arg)),
+            rollback: (subcommand != "rollback").then(|| self.command_again("rollback", arg)),
             plan: self.command_again("plan", arg),
             approve: Some(self.command_again("approve", arg)),
         }

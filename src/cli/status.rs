@@ -25,6 +25,7 @@ use crate::run::kube_store::KubeRunStore;
 use crate::run::live_status::{self, LiveStatus};
 use crate::run::plan_gates::{self, GateSummary};
 use crate::run::rollback_status::{RollbackStatus, read_rollback};
+use crate::run::run_checks::continued_rollback;
 use crate::run::run_times::RunTimes;
 use crate::run::stored_run::{check_own_run, read_run_state, stored_route};
 
@@ -138,7 +139,8 @@ async fn read_status(
     let commands = cx.run_commands("apply", &args.plan, Vec::new(), None);
     let next = state
         .as_ref()
-        .and_then(|state| next_command(state, lock.is_some(), &gates, &commands));
+        .zip(route.as_ref())
+        .and_then(|(state, route)| next_command(state, route, lock.is_some(), &gates, &commands));
     Ok(StatusReading {
         state,
         route,
@@ -284,13 +286,12 @@ fn render_status(
         let Some(s) = state.find_step(&step.id) else {
             continue;
         };
+        let word = step_word(s.status, state.is_closed());
         let mark = match s.status {
-            StepStatus::Done | StepStatus::Skipped => paint.green("done"),
-            StepStatus::Failed | StepStatus::UndoFailed => paint.red("failed"),
-            StepStatus::Started | StepStatus::Begun => paint.yellow("under way"),
-            StepStatus::Undoing => paint.yellow("being rolled back"),
-            StepStatus::Undone => paint.dim("rolled back"),
-            StepStatus::Pending => paint.dim("to do"),
+            StepStatus::Done | StepStatus::Skipped => paint.green(word),
+            StepStatus::Failed | StepStatus::UndoFailed => paint.red(word),
+            StepStatus::Started | StepStatus::Begun | StepStatus::Undoing => paint.yellow(word),
+            StepStatus::Undone | StepStatus::Pending => paint.dim(word),
         };
         // The note tells why a step failed, which is what a person looks for first.
         let note = step_note(s).map(|n| format!(", {}", tidy_text(n)));
@@ -299,7 +300,8 @@ fn render_status(
         } else {
             "for"
         };
-        let took = step_time(s, now).map(|t| format!(" {preposition} {}", format_duration(t)));
+        let took = step_time(s, state.is_closed(), now)
+            .map(|t| format!(" {preposition} {}", format_duration(t)));
         let line = format!(
             "{:>3}. {}: {mark}{}{}",
             i + 1,
@@ -330,10 +332,25 @@ fn step_note(step: &StepState) -> Option<&str> {
     }
 }
 
+/// How far a step is. In a closed run nothing is carried on.
+fn step_word(status: StepStatus, is_closed: bool) -> &'static str {
+    match (status, is_closed) {
+        (StepStatus::Done | StepStatus::Skipped, _) => "done",
+        (StepStatus::Failed | StepStatus::UndoFailed, _) => "failed",
+        (StepStatus::Started | StepStatus::Begun | StepStatus::Undoing, true) => "not finished",
+        (StepStatus::Started | StepStatus::Begun, false) => "under way",
+        (StepStatus::Undoing, false) => "being rolled back",
+        (StepStatus::Undone, _) => "rolled back",
+        (StepStatus::Pending, true) => "not begun",
+        (StepStatus::Pending, false) => "to do",
+    }
+}
+
 /// How long a step took or has been under way.
-fn step_time(step: &StepState, now: Timestamp) -> Option<Duration> {
+fn step_time(step: &StepState, is_closed: bool, now: Timestamp) -> Option<Duration> {
     let until = match step.status {
         StepStatus::Done => step.ended_at?,
+        StepStatus::Started | StepStatus::Begun if is_closed => return None,
         StepStatus::Started | StepStatus::Begun => now,
         StepStatus::Pending
         | StepStatus::Skipped
@@ -348,6 +365,7 @@ fn step_time(step: &StepState, now: Timestamp) -> Option<Duration> {
 /// What continues the run, and why that.
 fn next_command(
     state: &RunState,
+    route: &Route,
     is_held: bool,
     gates: &GateSummary,
     commands: &RunCommands,
@@ -359,10 +377,8 @@ fn next_command(
     match (state.phase, state.outcome) {
         (RunPhase::Closed, Some(FinalOutcome::Done)) => None,
         (RunPhase::Closed, _) => next("plans a new run", &commands.plan),
-        (RunPhase::Rollback, _) => match &commands.rollback {
-            Some(rollback) => next("continues the rollback", rollback),
-            None => None,
-        },
+        (RunPhase::Rollback, _) => continued_rollback(state, route, commands)
+            .and_then(|rollback| next("continues the rollback", &rollback)),
         (RunPhase::Forward, _) => {
             let first = state.steps.iter().find(|s| !s.status.is_over());
             let waits = first.filter(|step| {
@@ -384,6 +400,20 @@ fn next_command(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_a_closed_run_no_step_is_under_way_or_takes_time() {
+        let begun: StepState = serde_json::from_value(json!({
+            "id": "hop", "status": "begun", "acts": 1, "startedAt": "2026-11-21T08:00:00Z",
+        }))
+        .unwrap();
+        let now = "2026-11-21T09:00:00Z".parse().unwrap();
+        assert_eq!(step_word(begun.status, false), "under way");
+        assert!(step_time(&begun, false, now).is_some());
+        assert_eq!(step_word(begun.status, true), "not finished");
+        assert_eq!(step_time(&begun, true, now), None);
+    }
+
     #[test]
     fn a_step_that_is_rolled_back_no_longer_says_how_it_was_done() {
         let step = |status: &str| -> StepState {

@@ -33,18 +33,26 @@ impl CallCounter {
         calls.values().cloned().collect()
     }
 
-    fn count(&self, call: String, end: CallEnd) {
-        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = calls.entry(call.clone()).or_insert_with(|| CallCount {
-            call,
-            ..CallCount::default()
-        });
-        count.made += 1;
-        match end {
+    /// Counts a call when it is made: one that is dropped before its answer was made all the same.
+    fn count_made(&self, call: &str) {
+        self.change(call, |count| count.made += 1);
+    }
+
+    /// Counts how a call ended that was made.
+    fn count_end(&self, call: &str, end: CallEnd) {
+        self.change(call, |count| match end {
             CallEnd::Answered => {}
             CallEnd::Throttled => count.throttled += 1,
             CallEnd::Failed => count.failed += 1,
-        }
+        });
+    }
+
+    fn change(&self, call: &str, by: impl FnOnce(&mut CallCount)) {
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        by(calls.entry(call.to_owned()).or_insert_with(|| CallCount {
+            call: call.to_owned(),
+            ..CallCount::default()
+        }));
     }
 
     /// Counts one attempt of a call to AWS.
@@ -71,7 +79,8 @@ impl CallCounter {
             }
             None => CallEnd::Failed,
         };
-        self.count(call, end);
+        self.count_made(&call);
+        self.count_end(&call, end);
     }
 
     /// Counts each request to an API server that goes over `wire`.
@@ -82,16 +91,18 @@ impl CallCounter {
             async move {
                 let call = name_request(request.method(), request.uri());
                 let evicts = call.ends_with("/eviction");
+                counter.count_made(&call);
                 let answer = wire.oneshot(request).await;
                 let end = match &answer {
-                    // For an eviction it means that a budget does not let the pod go.
-                    Ok(answer) if answer.status().as_u16() == THROTTLED_STATUS && !evicts => {
-                        CallEnd::Throttled
-                    }
+                    // For an eviction it is the answer that a budget does not let the pod go yet.
+                    Ok(answer) if answer.status().as_u16() == THROTTLED_STATUS => match evicts {
+                        true => CallEnd::Answered,
+                        false => CallEnd::Throttled,
+                    },
                     Ok(answer) if answer.status().as_u16() < 400 => CallEnd::Answered,
                     Ok(_) | Err(_) => CallEnd::Failed,
                 };
-                counter.count(call, end);
+                counter.count_end(&call, end);
                 answer
             }
         }))
@@ -120,7 +131,52 @@ fn name_request(method: &http::Method, uri: &http::Uri) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::clients::fake_wire::{answering_wire, json_answer};
+
+    fn request(method: &str, path: &str) -> Request {
+        let built = http::Request::builder().method(method).uri(path);
+        built.body(Default::default()).unwrap()
+    }
+
+    fn counts(counter: &CallCounter) -> Vec<(u64, u64, u64)> {
+        let calls = counter.counted_calls();
+        let counts = calls.iter().map(|c| (c.made, c.throttled, c.failed));
+        counts.collect()
+    }
+
+    #[tokio::test]
+    async fn an_eviction_that_a_budget_refuses_is_answered_and_another_429_is_throttled() {
+        for (method, path, expected) in [
+            (
+                "POST",
+                "/api/v1/namespaces/a/pods/p/eviction",
+                vec![(1, 0, 0)],
+            ),
+            ("GET", "/api/v1/nodes", vec![(1, 1, 0)]),
+        ] {
+            let counter = CallCounter::default();
+            let (wire, _) = answering_wire(|_, _| json_answer(429, &serde_json::json!({})));
+            let wire = counter.count_requests(wire);
+            wire.oneshot(request(method, path)).await.unwrap();
+            assert_eq!(counts(&counter), expected, "{path}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_given_up_was_made() {
+        let counter = CallCounter::default();
+        let silent = Wire::new(tower::service_fn(|_: Request| {
+            std::future::pending::<Result<crate::wire::Response, crate::wire::BoxError>>()
+        }));
+        let asked = counter.count_requests(silent);
+        let asked = asked.oneshot(request("GET", "/api/v1/nodes"));
+        let given_up = tokio::time::timeout(Duration::from_secs(1), asked).await;
+        assert!(given_up.is_err());
+        assert_eq!(counts(&counter), [(1, 0, 0)]);
+    }
 
     #[test]
     fn a_request_is_named_by_verb_and_resource() {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::env::EngineEnv;
 use super::gates::WindowClosed;
-use super::refusal::StepRefusal;
+use super::refusal::{NextStep, StepRefusal};
 use super::retry::{RetryDecision, RetryState};
 use super::run::{Engine, EngineError, PlannedStep, RunOutcome};
 use super::state_diff;
@@ -418,10 +418,15 @@ impl<W: EngineEnv> Engine<'_, W> {
                 });
             }
         }
+        // A rollback is not turned around: neither a new plan nor another rollback continues it.
+        let next = match way {
+            Direction::Forward => refusal.next,
+            Direction::Rollback { .. } => NextStep::Resume,
+        };
         Ok(RunOutcome::Stuck {
             step,
             why: refusal.why,
-            next: refusal.next,
+            next,
             short_workloads: refusal.short_workloads,
             denied,
             closed: false,

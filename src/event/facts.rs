@@ -150,7 +150,7 @@ pub struct ColourTraffic {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CallCount {
-    /// Such as `EKS:DescribeCluster` or `kubernetes:GET pods`.
+    /// Such as `EKS DescribeCluster` or `kubernetes GET pods`.
     pub call: String,
     pub made: u64,
     /// Attempts that were throttled.

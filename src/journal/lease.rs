@@ -183,8 +183,10 @@ impl RunLease {
         }
     }
 
-    /// Gives the lock back, so that the next process need not wait. Best effort: it runs out by itself.
-    pub async fn release(self) {
+    /// Gives the lock back, so that the next process need not wait. Best effort: it runs out by itself. `has_recorded`: whether
+    /// the run was taken up under it. If not, the time before it has still been watched by nobody, and the next process is
+    /// to find that.
+    pub async fn release(self, has_recorded: bool) {
         self.task.abort();
         if let Ok(Some(held)) = self.store.read_lease().await
             && held.holder == self.holder
@@ -194,7 +196,12 @@ impl RunLease {
                 ..held
             };
             // Nothing is lost when this fails: the next process waits one duration.
-            let _ = self.store.write_lease(&free, self.clock.now()).await;
+            let now = self.clock.now();
+            let watched_until = match has_recorded {
+                true => now,
+                false => self.previous_renewal.unwrap_or(now),
+            };
+            let _ = self.store.write_lease(&free, watched_until).await;
         }
     }
 }

@@ -410,7 +410,7 @@ async fn a_living_holder_is_named_and_a_dead_one_is_followed_after_a_full_durati
     let second = second.await.unwrap();
     assert!((30..35).contains(&start.elapsed().as_secs()));
     assert_eq!(said.load(Ordering::Relaxed), 1);
-    second.release().await;
+    second.release(true).await;
     let start = Instant::now();
     take(&memory, "three").await.unwrap();
     assert_eq!(start.elapsed(), Duration::ZERO);
@@ -474,7 +474,7 @@ async fn since_when_nobody_holds_the_lock_is_known_even_where_the_answer_of_taki
     let take = |who| RunLease::acquire(Arc::new(memory.clone()), clock.clone(), who, &|_| {});
     let first = take("one").await.unwrap();
     assert_eq!(first.previous_renewal(), None);
-    first.release().await;
+    first.release(true).await;
     let released = clock.now();
     tokio::time::sleep(Duration::from_secs(1000)).await;
     // Taking and giving back were a read and a write each.
@@ -483,6 +483,20 @@ async fn since_when_nobody_holds_the_lock_is_known_even_where_the_answer_of_taki
         take("two").await.unwrap().previous_renewal(),
         Some(released)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_recorded_nothing_does_not_hide_since_when_nobody_watched() {
+    let (memory, clock) = (MemoryRunStore::default(), clock());
+    let take = |who| RunLease::acquire(Arc::new(memory.clone()), clock.clone(), who, &|_| {});
+    take("one").await.unwrap().release(true).await;
+    let watched_until = clock.now();
+    for idle in ["two", "three"] {
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        let lock = take(idle).await.unwrap();
+        assert_eq!(lock.previous_renewal(), Some(watched_until));
+        lock.release(false).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::error::RunError;
 use super::output::RunOutput;
+use super::run_target::KnownCaller;
 use crate::aws::AwsApi;
 use crate::inventory::{self, refresh_insights};
 use crate::k8s::KubeApi;
@@ -20,6 +21,7 @@ pub struct ClusterConnection {
     pub kube: KubeApi,
     pub cluster: eks::Cluster,
     pub clock: Clock,
+    pub caller: KnownCaller,
     /// What could not be read when the snapshot was taken that a twin is made of; of the real cluster nothing.
     pub unread: Vec<Unread>,
 }

@@ -51,7 +51,7 @@ pub struct RunCommands {
     pub resume: String,
     /// The same without `--until`, which goes on from where that stopped.
     pub beyond_until: String,
-    /// Rolls the run back; a rehearsal has nothing to roll back.
+    /// Rolls the run back; a rehearsal has nothing to roll back, and a rollback is continued by `resume`.
     pub rollback: Option<String>,
     /// Shows what a new run would do.
     pub plan: String,

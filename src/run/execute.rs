@@ -9,7 +9,7 @@ use super::run_facts::tell_end;
 use super::session::RunSession;
 use super::stored_run::stored_route;
 use super::{live_status, version_rollback};
-use crate::engine::state_diff;
+use crate::engine::{RunOutcome, state_diff};
 use crate::event::{self, RunEvent};
 use crate::journal::{RunPhase, RunState, StepState, StepStatus};
 use crate::model::Timestamp;
@@ -43,7 +43,8 @@ pub async fn execute_run(
     }
     // Versions are of a run that was opened, and then only.
     if state.is_some() {
-        tell_end(context, |kind| {
+        let is_done = matches!(ended, Ok(RunOutcome::Done | RunOutcome::RolledBack { .. }));
+        tell_end(context, is_done, |kind| {
             bus.send_event(RunEvent {
                 at: context.reached.clock.now(),
                 kind,
@@ -122,15 +123,18 @@ fn version_rollback_note(state: &RunState, now: Timestamp) -> Option<String> {
     let hop = version_rollback::find_last_hop(state, &route)?;
     let until = hop.rollback_deadline()?;
     let time = state_diff::format_time(until);
+    let at = hop.describe_version();
     Some(if until < now {
-        format!(
-            "the control plane stays at {}: EKS could roll it back until {time}",
-            hop.to
-        )
+        format!("the control plane {at}: EKS could roll it back until {time}")
     } else {
+        // While EKS is at the hop it takes no other update.
+        let once = match hop.is_finished {
+            true => "",
+            false => "when it is there, ",
+        };
         format!(
-            "the control plane stays at {}; until {time} EKS can roll it back to {}: `eksup rollback --control-plane`",
-            hop.to, hop.from
+            "the control plane {at}; {once}until {time} EKS can roll it back to {}: `eksup rollback --control-plane`",
+            hop.from
         )
     })
 }
@@ -181,6 +185,20 @@ mod tests {
         assert!(offered.contains("--control-plane"), "{offered}");
         let late = version_rollback_note(&state, until + SignedDuration::from_secs(1)).unwrap();
         assert!(!late.contains("--control-plane"), "{late}");
+    }
+
+    #[test]
+    fn a_hop_that_was_begun_is_said_to_be_on_its_way_after_a_rollback_without_it() {
+        let (mut state, hop) = done_run();
+        let step = state.steps.iter_mut().find(|s| s.id == hop.step).unwrap();
+        step.status = StepStatus::Begun;
+        let note = version_rollback_note(&state, hop.done.unwrap()).unwrap();
+        assert!(!note.contains("stays at"), "{note}");
+        assert!(
+            note.contains("on its way from 1.28 to 1.29")
+                && note.contains("when it is there, until "),
+            "{note}"
+        );
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub fn watch_nodes(
 ) -> NodeWatch {
     NodeWatch(tokio::spawn(async move {
         let mut changed = cache.subscribe_changes();
-        let mut said = BTreeMap::new();
+        let mut said = SaidNodes::default();
         loop {
             // What cannot be read now is read after the next change.
             if let Ok(snapshot) = cache.read_current(WATCH_STALENESS_LIMIT).await {
@@ -53,8 +53,14 @@ pub fn watch_nodes(
     }))
 }
 
-/// By node: its group and what was said of it.
-type SaidNodes = BTreeMap<String, (String, &'static str)>;
+/// What was said of nodes.
+#[derive(Debug, Default)]
+struct SaidNodes {
+    /// By node: its group and its state.
+    states: BTreeMap<String, (String, &'static str)>,
+    /// Whether the cluster was looked at before: a node that is new then has just joined.
+    has_looked: bool,
+}
 
 fn note_nodes(said: &mut SaidNodes, snapshot: &CacheSnapshot) -> Vec<NodeStatusChange> {
     let mut changes = Vec::new();
@@ -68,14 +74,16 @@ fn note_nodes(said: &mut SaidNodes, snapshot: &CacheSnapshot) -> Vec<NodeStatusC
         let Some(group) = node.nodegroup_name() else {
             continue;
         };
-        let before = said.get(&node.name).map(|(_, state)| *state);
-        let state = node_state(node, before);
+        let before = said.states.get(&node.name).map(|(_, state)| *state);
+        let state = node_state(node, before, said.has_looked);
         if before != Some(state) {
             changes.push(change(&node.name, group, state));
-            said.insert(node.name.clone(), (group.to_owned(), state));
+            let known = (group.to_owned(), state);
+            said.states.insert(node.name.clone(), known);
         }
     }
-    said.retain(|name, (group, _)| {
+    said.has_looked = true;
+    said.states.retain(|name, (group, _)| {
         let there = snapshot.nodes.contains_key(name);
         if !there {
             changes.push(change(name, group, "gone"));
@@ -85,8 +93,9 @@ fn note_nodes(said: &mut SaidNodes, snapshot: &CacheSnapshot) -> Vec<NodeStatusC
     changes
 }
 
-fn node_state(node: &Node, before: Option<&str>) -> &'static str {
+fn node_state(node: &Node, before: Option<&str>, has_looked: bool) -> &'static str {
     match (node.is_ready(), node.unschedulable, before) {
+        (false, false, None) if !has_looked => "not_ready",
         (_, true, _) => "cordoned",
         (true, false, _) => "open",
         (false, false, None | Some("joined")) => "joined",
@@ -101,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_node_is_told_of_when_it_joins_is_cordoned_and_goes() {
-        let mut said = SaidNodes::new();
+        let mut said = SaidNodes::default();
         let mut look = |nodes: Vec<Node>| {
             let changes = note_nodes(&mut said, &CacheSnapshot::from_lists(nodes, Vec::new()));
             let states = changes.into_iter().map(|c| c.state);
@@ -119,8 +128,14 @@ mod tests {
             unschedulable: true,
             ..node.clone()
         };
-        assert_eq!(look(vec![not_ready.clone()]), ["joined"]);
-        assert_eq!(look(vec![node.clone()]), ["open"]);
+        // How long a node has been there that the first look finds, nobody knows.
+        let old = Node {
+            name: "n0".into(),
+            ..not_ready.clone()
+        };
+        assert_eq!(look(vec![old.clone()]), ["not_ready"]);
+        assert_eq!(look(vec![old, not_ready.clone()]), ["joined"]);
+        assert_eq!(look(vec![node.clone()]), ["open", "gone"]);
         assert!(look(vec![node]).is_empty());
         assert_eq!(look(vec![not_ready]), ["not_ready"]);
         assert_eq!(look(vec![cordoned]), ["cordoned"]);

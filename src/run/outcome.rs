@@ -99,7 +99,7 @@ pub fn to_command_result(
                     "what is left cannot be rolled back; a new run continues from the present state",
                 );
             }
-            hint_next_step(error, next, &short_workloads, commands)
+            hint_next_step(error, next, closed, &short_workloads, commands)
         }
     })
 }
@@ -108,6 +108,7 @@ pub fn to_command_result(
 fn hint_next_step(
     mut error: RunError,
     next: NextStep,
+    closed: bool,
     short_workloads: &[String],
     commands: &RunCommands,
 ) -> RunError {
@@ -118,6 +119,12 @@ fn hint_next_step(
         ..
     } = commands;
     match (next, rollback) {
+        // `plan` refuses while the run is open.
+        (NextStep::Replan, Some(rollback)) if !closed => error
+            .with_hint(format!(
+                "the route of this run cannot be followed any further: roll the run back, then `{plan}` shows another route"
+            ))
+            .with_next_command(rollback),
         (NextStep::Replan, _) => error.with_next_command(plan),
         (NextStep::Rollback, Some(rollback)) => error
             .with_hint(format!("once that is fixed, `{resume}` continues the run"))
@@ -158,14 +165,15 @@ mod tests {
             planned: true,
         };
         assert!(to_command_result("r", RunOutcome::Done, &commands).is_ok());
-        let stuck = |denied: Option<&str>, next| RunOutcome::Stuck {
+        let stuck_at_end = |denied: Option<&str>, next, closed| RunOutcome::Stuck {
             step: "s".into(),
             why: "w".into(),
             next,
             short_workloads: vec!["Deployment shop/web".into()],
             denied: denied.map(String::from),
-            closed: next == NextStep::Replan,
+            closed,
         };
+        let stuck = |denied, next| stuck_at_end(denied, next, false);
         let expired = RunOutcome::Expired {
             step: "s".into(),
             why: "w".into(),
@@ -194,7 +202,13 @@ mod tests {
             (expired, 11, resume),
             (stuck(None, NextStep::Resume), 6, resume),
             (stuck(None, NextStep::Rollback), 6, "eksup rollback p.yaml"),
-            (stuck(None, NextStep::Replan), 6, "eksup plan p.yaml"),
+            // While the run is open, a new plan is refused.
+            (stuck(None, NextStep::Replan), 6, "eksup rollback p.yaml"),
+            (
+                stuck_at_end(None, NextStep::Replan, true),
+                6,
+                "eksup plan p.yaml",
+            ),
         ];
         for (ended, code, next) in ends {
             let error = to_command_result("r", ended, &commands).unwrap_err();
@@ -210,5 +224,15 @@ mod tests {
         )
         .unwrap_err();
         assert!(denied.hints[0].contains("`eks:UpdateAddon`"));
+        // A rollback that is stuck is continued by itself: it has no smaller one to offer, and takes no `--accept-short`.
+        let back = RunCommands {
+            resume: "eksup rollback p.yaml --control-plane".into(),
+            rollback: None,
+            ..commands
+        };
+        let error = to_command_result("r", stuck(None, NextStep::Resume), &back).unwrap_err();
+        assert_eq!(error.next.as_deref(), Some(back.resume.as_str()));
+        let hints = error.hints.join("\n");
+        assert!(!hints.contains("eksup rollback"), "{hints}");
     }
 }

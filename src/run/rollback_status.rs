@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use super::cluster_connection::ClusterConnection;
 use super::error::RunError;
+use super::rollback_scope::RollbackScope;
+use super::run_checks::{check_can_roll_back, check_rollback_worthwhile};
 use super::version_rollback::LastHop;
 use super::{rollback_scope, version_rollback};
 use crate::engine::state_diff;
@@ -15,7 +17,7 @@ use crate::route::Route;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackStatus {
-    /// Whether a rollback now would bring back traffic, pods, node groups or versions.
+    /// Whether `eksup rollback` would be accepted now, which it is in an open run before any step as well.
     pub possible: bool,
     /// The steps that it would roll back, in that order.
     pub undone: Vec<String>,
@@ -61,8 +63,7 @@ impl RollbackStatus {
             }
             (None, None) => {}
         }
-        if self.possible {
-            let first = self.undone.last().cloned().unwrap_or_default();
+        if let Some(first) = self.undone.last().filter(|_| self.possible) {
             lines.push(format!(
                 "`eksup rollback` rolls back everything from the last step to `{first}`"
             ));
@@ -107,7 +108,7 @@ pub async fn read_rollback(
         why: why.clone(),
     };
     Ok(RollbackStatus {
-        possible: scope.is_worthwhile,
+        possible: is_rollback_accepted(state, &scope, reached),
         until: next_no_return(state, route),
         kept: scope.kept.iter().map(kept).collect(),
         barrier: scope.barrier.as_ref().map(kept),
@@ -116,8 +117,20 @@ pub async fn read_rollback(
     })
 }
 
-/// The next point of no return.
+fn is_rollback_accepted(
+    state: &RunState,
+    scope: &RollbackScope,
+    reached: &ClusterConnection,
+) -> bool {
+    check_can_roll_back(state, &reached.cluster.arn, "").is_ok()
+        && check_rollback_worthwhile(state, scope).is_ok()
+}
+
+/// The next point of no return; a closed run comes to none.
 fn next_no_return(state: &RunState, route: &Route) -> Option<String> {
+    if state.is_closed() {
+        return None;
+    }
     let open = |id: &str| state.find_step(id).is_some_and(|s| !s.status.is_over());
     let next = route
         .steps
@@ -130,9 +143,16 @@ fn next_no_return(state: &RunState, route: &Route) -> Option<String> {
 fn describe_hop(hop: &LastHop, blockers: &[String], now: Timestamp) -> String {
     match hop.rollback_deadline() {
         Some(until) if until < now => format!(
-            "the control plane stays at {}: EKS could roll it back until {}",
-            hop.to,
+            "the control plane {}: EKS could roll it back until {}",
+            hop.describe_version(),
             state_diff::format_time(until)
+        ),
+        // What stands in the way now is the hop itself.
+        Some(until) if !hop.is_finished => format!(
+            "the control plane {}; when it is there, until {} EKS can roll it back to {}: `eksup rollback --control-plane`",
+            hop.describe_version(),
+            state_diff::format_time(until),
+            hop.from
         ),
         Some(_) if !blockers.is_empty() => format!(
             "the control plane stays at {}, EKS would not roll it back to {} now: {}",
@@ -166,6 +186,7 @@ mod tests {
             from: Minor::new(28),
             to: Minor::new(29),
             done: Some(at(0)),
+            is_finished: true,
         };
         let open = describe_hop(&hop, &[], at(60));
         assert!(
@@ -182,6 +203,15 @@ mod tests {
             "{held}"
         );
         assert!(!held.contains("--control-plane"), "{held}");
+        let begun = LastHop {
+            is_finished: false,
+            ..hop.clone()
+        };
+        let begun = describe_hop(&begun, &["EKS update u is in progress".to_owned()], at(60));
+        assert!(
+            begun.contains("on its way from 1.28 to 1.29") && begun.contains("when it is there"),
+            "{begun}"
+        );
         let late = describe_hop(&hop, &[], at(8 * 24 * 3600));
         assert!(late.contains("could roll it back until"), "{late}");
     }

@@ -501,6 +501,50 @@ fn whatever_acts_on_a_run_of_another_cluster_is_refused_and_no_object_is_to_be_d
     }
 }
 
+#[test]
+fn a_rollback_that_apply_meets_is_continued_with_all_that_it_includes() {
+    let plan = parse_plan("p", "cluster: expense-dev\nto: 1.29\n").unwrap();
+    let commands = RunCommands {
+        rollback: Some("eksup rollback p.yaml --region eu-west-1".into()),
+        ..RunCommands::default()
+    };
+    let route = route();
+    for (control_plane, next) in [
+        (false, "eksup rollback p.yaml --region eu-west-1"),
+        (
+            true,
+            "eksup rollback p.yaml --region eu-west-1 --control-plane",
+        ),
+    ] {
+        let mut state = run(&route, "drain-expense-blue");
+        let scope = compute_scope(&state, &route, control_plane, &there());
+        let entry = JournalEntry::RollbackStarted {
+            keep: scope.kept_steps(),
+            workloads: Default::default(),
+        };
+        let (seq, at) = (state.next_seq, state.updated_at);
+        state.apply_record(&Record { seq, at, entry }).unwrap();
+        let met = super::run_checks::check_same_run(&state, &plan, "arn", &commands).unwrap_err();
+        assert_eq!(met.next.as_deref(), Some(next));
+    }
+}
+
+#[test]
+fn a_pause_after_a_step_that_the_next_route_has_not_ends_the_command_before_it_begins() {
+    let (route, check) = (route(), super::run_checks::check_pause_survives);
+    let commands = RunCommands {
+        plan: "eksup plan p.yaml".into(),
+        ..RunCommands::default()
+    };
+    check(&route, None, &commands).unwrap();
+    check(&route, Some("drain-expense-blue"), &commands).unwrap();
+    let error = check(&route, Some("bake-elsewhere"), &commands).unwrap_err();
+    assert_eq!(error.kind.exit_code(), 7);
+    assert!(!error.is_planned_pause, "nobody asked for this one");
+    assert!(error.message.contains("`bake-elsewhere`"), "{error:?}");
+    assert_eq!(error.next.as_deref(), Some("eksup plan p.yaml"));
+}
+
 /// A run that made its last hop, and that hop.
 pub(super) fn done_run() -> (RunState, super::version_rollback::LastHop) {
     let route = route();

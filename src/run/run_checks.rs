@@ -10,7 +10,7 @@ use super::rollback_scope::RollbackScope;
 use super::stored_run::{check_own_run, stored_route};
 use crate::journal::{FinalOutcome, RunPhase, RunState};
 use crate::plan::{Plan, plan_digest};
-use crate::route::Route;
+use crate::route::{Route, StepSpec};
 
 /// How long what workloads had before a route counts for the route that replaces it. The same process begins that within
 /// minutes; a process that died in between is followed by then, and clocks of machines differ by far less.
@@ -32,7 +32,7 @@ pub fn check_same_run(
     // A rollback is not turned around in the middle: what it has undone the route would have to do again.
     if state.phase == RunPhase::Rollback {
         let error = refused(format!("run {run} is being rolled back"));
-        return Err(match &commands.rollback {
+        return Err(match continued_rollback(state, &route, commands) {
             Some(rollback) => error.with_next_command(rollback),
             None => error,
         });
@@ -50,6 +50,28 @@ pub fn check_same_run(
         return Err(refused(text).with_hint("restore the plan, then run the same command again"));
     }
     Ok(())
+}
+
+/// The command that continues a rollback that is under way, with all that it includes: without `--control-plane` versions
+/// would stay that it has begun to roll back.
+pub fn continued_rollback(
+    state: &RunState,
+    route: &Route,
+    commands: &RunCommands,
+) -> Option<String> {
+    let rollback = commands.rollback.as_ref()?;
+    let with_versions = route.steps.iter().any(|step| {
+        let acted = state.find_step(&step.id).is_some_and(|s| s.acts > 0);
+        matches!(
+            step.spec,
+            StepSpec::ControlPlane { .. } | StepSpec::Addon { .. }
+        ) && acted
+            && !state.keep.contains(&step.id)
+    });
+    Some(match with_versions {
+        true => format!("{rollback} --control-plane"),
+        false => rollback.clone(),
+    })
 }
 
 /// Whether a run that begins `now` is the next route of the upgrade that `state` is of: of this cluster, and closed for another

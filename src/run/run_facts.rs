@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::Value;
+
 use super::cluster_connection::ClusterConnection;
 use super::context::RunContext;
 use super::node_watch::{NodeWatch, watch_nodes};
-use crate::engine::stop::StopUrgency;
+use super::run_target::read_caller;
+use super::unless_stopped::answer_unless_stopped;
 use crate::engine::{RunGates, RunSubject};
 use crate::event::EventKind;
 use crate::event::facts::{
@@ -20,10 +24,10 @@ use crate::route::step_gates::step_kind;
 use crate::route::{DrainSpec, Route, StepSpec};
 use crate::steps::StepWorld;
 
-/// A report does not wait longer for a name.
-const IDENTITY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Nor for a last reading of versions.
+/// A report does not wait longer for a last reading of versions.
 const VERSIONS_TIMEOUT: Duration = Duration::from_secs(30);
+/// Where the run did not end well, somebody waits to hear why.
+const VERSIONS_TIMEOUT_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 /// What a look at the cluster found before a run is opened, as events have it.
 #[derive(Clone, Debug, Default)]
@@ -120,9 +124,9 @@ fn start_watch(world: &StepWorld) -> NodeWatch {
 }
 
 async fn read_run_facts(context: &RunContext<'_>, run: &str, route: &Route) -> RunFacts {
-    let asked = context.reached.aws.get_caller_identity();
-    let caller = tokio::time::timeout(IDENTITY_TIMEOUT, asked).await;
-    let (account, caller) = caller.ok().and_then(Result::ok).unzip();
+    // Known already where the command named it before it asked for confirmation.
+    let caller = answer_unless_stopped(&context.stop, read_caller(context.reached)).await;
+    let (account, caller) = (caller.flatten()).map(|c| (c.account, c.arn)).unzip();
     let filled = |text: String| Some(text).filter(|t| !t.is_empty());
     RunFacts {
         run: run.to_owned(),
@@ -173,13 +177,7 @@ pub fn list_consents(route: &Route) -> Vec<ConsentNote> {
 }
 
 fn drain_consents(drain: &DrainSpec) -> Vec<ConsentNote> {
-    // Serialized as in the plan; what is at its default is no consent.
-    let value = |v: serde_json::Value| match v {
-        serde_json::Value::String(text) => text,
-        serde_json::Value::Bool(true) => "evict".to_owned(),
-        other => other.to_string(),
-    };
-    let json = |v: &dyn erased::ToJson| value(v.to_json());
+    // What is at its default is no consent.
     let note = |key: &str, value: String| ConsentNote {
         key: format!("drain.{key}"),
         value,
@@ -193,12 +191,12 @@ fn drain_consents(drain: &DrainSpec) -> Vec<ConsentNote> {
         ("jobs", &drain.evict_jobs),
     ] {
         if !scope.is_none() {
-            notes.push(note(key, json(scope)));
+            notes.push(note(key, plan_word(scope)));
         }
     }
     for (key, value, default) in [
-        ("onDeadline", json(&drain.on_deadline), "stop"),
-        ("singleReplicas", json(&drain.single_replicas), "block"),
+        ("onDeadline", plan_word(&drain.on_deadline), "stop"),
+        ("singleReplicas", plan_word(&drain.single_replicas), "block"),
     ] {
         if value != default {
             notes.push(note(key, value));
@@ -220,41 +218,50 @@ fn drain_consents(drain: &DrainSpec) -> Vec<ConsentNote> {
     for (budget, consent) in &drain.budgets {
         notes.push(ConsentNote {
             object: Some(budget.clone()),
-            ..note("budgets", json(consent))
+            ..note("budgets", plan_word(consent))
         });
     }
     notes
 }
 
-/// Anything that is written as in a plan.
-mod erased {
-    pub trait ToJson {
-        fn to_json(&self) -> serde_json::Value;
-    }
-
-    impl<T: serde::Serialize> ToJson for T {
-        fn to_json(&self) -> serde_json::Value {
-            serde_json::to_value(self).unwrap_or_default()
-        }
+/// A consent as the plan writes it.
+fn plan_word<T: Serialize>(consent: &T) -> String {
+    match serde_json::to_value(consent).unwrap_or_default() {
+        Value::String(text) => text,
+        Value::Bool(true) => "evict".to_owned(),
+        other => other.to_string(),
     }
 }
 
-/// The versions as a process leaves them, and the calls that it made. Nothing of it holds up a stop.
-pub async fn tell_end(context: &RunContext<'_>, emit: impl Fn(EventKind)) {
+/// The versions as a process leaves them, and the calls that it made. Nothing of it holds up a stop. `is_done`: whether the
+/// run ended well.
+pub async fn tell_end(context: &RunContext<'_>, is_done: bool, emit: impl Fn(EventKind)) {
     if context.record_dir.is_none() {
         return;
     }
-    let reading = tokio::time::timeout(VERSIONS_TIMEOUT, read_versions(context.reached));
-    let reading = tokio::select! {
-        biased;
-        () = context.stop.wait_until_asked(StopUrgency::AfterThisAct) => None,
-        reading = reading => reading.ok(),
+    let timeout = match is_done {
+        true => VERSIONS_TIMEOUT,
+        false => VERSIONS_TIMEOUT_AFTER_FAILURE,
     };
-    if let Some(reading) = reading {
+    let reading = reading_within(timeout, read_versions(context.reached));
+    if let Some(reading) = answer_unless_stopped(&context.stop, reading).await {
         emit(EventKind::VersionsRead(reading));
     }
     let calls = context.reached.aws.calls.counted_calls();
     emit(EventKind::CallsMade { calls });
+}
+
+/// Returns the reading, or that it took too long.
+async fn reading_within(
+    timeout: Duration,
+    reading: impl Future<Output = VersionReading>,
+) -> VersionReading {
+    let read = tokio::time::timeout(timeout, reading).await;
+    read.unwrap_or_else(|_| VersionReading {
+        moment: "after".to_owned(),
+        unread: vec![format!("not read within {} s", timeout.as_secs())],
+        ..VersionReading::default()
+    })
 }
 
 /// Reads the cluster's versions again. What cannot be read is named, and left out.
@@ -365,4 +372,16 @@ fn count_kubelets(nodes: &[Node]) -> Vec<ObjectVersion> {
             }),
         });
     kubelets.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn versions_that_are_not_read_in_time_are_said_to_be_unread() {
+        let reading = reading_within(Duration::from_secs(10), std::future::pending()).await;
+        assert_eq!(reading.moment, "after");
+        assert_eq!(reading.unread, ["not read within 10 s"]);
+    }
 }

@@ -37,6 +37,8 @@ pub struct RunSession<'a> {
     bus: EventBus,
     notifications: Option<UnboundedSender<RunEvent>>,
     warnings: Vec<String>,
+    /// Whether this process has written to the journal.
+    has_recorded: bool,
 }
 
 /// One stretch on one route.
@@ -77,6 +79,7 @@ impl<'a> RunSession<'a> {
             bus,
             notifications,
             warnings: Vec::new(),
+            has_recorded: false,
         }
     }
 
@@ -99,7 +102,7 @@ impl<'a> RunSession<'a> {
         // wait for it.
         let released = tokio::select! {
             biased;
-            () = lock.release() => true,
+            () = lock.release(self.has_recorded) => true,
             () = self.context.stop.wait_until_overdue(stop::RELEASE_STOP_DEADLINE) => false,
             () = tokio::time::sleep(Duration::from_secs(5)) => false,
         };
@@ -133,6 +136,8 @@ impl<'a> RunSession<'a> {
             Ok(journal) => journal,
             Err(error) => return (None, Err(error)),
         };
+        let records = |journal: &Journal| journal.run_state().map(|s| (s.run.clone(), s.next_seq));
+        let found = records(&journal);
         let cache = WatchCache::start_watches(&self.context.reached.kube);
         let locked = LockedRun {
             journal: &mut journal,
@@ -143,6 +148,7 @@ impl<'a> RunSession<'a> {
             RunRequest::Rollback { control_plane } => self.roll_back(locked, control_plane).await,
             RunRequest::Apply { .. } => self.apply_route(locked, request).await,
         };
+        self.has_recorded = records(&journal) != found;
         if let Some(error) = journal.copy_error() {
             self.warnings
                 .push(format!("the local journal is not complete: {error}"));

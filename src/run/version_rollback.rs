@@ -34,6 +34,8 @@ pub struct LastHop {
     pub to: Minor,
     /// When it was done. Where nobody watched it end, when it began: rather too early.
     pub done: Option<Timestamp>,
+    /// Whether the run saw its end. If not, EKS may be at it still.
+    pub is_finished: bool,
 }
 
 impl LastHop {
@@ -41,6 +43,15 @@ impl LastHop {
     pub fn rollback_deadline(&self) -> Option<Timestamp> {
         self.done
             .and_then(|t| t.checked_add(VERSION_ROLLBACK_PERIOD).ok())
+    }
+
+    /// Where the control plane is as far as the run knows, in words that follow "the control plane".
+    pub fn describe_version(&self) -> String {
+        if self.is_finished {
+            format!("stays at {}", self.to)
+        } else {
+            format!("is on its way from {} to {}", self.from, self.to)
+        }
     }
 }
 
@@ -75,6 +86,16 @@ pub fn find_last_hop(state: &RunState, route: &Route) -> Option<LastHop> {
         from,
         to,
         done,
+        is_finished: match known.status {
+            StepStatus::Done
+            | StepStatus::Skipped
+            | StepStatus::Undoing
+            | StepStatus::Undone
+            | StepStatus::UndoFailed => true,
+            StepStatus::Pending | StepStatus::Started | StepStatus::Begun | StepStatus::Failed => {
+                false
+            }
+        },
     })
 }
 

@@ -312,7 +312,7 @@ fn outside_the_windows_a_run_pauses_with_7_and_says_when_the_next_one_opens() {
     assert_eq!(last["next"], "eksup apply p.yaml", "{last:#}");
     assert_eq!(last["live"]["controlPlane"]["version"], "1.27", "{last:#}");
     assert_eq!(last["live"]["nodeGroups"][0]["ready"], 3, "{last:#}");
-    assert_eq!(last["rollback"]["possible"], false, "{last:#}");
+    assert_eq!(last["rollback"]["possible"], true, "{last:#}");
     assert_eq!(last["rollback"]["until"], "retire-expense-blue", "{last:#}");
     assert!(
         last["times"]["leftSeconds"].as_u64() > Some(3600),

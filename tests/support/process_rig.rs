@@ -142,6 +142,7 @@ impl Rig {
             kube,
             cluster,
             clock: self.clock.clone(),
+            caller: Default::default(),
             unread: Vec::new(),
         }
     }

@@ -296,7 +296,7 @@ impl Rig {
         };
         let ended = self.must(ended)?;
         self.say(format!("{ended:?}"));
-        lock.release().await;
+        lock.release(true).await;
         Ok(ended)
     }
 }
