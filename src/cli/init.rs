@@ -43,9 +43,12 @@ pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), RunErr
     let reached = cx
         .connect_cluster(&args.cluster, None)
         .await
-        .map_err(|error| match error.kind {
-            RunErrorKind::Mismatch => error.without_next_command(),
-            _ => error,
+        .map_err(|error| {
+            if error.kind == RunErrorKind::Mismatch {
+                error.without_next_command()
+            } else {
+                error
+            }
         })?;
     let inventory = reached.read_inventory(args.to).await?;
     let to = match args.to {

@@ -285,6 +285,11 @@ fn github_gets_annotations_and_a_summary_and_gitlab_gets_sections() {
         summary.contains("| 1 | Control plane to 1.28 | done | 9m |"),
         "{summary}"
     );
+    // While the run is paused nothing is running.
+    assert!(
+        summary.contains("| 3 | Empty blue | stopped |"),
+        "{summary}"
+    );
     let page = Page::default();
     show(&mut GitlabSink::new(page.clone()), &script());
     let text = page.text();

@@ -312,6 +312,27 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_leads_to_the_command_that_helps_first() {
+        let words = PauseWords::new(
+            "`drain` waits for approval: eksup approve p.yaml drain",
+            false,
+        );
+        let text = words.to_markdown("eksup apply p.yaml");
+        assert_eq!(
+            text,
+            "`drain` waits for approval: `eksup approve p.yaml drain`. Then `eksup apply p.yaml`"
+        );
+        let words = PauseWords::new("the window closed", false);
+        let text = words.to_markdown("eksup apply p.yaml");
+        assert_eq!(
+            text,
+            "the window closed. Continue with `eksup apply p.yaml`"
+        );
+        let words = PauseWords::new("`drain` is done, as asked", true);
+        assert_eq!((words.lead, words.has_command), ("again:", false));
+    }
+
+    #[test]
     fn update_ids_nanoseconds_and_thousands_of_seconds_are_not_shown() {
         let update =
             "EKS update ef66e729-323b-44ba-992c-81b96d87afdf (VersionUpdate) is in progress";

@@ -100,6 +100,8 @@ fn a_step_that_waits_for_approval_is_approved_first_and_applied_then() {
     let twin = ServedTwin::start(APPROVAL);
     let paused = twin.run(&APPLY);
     assert_eq!(paused.code, 7, "{}", paused.err);
+    let line = "`control-plane-1.28` waits for approval: `eksup approve p.yaml control-plane-1.28`; then `eksup apply p.yaml --auto-approve`";
+    assert!(paused.err.contains(line), "{}", paused.err);
     let ends = ["paused:", "hint:", "next:"];
     insta::assert_snapshot!("unapproved", lines_with(&paused.err, &ends));
     let gates = ["approval:", "next:"];
