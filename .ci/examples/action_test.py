@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import threading
 import time
+import tomllib
 import unittest
 
 import yaml
@@ -28,6 +29,8 @@ from action_runner import CompositeAction  # noqa: E402
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 EKSUP = os.path.abspath(os.environ.get("EKSUP", os.path.join(ROOT, "target/debug/eksup")))
 TRIPLE = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}[platform.machine()]
+with open(os.path.join(ROOT, "Cargo.toml"), "rb") as file:
+    RELEASE = f"v{tomllib.load(file)['package']['version']}"
 PARTS = ["action.yml", ".github/action", ".ci/install.sh", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo", "src"]
 
 
@@ -41,7 +44,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def make_release(folder, damage=False):
     """Lays a release's archive and checksums as the workflow `release` does."""
     os.makedirs(folder)
-    name = f"eksup-v0.1.0-{TRIPLE}"
+    name = f"eksup-{RELEASE}-{TRIPLE}"
     archive = os.path.join(folder, f"{name}.tar.gz")
     with tarfile.open(archive, "w:gz", compresslevel=0) as tar:
         tar.add(EKSUP, f"{name}/eksup")
@@ -78,8 +81,8 @@ class ActionTest(unittest.TestCase):
         cls.shared = tempfile.TemporaryDirectory()
         cls.base = cls.shared.name
         releases = os.path.join(cls.base, "server/somebody/eksup/releases/download")
-        make_release(os.path.join(releases, "v0.1.0"))
-        make_release(os.path.join(cls.base, "server/damaged/eksup/releases/download/v0.1.0"), damage=True)
+        make_release(os.path.join(releases, RELEASE))
+        make_release(os.path.join(cls.base, f"server/damaged/eksup/releases/download/{RELEASE}"), damage=True)
         handler = functools.partial(Quiet, directory=os.path.join(cls.base, "server"))
         cls.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=cls.server.serve_forever, daemon=True).start()
@@ -101,7 +104,7 @@ class ActionTest(unittest.TestCase):
         self.workspace = os.path.join(self.home, "workspace")
         shutil.copytree(os.path.join(ROOT, "plans"), os.path.join(self.workspace, "plans"))
 
-    def checkout(self, owner="somebody", ref="v0.1.0"):
+    def checkout(self, owner="somebody", ref=RELEASE):
         """The action as the runner lays it: .../_actions/OWNER/NAME/REF."""
         folder = os.path.join(self.home, "_actions", owner, "eksup", ref)
         for part in PARTS:
@@ -172,8 +175,8 @@ class ActionTest(unittest.TestCase):
     def test_the_release_of_the_actions_own_tag_is_installed(self):
         action, outputs = self.use({"command": "plan", "cluster": "expense-dev"})
         self.assertFalse(action.failed, action.log)
-        self.assertIn("release v0.1.0, SHA-256 verified", action.log)
-        self.assertEqual({"exit-code": "0", "run": "", "report": ""}, outputs)
+        self.assertIn(f"release {RELEASE}, SHA-256 verified", action.log)
+        self.assertEqual({"exit-code": "0", "run": "", "report": "", "paused": ""}, outputs)
         self.assertEqual([], action.used)
 
     def test_a_plan_is_shown_in_the_log_and_in_the_summary(self):
@@ -184,7 +187,7 @@ class ActionTest(unittest.TestCase):
 
     def test_the_actions_path_says_what_empty_contexts_do_not(self):
         action, _ = self.use({"command": "check", "cluster": "expense-dev"}, contexts=False)
-        self.assertIn("release v0.1.0, SHA-256 verified", action.log)
+        self.assertIn(f"release {RELEASE}, SHA-256 verified", action.log)
 
     def test_a_checksum_that_does_not_fit_is_the_end(self):
         action, outputs = self.use({"command": "plan", "cluster": "expense-dev"}, self.checkout(owner="damaged"), path=self.stub_cargo())
@@ -231,9 +234,9 @@ class ActionTest(unittest.TestCase):
         self.assertIn("there is no release v9.9.9", action.log)
 
     def test_the_version_that_was_asked_for_is_installed_on_a_branch(self):
-        inputs = {"command": "check", "cluster": "expense-dev", "version": "v0.1.0"}
+        inputs = {"command": "check", "cluster": "expense-dev", "version": RELEASE}
         action, _ = self.use(inputs, self.checkout(ref="main"))
-        self.assertIn("release v0.1.0, SHA-256 verified", action.log)
+        self.assertIn(f"release {RELEASE}, SHA-256 verified", action.log)
 
     def test_without_cargo_the_message_names_it(self):
         action, _ = self.use({"command": "plan", "cluster": "expense-dev"}, self.checkout(ref="main"))
@@ -298,13 +301,26 @@ class ActionTest(unittest.TestCase):
             action, outputs = self.use(inputs, self.last if pause_ok == "true" else self.checkout(), cancel, **environment)
             self.last = action.root
             self.assertTrue(paused.is_set())
-            self.assertEqual("7", outputs["exit-code"], action.log)
-            self.assertEqual(pause_ok == "false", action.failed)
+            # Nobody planned it.
+            self.assertEqual(("7", ""), (outputs["exit-code"], outputs["paused"]), action.log)
+            self.assertTrue(action.failed)
             self.assertIn("eksup apply --cluster expense-dev", action.log)
             self.assertRegex(outputs["run"], r"^\d{8}-\d{6}-\w{4}$")
             self.assertEqual(1, len(self.uploads(action)))
             self.assertIn("Control plane 1.27 to 1.28", self.summarised)
             shutil.rmtree(os.path.join(self.home, "temp/eksup-runs"))
+
+    def test_a_pause_that_the_plan_asks_for_passes_where_that_is_said(self):
+        twin, environment = serve_twin()
+        self.addCleanup(end_twin, twin)
+        self.write_plan("1.28", "approvals: {before: [control-plane]}\n")
+        root = self.checkout()
+        for pause_ok, code, paused in (("false", "7", ""), ("true", "0", "true")):
+            inputs = {"command": "apply", "cluster": "expense-dev", "pause-ok": pause_ok}
+            action, outputs = self.use(inputs, root, **environment)
+            self.assertEqual((code, paused), (outputs["exit-code"], outputs["paused"]), action.log)
+            self.assertEqual(code != "0", action.failed)
+            self.assertIn("eksup approve --cluster expense-dev", action.log)
 
     def test_the_jobs_in_the_documents_run_as_they_are(self):
         """Each step that uses this action, of README.md and of the examples, is carried out with what it gives."""
@@ -321,7 +337,7 @@ class ActionTest(unittest.TestCase):
                         given = dict(step["with"])
                         if given["command"] == "apply":
                             # The cluster is where the plan wants it already: hours are not waited for here.
-                            self.write_plan_without_work()
+                            self.write_plan("1.27")
                         action, outputs = self.use(given, getattr(self, "last", None))
                         self.last = action.root
                         # An approval finds nothing to approve, and says so.
@@ -330,8 +346,8 @@ class ActionTest(unittest.TestCase):
                         seen += 1
         self.assertGreaterEqual(seen, 4)
 
-    def write_plan_without_work(self):
-        plan = "apiVersion: eksup.dev/v1\nkind: UpgradePlan\ncluster: expense-dev\nregion: us-east-1\nto: 1.27\n"
+    def write_plan(self, to, more=""):
+        plan = f"apiVersion: eksup.dev/v1\nkind: UpgradePlan\ncluster: expense-dev\nregion: us-east-1\nto: {to}\n{more}"
         with open(os.path.join(self.workspace, "plans/expense-dev.yaml"), "w", encoding="utf-8") as file:
             file.write(plan)
 

@@ -17,7 +17,7 @@ import unittest
 
 import yaml
 
-from action_test import EKSUP, ROOT, end_twin, make_release, serve_twin
+from action_test import EKSUP, RELEASE, ROOT, end_twin, make_release, serve_twin
 
 
 def gitlab_job(inputs):
@@ -42,14 +42,14 @@ class PipelineTest(unittest.TestCase):
     def setUpClass(cls):
         cls.shared = tempfile.TemporaryDirectory()
         base = cls.shared.name
-        make_release(os.path.join(base, "releases/v0.1.0"))
+        make_release(os.path.join(base, f"releases/{RELEASE}"))
         # What the examples clone: the installer, on a commit that has a tag and on a branch that has none.
         cls.source = os.path.join(base, "source")
         os.makedirs(os.path.join(cls.source, ".ci"))
         for name in (".ci/install.sh", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"):
             shutil.copy2(os.path.join(ROOT, name), os.path.join(cls.source, name))
         git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", "-C", cls.source]
-        for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "one"], ["tag", "v0.1.0"]):
+        for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "one"], ["tag", RELEASE]):
             subprocess.run([*git, *command], check=True)
         cls.twin, aws = serve_twin()
         cls.environment = {
@@ -98,7 +98,7 @@ class PipelineTest(unittest.TestCase):
             "role-arn": "arn:aws:iam::123456789012:role/eksup",
             "region": "us-east-1",
             "source": f"file://{self.source}",
-            "ref": "v0.1.0",
+            "ref": RELEASE,
             **inputs,
         }
         _, job = gitlab_job(given)
@@ -113,7 +113,7 @@ class PipelineTest(unittest.TestCase):
     def test_gitlab_plans(self):
         code, said = self.gitlab("plan")
         self.assertEqual(0, code, said)
-        self.assertIn("release v0.1.0, SHA-256 verified", said)
+        self.assertIn(f"release {RELEASE}, SHA-256 verified", said)
         self.assertIn("retire-expense-blue", said)
 
     def test_gitlab_takes_arguments(self):
@@ -143,7 +143,7 @@ class PipelineTest(unittest.TestCase):
     def codebuild(self, **environment):
         with open(os.path.join(ROOT, "docs/examples/codebuild/buildspec.yml"), encoding="utf-8") as file:
             spec = yaml.safe_load(file)
-        given = {**spec["env"]["variables"], "EKSUP_SOURCE": f"file://{self.source}", "EKSUP_REF": "v0.1.0", **environment}
+        given = {**spec["env"]["variables"], "EKSUP_SOURCE": f"file://{self.source}", "EKSUP_REF": RELEASE, **environment}
         said = ""
         for phase in ("install", "build"):
             # Each command is one of its own to CodeBuild, and the first that fails ends the phase.
@@ -162,7 +162,7 @@ class PipelineTest(unittest.TestCase):
         self.write_plan("1.27")
         code, said = self.codebuild()
         self.assertEqual(0, code, said)
-        self.assertIn("release v0.1.0, SHA-256 verified", said)
+        self.assertIn(f"release {RELEASE}, SHA-256 verified", said)
 
     def test_codebuild_builds_where_there_is_no_release(self):
         self.write_plan("1.27")
@@ -178,7 +178,7 @@ class PipelineTest(unittest.TestCase):
             self.assertIn(said_so, said)
 
     def test_codebuild_refuses_a_checksum_that_does_not_fit(self):
-        make_release(os.path.join(self.folder, "damaged/v0.1.0"), damage=True)
+        make_release(os.path.join(self.folder, f"damaged/{RELEASE}"), damage=True)
         code, said = self.codebuild(EKSUP_RELEASES=f"file://{self.folder}/damaged")
         self.assertEqual(1, code, said)
         self.assertNotIn("plan", said)
@@ -231,10 +231,10 @@ class PipelineTest(unittest.TestCase):
         said = ""
         for command in commands:
             # Jenkins starts `sh -xe`.
-            code, more = self.script(command, shell="sh", EKSUP_REF="v0.1.0", CLUSTER="expense-dev", AWS_REGION="us-east-1")
+            code, more = self.script(command, shell="sh", EKSUP_REF=RELEASE, CLUSTER="expense-dev", AWS_REGION="us-east-1")
             self.assertEqual(0, code, more)
             said += more
-        self.assertIn("release v0.1.0, SHA-256 verified", said)
+        self.assertIn(f"release {RELEASE}, SHA-256 verified", said)
         self.assertIn("nothing to do", said)
 
 

@@ -21,7 +21,7 @@ WIDTH = 112
 
 # What is shown: run's begin and end, ends of steps, and these acts.
 SHOWN = re.compile(
-    r"^\d\d:\d\d:\d\d (run |\[\d+/\d+\] \S+ done in|\S+ (UpdateClusterVersion|CreateNodegroup|DeleteNodegroup|\d+% on green|begin with|evict ))"
+    r"^\d\d:\d\d:\d\d ((?:run|rehearsal) |\[\d+/\d+\] \S+ done in|\S+ (UpdateClusterVersion|CreateNodegroup|DeleteNodegroup|\d+% on green|begin with|evict ))"
 )
 TIME = re.compile(r"^(\d\d:\d\d:\d\d) (.*)$")
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Carries one command of eksup, passes on signals, and leaves outputs, a step summary and the run's report.
-# Outputs: exit-code, and where a run was carried: run, folder (events, journal, report), report.
+# Outputs: exit-code, and where a run was carried: run, folder (events, journal, report), report. eksup itself adds `paused`.
 # The upper-case names below are the environment that action.yml gives.
 # shellcheck disable=SC2153
 set -euo pipefail
@@ -34,6 +34,9 @@ fi
 # Nobody can be asked here.
 if [[ "$COMMAND" == apply || "$COMMAND" == rollback ]] && [[ " ${command[*]} " != *" --auto-approve "* ]]; then
   command+=(--auto-approve)
+fi
+if [[ "$COMMAND" == apply && "$PAUSE_OK" == true ]]; then
+  command+=(--pause-ok)
 fi
 
 size() { if [[ -n "${GITHUB_STEP_SUMMARY:-}" && -f "$GITHUB_STEP_SUMMARY" ]]; then wc -c <"$GITHUB_STEP_SUMMARY"; else echo 0; fi; }
@@ -84,8 +87,4 @@ if [[ -n "$newest" ]]; then
   fi
 fi
 
-if [[ $code -eq 7 && "$PAUSE_OK" == true ]]; then
-  echo "::notice title=eksup::paused; the same step goes on from here"
-  exit 0
-fi
 exit "$code"

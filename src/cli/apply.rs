@@ -25,14 +25,14 @@ pub struct ApplyArgs {
     #[command(flatten)]
     plan: PlanArg,
     /// Do not ask for confirmation; required without a terminal
-    #[arg(short = 'y', long)]
+    #[arg(short = 'y', long, overrides_with = "auto_approve")]
     auto_approve: bool,
     /// Pause after this step
     #[arg(long, value_name = "STEP")]
     until: Option<String>,
     /// End with exit code 0 if the run pauses as the plan or --until asks for: at the end of a window, before an approval,
     /// after a step; as a step of GitHub Actions it has the output `paused`
-    #[arg(long)]
+    #[arg(long, overrides_with = "pause_ok")]
     pause_ok: bool,
     /// Do not require that this workload has as many Ready pods as when the run began, because it was scaled down on
     /// purpose: kind, namespace and name as in the message, such as "StrimziPodSet shop/kafka"
@@ -93,11 +93,8 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
         return Ok(());
     };
     if !yes {
-        return Err(RunError::new(
-            RunErrorKind::Cancelled,
-            "not confirmed; nothing was changed",
-        )
-        .with_next_command(commands.resume));
+        return Err(RunError::new(RunErrorKind::Cancelled, "not confirmed")
+            .with_next_command(commands.resume));
     }
     let context = RunContext {
         output: &cx.ui,

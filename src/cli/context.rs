@@ -52,7 +52,7 @@ impl CommandContext {
                     RunErrorKind::PlanInvalid,
                     format!("there is no plan `{}`", path.display()),
                 )
-                .with_next_command(format!("eksup init --cluster {name}")))
+                .with_next_command(self.command_again("init", arg)))
             }
             (None, None) => find_only_plan(),
         }
@@ -75,6 +75,12 @@ impl CommandContext {
         region: Option<&str>,
     ) -> Result<ClusterConnection, RunError> {
         let clock = Clock::system();
+        if let Some(path) = &self.global.kubeconfig {
+            std::fs::File::open(path).map_err(|error| {
+                let path = path.display();
+                usage_error(format!("the kubeconfig `{path}` cannot be read: {error}"))
+            })?;
+        }
         // What is typed goes before the plan, and the plan before the environment.
         let region = self.global.region.as_deref().or(region);
         let profile = self.global.profile.as_deref();

@@ -35,7 +35,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let ui = Ui::new(&cli.global, UiEnv::read_environment());
+    let mut ui = Ui::new(&cli.global, UiEnv::read_environment());
+    ui.is_rehearsal = matches!(cli.command, Command::Rehearse(_));
     let cx = CommandContext::new(cli.global, ui);
     // Every error leaves here with its kind's exit code and a next command, whatever it came through.
     let may_change = matches!(

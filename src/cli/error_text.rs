@@ -12,8 +12,8 @@ use crate::run::error::{RunError, RunErrorKind};
 pub const MAX_SHOWN_PROBLEMS: usize = 20;
 
 /// Renders an error for people: what, where things are, hints, and the next command. `width`: of the terminal, in
-/// columns.
-pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
+/// columns. `is_rehearsal`: of a rehearsal, whose end is nobody's cluster's.
+pub fn render_error(error: &RunError, paint: Painter, width: usize, is_rehearsal: bool) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     if let Some(plan) = &error.plan {
@@ -47,7 +47,14 @@ pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
         | RunErrorKind::Mismatch
         | RunErrorKind::Expired => paint.red("error"),
     };
-    let _ = writeln!(out, "{head}: {}", tidy_text(&error.message));
+    // A mistake in what was typed is the same in both.
+    let typed = matches!(error.kind, RunErrorKind::Usage | RunErrorKind::PlanInvalid);
+    let kind = if is_rehearsal && !typed {
+        " (rehearsal)"
+    } else {
+        ""
+    };
+    let _ = writeln!(out, "{head}{kind}: {}", tidy_text(&error.message));
     for line in &error.state {
         let line = format!("  {}", tidy_text(line));
         let _ = writeln!(out, "{}", fit_lines(&line, MAX_LINE_WIDTH));

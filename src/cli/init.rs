@@ -39,7 +39,17 @@ pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), RunErr
         return Err(usage_error(format!("{} is there already", path.display()))
             .with_hint("--force writes over it, -o writes another"));
     }
-    let reached = cx.connect_cluster(&args.cluster, None).await?;
+    // A cluster that is not there is not there for the same command either.
+    let reached = cx
+        .connect_cluster(&args.cluster, None)
+        .await
+        .map_err(|error| {
+            if error.kind == RunErrorKind::Mismatch {
+                error.without_next_command()
+            } else {
+                error
+            }
+        })?;
     let inventory = reached.read_inventory(args.to).await?;
     let to = match args.to {
         Some(to) => check_target(&inventory, to)?,

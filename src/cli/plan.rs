@@ -82,7 +82,7 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunEr
             state.steps.len()
         ));
         let now = reached.clock.now();
-        let said = plan_gates::summarize_gates(&plan, &route, Some(state), now)?;
+        let said = plan_gates::summarize_run_gates(&reached, &plan, &route, state).await?;
         let over = state.steps.iter().filter(|s| s.status.is_over());
         let shown = ShownRoute {
             plan: &plan,

@@ -23,7 +23,7 @@ use crate::model::snapshot::Snapshot;
 use crate::plan::plan_digest;
 use crate::run::assess::PlanInput;
 use crate::run::context::{RunCommands, RunContext, RunRequest};
-use crate::run::error::RunError;
+use crate::run::error::{RunError, RunErrorKind};
 use crate::run::execute::execute_run;
 use crate::twin::k8s::cloud_hooks;
 use crate::twin::{Twin, fault, scenario};
@@ -108,6 +108,10 @@ fn rehearse_commands(cx: &CommandContext, args: &RehearseArgs) -> RunCommands {
     for rule in &args.faults {
         own.extend(option("fault", rule.to_string()));
     }
+    own.extend(args.guard.to_flags());
+    if args.record {
+        own.push("--record".to_owned());
+    }
     let beyond_until = cx.command_with_flags("rehearse", &args.plan, own.clone());
     own.extend(
         args.until
@@ -126,7 +130,7 @@ fn rehearse_commands(cx: &CommandContext, args: &RehearseArgs) -> RunCommands {
 /// The command as it would be given again, but for its seed.
 fn rehearse_command(cx: &CommandContext, args: &RehearseArgs) -> String {
     offline::with_snapshot_flag(
-        cx.command_again("rehearse", &args.plan),
+        cx.command_with_flags("rehearse", &args.plan, args.guard.to_flags()),
         args.snapshot.as_ref(),
     )
 }
@@ -196,7 +200,17 @@ async fn run_rehearsal(
             cx.ui.print_note(&line);
         }
     }
-    ended.map(drop)
+    ended.map(drop).map_err(end_of_stuck_rehearsal)
+}
+
+/// The same rehearsal ends the same: no command of a stuck one helps.
+fn end_of_stuck_rehearsal(error: RunError) -> RunError {
+    if error.kind != RunErrorKind::Stuck {
+        return error;
+    }
+    error
+        .with_hint("the same rehearsal ends the same; change its seed, its faults or the plan")
+        .without_next_command()
 }
 
 async fn take_live_snapshot(cx: &CommandContext, input: &PlanInput) -> Result<Snapshot, RunError> {

@@ -34,7 +34,7 @@ pub struct RollbackArgs {
     #[arg(long)]
     control_plane: bool,
     /// Do not ask for confirmation; required without a terminal
-    #[arg(short = 'y', long)]
+    #[arg(short = 'y', long, overrides_with = "auto_approve")]
     auto_approve: bool,
 }
 
@@ -137,11 +137,8 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     .await?;
     cx.ui.print_note(&target.describe());
     if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Roll this run back?")).await? {
-        return Err(RunError::new(
-            RunErrorKind::Cancelled,
-            "not confirmed; nothing was changed",
-        )
-        .with_next_command(commands.resume));
+        return Err(RunError::new(RunErrorKind::Cancelled, "not confirmed")
+            .with_next_command(commands.resume));
     }
     let context = RunContext {
         output: &cx.ui,

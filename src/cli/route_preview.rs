@@ -39,7 +39,8 @@ pub async fn prepare_route(
     if let Some(state) = &found.open_run {
         let route = stored_route(state)?;
         check_step_id(&route, until)?;
-        let said = plan_gates::summarize_gates(&plan_input.plan, &route, Some(state), now)?;
+        let said =
+            plan_gates::summarize_run_gates(reached, &plan_input.plan, &route, state).await?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         let n = state.steps.len();
         cx.ui.print_note(&format!(

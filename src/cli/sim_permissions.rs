@@ -21,6 +21,17 @@ pub struct GuardArgs {
 }
 
 impl GuardArgs {
+    /// The flags as they were given.
+    pub fn to_flags(&self) -> Vec<String> {
+        let flags = [("--iam-policy", &self.iam_policy), ("--rbac", &self.rbac)];
+        let given = flags
+            .into_iter()
+            .filter_map(|(flag, path)| Some((flag, path.as_ref()?)));
+        given
+            .flat_map(|(flag, path)| [flag.to_owned(), path.display().to_string()])
+            .collect()
+    }
+
     /// Has `world` enforce what the files say.
     pub fn apply_to_world(&self, world: &mut SimWorld) -> Result<(), RunError> {
         if let Some(path) = &self.iam_policy {

@@ -19,7 +19,7 @@ use crate::report::wording::{MAX_LINE_WIDTH, fit_lines, tidy_text};
 use crate::route::Route;
 use crate::run::cluster_connection::ClusterConnection;
 use crate::run::context::RunCommands;
-use crate::run::error::RunError;
+use crate::run::error::{RunError, RunErrorKind};
 use crate::run::journal_status::status_lines;
 use crate::run::kube_store::KubeRunStore;
 use crate::run::live_status::{self, LiveStatus};
@@ -120,7 +120,13 @@ async fn read_status(
     let plan = plan.filter(|_| !is_other_plan);
     let gates = match (&plan, open, &route) {
         (Some(plan), Some(state), Some(route)) => {
-            plan_gates::summarize_gates(plan, route, Some(state), now).unwrap_or_default()
+            plan_gates::summarize_run_gates(reached, plan, route, state)
+                .await
+                .or_else(|error| {
+                    // A word of the plan that names no step is `apply`'s to refuse.
+                    let is_of_plan = error.kind == RunErrorKind::PlanInvalid;
+                    is_of_plan.then(GateSummary::default).ok_or(error)
+                })?
         }
         (Some(_) | None, Some(_) | None, Some(_) | None) => GateSummary::default(),
     };
@@ -137,8 +143,10 @@ async fn read_status(
         (Some(_) | None, Some(_) | None) => (None, None),
     };
     let commands = cx.run_commands("apply", &args.plan, Vec::new(), None);
+    // A command with another plan than the run's would only be refused.
     let next = state
         .as_ref()
+        .filter(|_| !is_other_plan)
         .zip(route.as_ref())
         .and_then(|(state, route)| next_command(state, route, lock.is_some(), &gates, &commands));
     Ok(StatusReading {
@@ -277,7 +285,7 @@ fn render_status(
         None => text += "; no process holds the lock\n\n",
     }
     if read.is_other_plan {
-        text += "the plan that was named is not the plan of this run: windows and approvals are not shown\n";
+        text += "the plan that was named is not the plan of this run: windows and approvals are not shown; name the plan this run was opened with\n";
     }
     for line in &read.gates.lines {
         text += &format!("{}\n", tidy_text(line));

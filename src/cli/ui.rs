@@ -69,6 +69,8 @@ pub struct Ui {
     /// Colours on stderr and on stdout.
     pub paint: Painter,
     pub out_paint: Painter,
+    /// Whether it is a rehearsal that is told.
+    pub is_rehearsal: bool,
 }
 
 impl Ui {
@@ -88,6 +90,7 @@ impl Ui {
             out_paint: Painter {
                 on: color(env.stdout_terminal),
             },
+            is_rehearsal: false,
             env,
         }
     }
@@ -129,7 +132,7 @@ impl Ui {
         let _ = write!(
             io::stderr().lock(),
             "{}",
-            render_error(error, self.paint, 100)
+            render_error(error, self.paint, 100, self.is_rehearsal)
         );
     }
 
@@ -174,7 +177,12 @@ impl Ui {
             | RunErrorKind::Mismatch
             | RunErrorKind::Expired => "error",
         };
-        let line = format_annotation(level, "eksup", &tidy_text(&error.message));
+        let title = if self.is_rehearsal {
+            "eksup rehearsal"
+        } else {
+            "eksup"
+        };
+        let line = format_annotation(level, title, &tidy_text(&error.message));
         let _ = writeln!(err, "{line}");
     }
 

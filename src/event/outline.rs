@@ -12,6 +12,8 @@ pub struct RunOutline {
     pub cluster: String,
     pub from: String,
     pub to: String,
+    /// Whether it runs against the twin.
+    pub is_rehearsal: bool,
     /// When the run was opened; `None` for one that is about to be.
     pub opened: Option<Timestamp>,
     pub steps: Vec<StepOutline>,

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use super::sink::EventSink;
 use super::text::{Painter, day_of, format_duration, time_between, time_of_day};
 use super::view::RunView;
-use super::wording::{MAX_LINE_WIDTH, fit_lines, reason_without_times, steady_reason, tidy_text};
+use super::wording::{
+    MAX_LINE_WIDTH, PauseWords, fit_lines, reason_without_times, steady_reason, tidy_text,
+};
 use crate::event::{EventKind, RunEvent, StepProgress};
 
 /// Changes of the same step, or of the same part of it, are not told of more often.
@@ -124,6 +126,11 @@ pub fn day_line(last: &mut Option<String>, at: Timestamp) -> Option<String> {
 pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<String> {
     // Names of steps and runs are short; what is said of them may be anything.
     let tidy = tidy_text;
+    let run_noun = if view.is_rehearsal {
+        "rehearsal"
+    } else {
+        "run"
+    };
     Some(match &event.kind {
         EventKind::RunOpened {
             run,
@@ -132,13 +139,16 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
             to,
             steps,
         } => {
-            format!("run {run}: {cluster} {from} -> {to}, {} steps", steps.len())
+            format!(
+                "{run_noun} {run}: {cluster} {from} -> {to}, {} steps",
+                steps.len()
+            )
         }
         EventKind::RunResumed {
             run, steps, done, ..
         } => {
             format!(
-                "run {run} continues: {} of {} steps are done",
+                "{run_noun} {run} continues: {} of {} steps are done",
                 done.len(),
                 steps.len()
             )
@@ -204,12 +214,17 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
         } => format!("{step}: {}", paint.yellow(&tidy(text))),
         EventKind::Notice { step: None, text } => paint.yellow(&tidy(text)),
         EventKind::RunPaused { why, resume } => {
+            let words = PauseWords::new(why, view.is_rehearsal);
+            // A command is never cut.
+            let reason = if words.has_command {
+                words.reason
+            } else {
+                fit_lines(&words.reason, MAX_LINE_WIDTH / 2)
+            };
+            let paused = paint.yellow("paused");
             format!(
-                "run {}: {}, {}; continue with `{resume}`",
-                view.run,
-                paint.yellow("paused"),
-                // The command is never cut.
-                fit_lines(&tidy(why), MAX_LINE_WIDTH / 2)
+                "{run_noun} {}: {paused}, {reason}; {} `{resume}`",
+                view.run, words.lead
             )
         }
         EventKind::RunClosed { outcome, summary } => {
@@ -217,7 +232,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
                 "done" => paint.green("done"),
                 _ => paint.red(&outcome.replace('_', " ")),
             };
-            format!("run {}: {outcome}, {}", view.run, tidy(summary))
+            format!("{run_noun} {}: {outcome}, {}", view.run, tidy(summary))
         }
         // The report's.
         EventKind::RunFacts(_)

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use super::sink::EventSink;
 use super::text::{format_duration, time_between};
-use super::view::RunView;
+use super::view::{RunView, StepMark, StepView};
+use super::wording::{PauseWords, tidy_text};
 use crate::event::RunEvent;
 
 /// Writes the table once the run is over.
@@ -41,8 +42,15 @@ pub fn render_markdown(view: &RunView) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
-        "## eksup: `{}` {} -> {}\n",
-        view.cluster, view.from, view.to
+        "## eksup: `{}` {} -> {}{}\n",
+        view.cluster,
+        view.from,
+        view.to,
+        if view.is_rehearsal {
+            " (rehearsal)"
+        } else {
+            ""
+        }
     );
     let total = view
         .opened
@@ -55,8 +63,17 @@ pub fn render_markdown(view: &RunView) -> String {
             format!("**{}**: {summary}", outcome.replace('_', " "))
         }
         (Some(outcome), _, None) => format!("**{}**", outcome.replace('_', " ")),
-        (None, Some((why, resume)), _) => format!("**paused**: {why}. Continue with `{resume}`"),
-        (None, None, _) => "**not finished**".to_owned(),
+        (None, Some((why, resume)), _) => {
+            let words = PauseWords::new(why, view.is_rehearsal);
+            format!("**paused**: {}", words.to_markdown(resume))
+        }
+        (None, None, _) => match view.steps.iter().find(|s| s.mark.has_failed()) {
+            Some(step) => {
+                let note = tidy_text(step.note.as_deref().unwrap_or_default());
+                format!("**stuck** at {}: {note}", step.title)
+            }
+            None => "**not finished**".to_owned(),
+        },
     };
     let _ = writeln!(
         out,
@@ -73,13 +90,13 @@ pub fn render_markdown(view: &RunView) -> String {
             .started
             .zip(step.ended)
             .map(|(a, b)| format_duration(time_between(a, b)));
-        let note = step.note.clone().unwrap_or_default();
+        let note = tidy_text(step.note.as_deref().unwrap_or_default());
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {} |",
             i + 1,
             escape_cell(&step.title),
-            step.mark.as_str(),
+            step_state(view, step),
             time.unwrap_or_default(),
             escape_cell(&note)
         );
@@ -87,10 +104,18 @@ pub fn render_markdown(view: &RunView) -> String {
     if !view.notices.is_empty() {
         let _ = writeln!(out);
         for (_, text) in &view.notices {
-            let _ = writeln!(out, "- {}", escape_cell(text));
+            let _ = writeln!(out, "- {}", escape_cell(&tidy_text(text)));
         }
     }
     out
+}
+
+/// How a step stands. While the run is paused nothing is running.
+fn step_state(view: &RunView, step: &StepView) -> &'static str {
+    match step.mark {
+        StepMark::Running if view.paused.is_some() => "stopped",
+        mark => mark.as_str(),
+    }
 }
 
 /// Text that stays inside its cell.

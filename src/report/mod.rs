@@ -1,6 +1,7 @@
 //! Sinks for events: bars, lines, JSON Lines, Markdown, the marks of CI systems, a page.
 //!
-//! All of them fold the same [`RunView`]. They run on a thread of their own, so that a slow terminal never holds up a
+//! Sinks are shown each event with a [`RunView`], the fold that lines, bars and tables share; the page folds the recorded
+//! events by itself, into more ([`page::build_report`]). Sinks run on a thread of their own, so that a slow terminal never holds up a
 //! run, and a failing sink is remembered and told at the end instead of stopping anything.
 
 pub mod ci;

@@ -1,4 +1,5 @@
-//! What a run looks like so far: one fold over events, shared by every sink and by the page.
+//! What a run looks like so far: a fold over events for lines, bars and tables. The report's page has one of its own
+//! (`page::fold`), which keeps what only the page shows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,6 +31,11 @@ impl StepMark {
         matches!(self, Self::Done | Self::Skipped)
     }
 
+    /// Whether a person has to look at the step.
+    pub fn has_failed(self) -> bool {
+        matches!(self, Self::Failed | Self::UndoFailed)
+    }
+
     /// Returns the mark as reports show it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,7 +61,6 @@ pub struct ProgressCount {
     pub began: Option<Timestamp>,
     /// When it last got on: an act, or one more done.
     pub moved: Option<Timestamp>,
-    pub last: Option<Timestamp>,
 }
 
 impl ProgressCount {
@@ -64,7 +69,6 @@ impl ProgressCount {
         if (progress.done.is_some() && progress.done != self.done) || self.moved.is_none() {
             self.moved = Some(at);
         }
-        self.last = Some(at);
         self.why.clone_from(&progress.why);
         // A wait that the engine tells carries no count: the last one stands.
         self.done = progress.done.or(self.done);
@@ -80,15 +84,6 @@ impl ProgressCount {
     }
 }
 
-/// A stretch of time for one reason.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WaitPeriod {
-    pub from: Timestamp,
-    pub to: Timestamp,
-    pub why: String,
-    pub part: Option<String>,
-}
-
 /// One step as its events tell it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepView {
@@ -102,11 +97,7 @@ pub struct StepView {
     pub count: ProgressCount,
     /// By name: nodes being drained and the like.
     pub parts: BTreeMap<String, ProgressCount>,
-    pub acts: Vec<(Timestamp, String)>,
-    pub retries: u32,
-    pub waits: Vec<WaitPeriod>,
-    /// Percent of traffic on green, where the step shifts it.
-    pub weights: Vec<(Timestamp, u64)>,
+    pub last_act: Option<String>,
     /// How long it is expected to take; `None` where only events are known.
     pub estimate: Option<Duration>,
 }
@@ -127,9 +118,9 @@ pub struct RunView {
     /// Why it stands, and the command that goes on.
     pub paused: Option<(String, String)>,
     pub notices: Vec<(Timestamp, String)>,
-    /// How many processes carried it.
-    pub processes: u32,
-    /// When the last of them took it up.
+    /// Whether it runs against the twin.
+    pub is_rehearsal: bool,
+    /// When the last of its processes took it up.
     pub taken_up: Option<Timestamp>,
 }
 
@@ -164,6 +155,7 @@ impl RunView {
         self.cluster = outline.cluster;
         self.from = outline.from;
         self.to = outline.to;
+        self.is_rehearsal = outline.is_rehearsal;
         self.opened = outline.opened.or(self.opened);
         for known in outline.steps {
             let step = self.step_entry(&known.step);
@@ -243,6 +235,7 @@ impl RunView {
             } => {
                 // Notices of checks come before the run is opened; all else of an earlier run in the same file is
                 // forgotten.
+                let known = self.run == *run;
                 *self = Self {
                     run: run.clone(),
                     cluster: cluster.clone(),
@@ -251,14 +244,14 @@ impl RunView {
                     opened: Some(at),
                     now: Some(at),
                     taken_up: Some(at),
-                    processes: 1,
                     notices: std::mem::take(&mut self.notices),
                     // What is known beforehand of this run, and of no other.
-                    steps: if self.run == *run {
+                    steps: if known {
                         std::mem::take(&mut self.steps)
                     } else {
                         Vec::new()
                     },
+                    is_rehearsal: known && self.is_rehearsal,
                     ..Self::default()
                 };
                 for title in steps {
@@ -271,7 +264,6 @@ impl RunView {
                 self.run.clone_from(run);
                 self.paused = None;
                 self.outcome = None;
-                self.processes += 1;
                 self.taken_up = Some(at);
                 self.opened.get_or_insert(at);
                 for title in steps {
@@ -293,13 +285,15 @@ impl RunView {
             }
             EventKind::ActBegan { step, what } => {
                 let step = self.mark_running(step, at);
-                step.acts.push((at, what.clone()));
+                step.last_act = Some(what.clone());
                 step.count.why.clone_from(what);
                 step.count.moved = Some(at);
             }
             EventKind::StepDone { step, how, .. } => self.end_step(step, at, StepMark::Done, how),
             EventKind::StepSkipped { step, how } => self.end_step(step, at, StepMark::Skipped, how),
-            EventKind::Retrying { step, .. } => self.mark_running(step, at).retries += 1,
+            EventKind::Retrying { step, .. } => {
+                self.mark_running(step, at);
+            }
             EventKind::StepFailed { step, error } => {
                 self.end_step(step, at, StepMark::Failed, error);
             }
@@ -317,9 +311,9 @@ impl RunView {
                 self.outcome = Some(outcome.clone());
                 self.summary = Some(summary.clone());
             }
+            EventKind::RunFacts(facts) => self.is_rehearsal = facts.rehearsal,
             // The report's.
-            EventKind::RunFacts(_)
-            | EventKind::VersionsRead(_)
+            EventKind::VersionsRead(_)
             | EventKind::ApprovalGiven(_)
             | EventKind::NodeChanged(_)
             | EventKind::PodChanged(_)
@@ -339,10 +333,7 @@ impl RunView {
 
     /// How many steps are over.
     pub fn count_finished(&self) -> usize {
-        self.steps
-            .iter()
-            .filter(|s| matches!(s.mark, StepMark::Done | StepMark::Skipped))
-            .count()
+        self.steps.iter().filter(|s| s.mark.is_over()).count()
     }
 
     fn apply_progress(&mut self, at: Timestamp, progress: &StepProgress) {
@@ -354,39 +345,6 @@ impl RunView {
                 .or_default()
                 .add_progress(at, progress),
             None => step.count.add_progress(at, progress),
-        }
-        // Only changes of the share are kept, because the curve that is drawn from them is a staircase.
-        if progress.unit.as_deref() == Some("percent")
-            && let Some(done) = progress.done
-            && step.weights.last().is_none_or(|(_, last)| *last != done)
-        {
-            step.weights.push((at, done));
-        }
-        // Progress is repeated while a step waits. A repetition makes the last period longer; anything else ends the
-        // last period of its part and begins another, so that periods of one part do not overlap.
-        match step
-            .waits
-            .last_mut()
-            .filter(|w| w.part == progress.part && w.why == progress.why)
-        {
-            Some(wait) => wait.to = at,
-            None => {
-                if let Some(last) = step
-                    .waits
-                    .iter_mut()
-                    .rev()
-                    .find(|w| w.part == progress.part)
-                {
-                    last.to = at;
-                }
-                let (why, part) = (progress.why.clone(), progress.part.clone());
-                step.waits.push(WaitPeriod {
-                    from: at,
-                    to: at,
-                    why,
-                    part,
-                });
-            }
         }
     }
 
@@ -411,9 +369,6 @@ impl RunView {
         step.ended = Some(at);
         step.mark = mark;
         step.note = Some(note.to_owned());
-        if let Some(wait) = step.waits.last_mut() {
-            wait.to = wait.to.max(at);
-        }
     }
 
     fn step_entry(&mut self, id: &str) -> &mut StepView {

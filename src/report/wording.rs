@@ -86,6 +86,44 @@ fn find_countdown(why: &str, ends: &[&str]) -> Option<Duration> {
     })
 }
 
+/// Why a run is paused, and the words before the command that it is paused with.
+pub struct PauseWords {
+    pub reason: String,
+    pub lead: &'static str,
+    /// The reason has a command of its own, and cannot be cut.
+    pub has_command: bool,
+}
+
+impl PauseWords {
+    /// Returns the words for the reason that the engine gives.
+    pub fn new(why: &str, is_rehearsal: bool) -> Self {
+        let missing_approval = why.split_once(" waits for approval: ");
+        let (reason, lead) = match missing_approval {
+            // The command that goes on would only pause again before that.
+            Some((step, approve)) => (format!("{step} waits for approval: `{approve}`"), "then"),
+            // The next rehearsal begins again from the start.
+            None if is_rehearsal => (tidy_text(why), "again:"),
+            None => (tidy_text(why), "continue with"),
+        };
+        Self {
+            reason,
+            lead,
+            has_command: missing_approval.is_some(),
+        }
+    }
+
+    /// Returns both as sentences, for Markdown.
+    pub fn to_markdown(&self, command: &str) -> String {
+        format!("{}. {} `{command}`", self.reason, self.lead_capitalized())
+    }
+
+    /// Returns the words that begin a sentence.
+    pub fn lead_capitalized(&self) -> String {
+        let (first, rest) = self.lead.split_at(1);
+        first.to_uppercase() + rest
+    }
+}
+
 /// Returns each line of `text` in at most `width` characters: the longest list keeps its first names and a count, and
 /// what is still too long is cut.
 pub fn fit_lines(text: &str, width: usize) -> String {
@@ -271,6 +309,27 @@ mod tests {
         assert_eq!(step_time_left("10% on green, baking 23s more, ok"), None);
         assert_eq!(step_time_left(&bake(599)), Some(Duration::from_secs(599)));
         assert_eq!(time_left_in("9 pods left"), None);
+    }
+
+    #[test]
+    fn a_pause_leads_to_the_command_that_helps_first() {
+        let words = PauseWords::new(
+            "`drain` waits for approval: eksup approve p.yaml drain",
+            false,
+        );
+        let text = words.to_markdown("eksup apply p.yaml");
+        assert_eq!(
+            text,
+            "`drain` waits for approval: `eksup approve p.yaml drain`. Then `eksup apply p.yaml`"
+        );
+        let words = PauseWords::new("the window closed", false);
+        let text = words.to_markdown("eksup apply p.yaml");
+        assert_eq!(
+            text,
+            "the window closed. Continue with `eksup apply p.yaml`"
+        );
+        let words = PauseWords::new("`drain` is done, as asked", true);
+        assert_eq!((words.lead, words.has_command), ("again:", false));
     }
 
     #[test]

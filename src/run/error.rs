@@ -86,6 +86,8 @@ pub struct RunError {
     pub hints: Vec<String>,
     /// The exact next command.
     pub next: Option<String>,
+    /// No command helps, not even the same one again: what it needs is no command.
+    pub has_no_next: bool,
     /// The plan file's problems, where that is what is wrong.
     pub plan: Option<Box<PlanErrors>>,
     /// The reader has gone away; nothing is to be said, and it is no failure.
@@ -105,6 +107,7 @@ impl RunError {
             state,
             hints,
             next: None,
+            has_no_next: false,
             plan: None,
             silent: false,
             is_planned_pause: false,
@@ -137,9 +140,18 @@ impl RunError {
         self
     }
 
-    /// Names the next command, unless there is one.
+    /// Names the next command, unless there is one, or none helps.
     pub fn or_next_command(mut self, command: &str) -> Self {
-        self.next.get_or_insert_with(|| command.to_owned());
+        if !self.has_no_next {
+            self.next.get_or_insert_with(|| command.to_owned());
+        }
+        self
+    }
+
+    /// Says that no command helps.
+    pub fn without_next_command(mut self) -> Self {
+        self.next = None;
+        self.has_no_next = true;
         self
     }
 }
@@ -153,8 +165,14 @@ impl From<PlanErrors> for RunError {
     fn from(errors: PlanErrors) -> Self {
         let mut error = Self::new(RunErrorKind::PlanInvalid, errors.to_string())
             .with_hint("nothing was read from or written to the cluster");
+        // The path is wrong then, and the same command with it.
+        let is_unread = errors.problems.iter().any(|p| p.code == "plan::unreadable");
         error.plan = Some(Box::new(errors));
-        error
+        if is_unread {
+            error.without_next_command()
+        } else {
+            error
+        }
     }
 }
 

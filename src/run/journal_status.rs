@@ -130,10 +130,12 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
 }
 
 fn shift_text(step: Option<&StepView>) -> String {
-    match step.and_then(|s| s.weights.last()) {
-        Some((_, percent)) => format!("split, {percent}% on green"),
-        None => match step.and_then(|s| s.acts.last()) {
-            Some((_, what)) => format!("split between blue and green (last: {what})"),
+    let count = step.map(|s| &s.count);
+    let share = count.filter(|c| c.unit.as_deref() == Some("percent"));
+    match share.and_then(|c| c.done) {
+        Some(percent) => format!("split, {percent}% on green"),
+        None => match step.and_then(|s| s.last_act.as_ref()) {
+            Some(what) => format!("split between blue and green (last: {what})"),
             None => "split between blue and green; `eksup status` reads the weights".to_owned(),
         },
     }

@@ -58,12 +58,12 @@ pub fn to_command_result(
             RunErrorKind::Paused,
             format!("run {run} waits for approval of `{step}`"),
         )
-        .with_hint(format!("approve it: {approve}"))
+        .with_hint(format!("then `{resume}` continues the run"))
         .with_hint(format!(
-            "or: kubectl -n {RUN_NAMESPACE} annotate configmap {RUN_NAME} --overwrite {}={run}",
+            "to approve with kubectl: kubectl -n {RUN_NAMESPACE} annotate configmap {RUN_NAME} --overwrite {}={run}",
             approval::annotation_key(&step)
         ))
-        .with_next_command(resume)
+        .with_next_command(approve)
         .as_planned(),
         RunOutcome::Expired { step, why } => RunError::new(
             RunErrorKind::Expired,
@@ -186,7 +186,7 @@ mod tests {
             .unwrap_err()
             .hints
             .join("\n");
-        assert!(said.contains("eksup approve p.yaml drain-x"), "{said}");
+        assert!(said.contains(&format!("then `{resume}`")), "{said}");
         assert!(said.contains("approve.eksup.dev/drain-x=r"), "{said}");
         let ends = [
             (
@@ -198,7 +198,7 @@ mod tests {
             (paused(beyond), 7, beyond),
             (RunOutcome::Dropped, 7, resume),
             (RunOutcome::Unrecorded, 7, resume),
-            (unapproved, 7, resume),
+            (unapproved, 7, "eksup approve p.yaml drain-x"),
             (expired, 11, resume),
             (stuck(None, NextStep::Resume), 6, resume),
             (stuck(None, NextStep::Rollback), 6, "eksup rollback p.yaml"),

@@ -5,7 +5,12 @@ use crate::journal::{RunState, StepStatus};
 use crate::route::Route;
 
 /// Puts a route and what the journal has of it together. `state`: of a run that is taken up again.
-pub fn outline_run(run: &str, route: &Route, state: Option<&RunState>) -> RunOutline {
+pub fn outline_run(
+    run: &str,
+    route: &Route,
+    state: Option<&RunState>,
+    is_rehearsal: bool,
+) -> RunOutline {
     let steps = route.steps.iter().map(|step| {
         let known = state.and_then(|s| s.find_step(&step.id));
         StepOutline {
@@ -23,6 +28,7 @@ pub fn outline_run(run: &str, route: &Route, state: Option<&RunState>) -> RunOut
         cluster: route.cluster.clone(),
         from: route.from.to_string(),
         to: route.to.to_string(),
+        is_rehearsal,
         opened: state.map(|s| s.opened_at),
         steps: steps.collect(),
     }

@@ -1,13 +1,15 @@
 //! A plan's windows and approvals for one route: for the engine, and in words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::cluster_connection::ClusterConnection;
 use super::context::RunContext;
 use super::error::{RunError, RunErrorKind};
+use super::kube_store::KubeRunStore;
 use crate::engine::RunGates;
-use crate::journal::{RunState, StepStatus};
+use crate::journal::{RunState, RunStore, StepStatus, approval};
 use crate::model::{Timestamp, maintenance_window::WindowState};
 use crate::plan::Plan;
 use crate::report::text::format_duration;
@@ -56,13 +58,27 @@ fn quote_words(words: &[String]) -> String {
     quoted.join(", ")
 }
 
-/// Windows and approvals of what is left of a route. Nothing where the plan has neither.
+/// Windows and approvals of what is left of an open run, with the approvals that no process has taken up yet.
+pub async fn summarize_run_gates(
+    reached: &ClusterConnection,
+    plan: &Plan,
+    route: &Route,
+    state: &RunState,
+) -> Result<GateSummary, RunError> {
+    let stored = KubeRunStore(reached.kube.clone()).read_checkpoint().await?;
+    let left = stored.map(|stored| stored.annotations).unwrap_or_default();
+    summarize_gates(plan, route, Some((state, &left)), reached.clock.now())
+}
+
+/// Windows and approvals of a route, or of what is left of it where a run is open: that with the annotations of its
+/// checkpoint. Nothing where the plan has neither.
 pub fn summarize_gates(
     plan: &Plan,
     route: &Route,
-    state: Option<&RunState>,
+    run: Option<(&RunState, &BTreeMap<String, String>)>,
     now: Timestamp,
 ) -> Result<GateSummary, RunError> {
+    let state = run.map(|(state, _)| state);
     let mut said = GateSummary::default();
     let waits = steps_to_approve(plan, route)?;
     // Only what is left can still wait for a window or a person.
@@ -84,16 +100,28 @@ pub fn summarize_gates(
         let begun = state
             .and_then(|s| s.find_step(id))
             .is_some_and(|s| s.status != StepStatus::Pending);
-        let how = match given {
-            Some(a) => format!("was approved by {} at {}", a.by, a.at),
-            None if begun => "has begun".to_owned(),
-            None => "does not begin before it is approved (`eksup approve`)".to_owned(),
+        // One that lies on the checkpoint counts as soon as a process comes to the step.
+        let left = run.and_then(|(state, left)| approval::find_approval(left, &state.run, id));
+        let (how, json) = match (given, left) {
+            (Some(a), _) => (
+                format!("was approved by {} at {}", a.by, a.at),
+                json!({"by": a.by, "at": a.at, "takenUp": true}),
+            ),
+            (None, _) if begun => ("has begun".to_owned(), Value::Null),
+            (None, Some(left)) => {
+                let at = left.at.map(|at| format!(" at {at}")).unwrap_or_default();
+                (
+                    format!("was approved by {}{at}, not yet taken up", left.by),
+                    json!({"by": left.by, "at": left.at, "takenUp": false}),
+                )
+            }
+            (None, None) => (
+                "does not begin before it is approved (`eksup approve`)".to_owned(),
+                Value::Null,
+            ),
         };
         said.lines.push(format!("approval: `{id}` {how}"));
-        said.json["approvals"][id] = match given {
-            Some(a) => json!({"by": a.by, "at": a.at}),
-            None => Value::Null,
-        };
+        said.json["approvals"][id] = json;
     }
     Ok(said)
 }

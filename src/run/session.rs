@@ -343,7 +343,9 @@ impl<'a> RunSession<'a> {
             SessionMode::Start { .. } => None,
             SessionMode::Resume { .. } | SessionMode::Rollback { .. } => journal.run_state(),
         };
-        self.bus.send_outline(outline_run(&run, route, known));
+        let is_rehearsal = !context.live;
+        self.bus
+            .send_outline(outline_run(&run, route, known, is_rehearsal));
         // Made from the journaled route and nothing else.
         let steps = steps::build_steps(route, &run, roll_back);
         let closed = journal.run_state().is_some_and(RunState::is_closed);

@@ -102,6 +102,46 @@ fn a_missing_plan_names_init() {
 }
 
 #[test]
+fn init_is_offered_with_the_flags_that_were_given_and_quoted() {
+    let dir = folder();
+    let given = ["plan", "--cluster", "a b", "--region", "eu-west-1"];
+    let (_, _, err) = run(dir.path(), &given);
+    let next = "next: eksup init --cluster 'a b' --region eu-west-1\n";
+    assert!(err.ends_with(next), "{err}");
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_read_is_a_mistake_of_the_command_line() {
+    let dir = folder();
+    let given = ["check", "p.yaml", "--kubeconfig", "none.yaml"];
+    let (code, _, err) = run(dir.path(), &given);
+    assert_eq!(code, 2, "{err}");
+    assert!(
+        err.contains("the kubeconfig `none.yaml` cannot be read: "),
+        "{err}"
+    );
+    assert!(!err.contains("next:"), "{err}");
+}
+
+#[test]
+fn the_same_consent_may_be_given_twice_in_one_command() {
+    let dir = folder();
+    for command in ["apply", "rollback"] {
+        let given = [command, "none.yaml", "-y", "--auto-approve"];
+        let (code, _, err) = run(dir.path(), &given);
+        assert_eq!(code, 3, "{err}");
+    }
+}
+
+#[test]
+fn the_command_of_a_paused_rehearsal_has_all_that_made_it() {
+    let (dir, iam, rbac) = guarded();
+    let (_, err) = begun_under(dir.path(), &iam, &rbac);
+    let next = "next: eksup rehearse plan.yaml --seed 1 --iam-policy iam.json --rbac rbac.yaml\n";
+    assert!(err.ends_with(next), "{err}");
+}
+
+#[test]
 fn completions_and_man_are_printed_and_policy_depends_on_the_plan() {
     let dir = folder();
     for shell in ["bash", "zsh", "fish"] {
@@ -190,7 +230,7 @@ fn a_rehearsal_in_json_is_a_stream_of_objects_and_the_report_is_made_of_it() {
     let (code, out, err) = run(dir.path(), &["report", "--format", "markdown"]);
     assert_eq!(code, 0, "{err}");
     assert!(
-        out.starts_with("## expense-dev 1.27 to 1.28: done\n"),
+        out.starts_with("## expense-dev 1.27 to 1.28 (rehearsal): done\n"),
         "{out}"
     );
 }

@@ -3,6 +3,7 @@
 
 mod cases;
 mod commands;
+mod live;
 mod program;
 mod screens;
 mod secrets;

@@ -106,6 +106,20 @@ fn a_log_of_github_has_groups_and_one_annotation_a_finding_and_one_of_gitlab_sec
 }
 
 #[test]
+fn the_step_summary_of_a_stuck_rehearsal_has_the_step_and_its_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = folder.path().join("summary.md");
+    let variables = [("GITHUB_STEP_SUMMARY", summary.to_str().unwrap())];
+    let fault = ["--fault", "control-plane-fails:IpNotAvailable"];
+    let rehearse = [&["rehearse", "plans/expense-dev.yaml"][..], &fault].concat();
+    assert!(screen_under(&variables, &rehearse).starts_with("exit code 6"));
+    let summary = std::fs::read_to_string(summary).unwrap();
+    let (_, run) = summary.rsplit_once("\n## ").unwrap();
+    let head: Vec<&str> = run.lines().take(7).collect();
+    insta::assert_snapshot!("stuck_summary", head.join("\n"));
+}
+
+#[test]
 fn no_line_of_a_log_is_longer_than_240_characters() {
     let rehearsal = screen(&["rehearse", "plans/expense-dev.yaml", "--seed", "1"]);
     let log = rehearsal.lines().filter(|l| l.get(2..3) == Some(":"));
@@ -152,6 +166,8 @@ fn the_pages_of_a_paused_and_of_a_stuck_run() {
     let missing = ["--fault", "image-missing:expense/redis@58m"];
     let stuck = screen(&[&plan[..], &missing].concat());
     insta::assert_snapshot!("stuck", last_lines(&stuck, 40));
+    // It is deterministic, so the same command ends the same.
+    assert!(!stuck.contains("next:"), "{stuck}");
 }
 
 /// The end of a screen, with its first line.

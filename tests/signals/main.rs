@@ -247,7 +247,8 @@ fn a_gate_in_a_pipeline_holds_no_runner_and_is_opened_by_a_command() {
         "waits for approval of `control-plane-1.28`",
         "eksup approve p.yaml control-plane-1.28",
         "approve.eksup.dev/control-plane-1.28=",
-        RESUME,
+        "then `eksup apply p.yaml --auto-approve` continues the run",
+        "next: eksup approve p.yaml control-plane-1.28\n",
     ] {
         assert!(err.contains(part), "{part} is not in\n{err}");
     }

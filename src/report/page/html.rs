@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::words::{NOT_RECORDED, approval_words, end_words, full_moment, moment, time_words};
 use super::{RunEnd, RunReport, charts, sections};
 use crate::report::text::format_duration;
+use crate::report::wording::PauseWords;
 
 const PAGE_CSS: &str = include_str!("style.css");
 
@@ -119,7 +120,8 @@ fn render_headline(report: &RunReport) -> Markup {
         p.lead {
             @match (&report.end, &report.summary) {
                 (RunEnd::Paused { why, resume }, _) => {
-                    (capitalized(why)) ". Continue with " code { (resume) } "."
+                    @let words = PauseWords::new(why, report.rehearsal == Some(true));
+                    (capitalized(&words.reason)) ". " (words.lead_capitalized()) " " code { (resume) } "."
                 },
                 (_, Some(summary)) => { (capitalized(summary)) "." },
                 (_, None) => {

@@ -11,6 +11,7 @@ use super::words::{
 use super::{Activity, RunEnd, RunReport, StepReport};
 use crate::report::markdown::escape_cell;
 use crate::report::text::{format_duration, time_between};
+use crate::report::wording::{PauseWords, tidy_text};
 
 /// Rows of nodes in Markdown.
 const MAX_NODE_ROWS: usize = 30;
@@ -75,19 +76,25 @@ fn escape_text(text: &str) -> String {
 fn head(out: &mut MarkdownText, report: &RunReport) {
     let (word, _) = end_words(report);
     let name = format!("{} {} to {}", report.cluster, report.from, report.to);
+    let kind = if report.rehearsal == Some(true) {
+        " (rehearsal)"
+    } else {
+        ""
+    };
     out.line(&format!(
-        "## {}: {}",
+        "## {}{kind}: {}",
         escape_cell(&name),
         word.to_lowercase()
     ));
     match (&report.end, &report.summary) {
         (RunEnd::Paused { why, resume }, _) => {
-            out.paragraph(&format!("{why}. Continue with `{resume}`."));
+            let words = PauseWords::new(why, report.rehearsal == Some(true));
+            out.paragraph(&format!("{}.", words.to_markdown(resume)));
         }
         (_, Some(summary)) => out.paragraph(summary),
         (_, None) => {
             if let Some((step, note)) = failed_step(report) {
-                out.paragraph(&format!("{} failed: {note}", step.title));
+                out.paragraph(&format!("{} failed: {}", step.title, tidy_text(note)));
             }
         }
     }
@@ -156,7 +163,7 @@ fn step_notes(step: &StepReport) -> String {
         format!("rolled back in {time}: {note}")
     });
     let notes = [step.note.clone(), back];
-    notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    tidy_text(&notes.into_iter().flatten().collect::<Vec<_>>().join("; "))
 }
 
 fn traffic(out: &mut MarkdownText, report: &RunReport) {

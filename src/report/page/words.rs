@@ -86,7 +86,7 @@ pub fn activity_word(activity: Activity) -> &'static str {
 pub fn state_word(step: &StepReport, report: &RunReport) -> &'static str {
     match (step.mark, &report.end) {
         (StepMark::Running | StepMark::Undoing, RunEnd::Closed(_)) => "not finished",
-        (StepMark::Running, RunEnd::Paused { .. }) => "begun",
+        (StepMark::Running, RunEnd::Paused { .. }) => "stopped",
         (mark, _) => mark.as_str(),
     }
 }

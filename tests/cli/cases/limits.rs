@@ -27,7 +27,7 @@ fn a_green_that_cannot_launch_says_why_in_auto_scalings_words() {
     // A line of progress may be cut; the error at the end says all of it.
     let why = "green expense-green is not ready after 30m: no node is Ready in us-east-1a; Auto Scaling says: ";
     let end = said
-        .split("\nerror: ")
+        .split("\nerror (rehearsal): ")
         .nth(1)
         .expect("it ends with an error");
     let told = end.split(why).nth(1).expect("the cause is told");

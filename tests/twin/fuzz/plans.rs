@@ -51,7 +51,7 @@ fn sound(bytes: &[u8], read: Result<Plan, PlanErrors>) -> Result<(), TestCaseErr
         RunErrorKind::PlanInvalid.exit_code()
     );
     // It is shown with the lines it points at, in every form.
-    prop_assert!(!error_text::render_error(&error, Painter::default(), 100).is_empty());
+    prop_assert!(!error_text::render_error(&error, Painter::default(), 100, false).is_empty());
     prop_assert!(error_text::error_to_json(&error).is_object());
     Ok(())
 }
