@@ -8,7 +8,8 @@ use futures::future::try_join_all;
 use crate::aws::AwsApi;
 use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::ApiError;
-use crate::model::asg::{Asg, AsgInstance, AsgTag, LifecycleHook};
+use crate::model::asg::{Asg, AsgInstance, AsgLaunch, AsgTag, LifecycleHook};
+use crate::model::eks::LaunchTemplateRef;
 use crate::model::elb::is_classic;
 
 type Result<T> = std::result::Result<T, ApiError>;
@@ -195,14 +196,14 @@ impl AwsApi {
     }
 }
 
-fn build_tag(asg: &str, key: &str) -> types::builders::TagBuilder {
+pub(super) fn build_tag(asg: &str, key: &str) -> types::builders::TagBuilder {
     types::Tag::builder()
         .resource_id(asg)
         .resource_type("auto-scaling-group")
         .key(key)
 }
 
-fn to_asg(g: types::AutoScalingGroup) -> Asg {
+pub(super) fn to_asg(g: types::AutoScalingGroup) -> Asg {
     // The older API fills the first lists, the newer one the second. A classic load balancer is known by its name, of type
     // `elb`; `vpc-lattice` is neither.
     let (classic, sources): (Vec<_>, Vec<_>) = g
@@ -262,6 +263,35 @@ fn to_asg(g: types::AutoScalingGroup) -> Asg {
         tags,
         warm_pool: g.warm_pool_configuration.is_some(),
         protects_new: g.new_instances_protected_from_scale_in.unwrap_or(false),
+        subnets: subnet_ids(g.vpc_zone_identifier.as_deref()),
+        launch: to_launch(g.launch_template, g.launch_configuration_name, g.mixed_instances_policy),
+        deleting: g.status.is_some_and(|s| s.starts_with("Delete")),
+    }
+}
+
+/// Auto Scaling writes subnets as one text with commas.
+fn subnet_ids(text: Option<&str>) -> Vec<String> {
+    let ids = text.unwrap_or_default().split(',').map(str::trim);
+    ids.filter(|id| !id.is_empty()).map(str::to_owned).collect()
+}
+
+fn to_launch(
+    template: Option<types::LaunchTemplateSpecification>,
+    configuration: Option<String>,
+    mixed: Option<types::MixedInstancesPolicy>,
+) -> AsgLaunch {
+    let mixed = mixed.and_then(|m| m.launch_template);
+    let overrides = mixed.as_ref().map(|m| m.overrides().to_vec()).unwrap_or_default();
+    let template = template.or(mixed.and_then(|m| m.launch_template_specification));
+    AsgLaunch {
+        template: template.map(|t| LaunchTemplateRef {
+            id: t.launch_template_id,
+            name: t.launch_template_name,
+            version: t.version,
+        }),
+        configuration,
+        own_templates: overrides.iter().any(|o| o.launch_template_specification.is_some()),
+        instance_types: overrides.into_iter().filter_map(|o| o.instance_type).collect(),
     }
 }
 

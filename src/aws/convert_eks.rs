@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_eks::types;
 use jiff::Timestamp;
 
+use crate::model::node_source::NodeSource;
 use crate::model::eks::{
     Addon, AddonOffer, Cluster, ClusterVersion, HealthIssue, Insight, LaunchTemplateRef,
     NodeRepairConfig, NodeRepairOverride, Nodegroup, NodegroupTaint, RemoteAccess, Scaling, Update,
@@ -256,6 +257,7 @@ pub fn to_nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
             .nodegroup_name
             .ok_or_else(|| missing_field(op, "node group name"))?,
         arn: g.nodegroup_arn.unwrap_or_default(),
+        source: NodeSource::ManagedGroup,
         version: g.version.as_deref().and_then(|v| v.parse().ok()),
         release_version: g.release_version,
         status: g.status.map(|s| s.as_str().into()).unwrap_or_default(),

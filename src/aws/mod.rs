@@ -14,7 +14,10 @@ pub mod elb;
 #[cfg(test)]
 mod elb_tests;
 pub mod iam;
+mod json_call;
+pub mod parameters;
 pub mod quotas;
+pub mod self_managed;
 pub mod sts;
 
 use aws_config::SdkConfig;

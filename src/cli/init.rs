@@ -145,8 +145,8 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
         let pins: Vec<String> = pins.collect();
         template.show_example("addons.pins", format!("{{{}}}", pins.join(", ")));
     }
-    if !inventory.nodegroups.is_empty() {
-        let groups = inventory.nodegroups.iter().map(|group| {
+    if inventory.managed_groups().next().is_some() {
+        let groups = inventory.managed_groups().map(|group| {
             let nodes = inventory.nodes_of(&group.name).count();
             let kind = group.ami_type.as_deref().unwrap_or("custom");
             let version = group
@@ -157,6 +157,9 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
             (quote_yaml(&group.name), note.trim_end().to_owned())
         });
         template.set_node_groups("nodeGroups", &groups.collect::<Vec<_>>());
+    }
+    if let Some(groups) = render_self_managed(inventory) {
+        template.set_value("autoScalingGroups", groups);
     }
     if let Some(routes) = render_routes(inventory) {
         template.set_value("traffic.routes", routes);
@@ -200,6 +203,22 @@ fn quote_yaml(name: &str) -> String {
     } else {
         format!("\"{name}\"")
     }
+}
+
+/// The self-managed groups; what has an image of its own gets a place for the new one.
+fn render_self_managed(inventory: &Inventory) -> Option<String> {
+    let own = inventory.nodegroups.iter().filter(|g| !g.source.is_managed());
+    let mut list = String::new();
+    for group in own {
+        let nodes = inventory.nodes_of(&group.name).count();
+        let kubelet = crate::route::oldest_kubelet(inventory, group);
+        list += &format!("\n  # {nodes} nodes, {kubelet}\n  - blue: {}\n", quote_yaml(&group.name));
+        list += match inventory.image_line_of(&group.name) {
+            Some(_) => "    ami: auto",
+            None => "    # Its image is none that AWS makes: write one with the target's kubelet.\n    ami: auto",
+        };
+    }
+    (!list.is_empty()).then_some(list)
 }
 
 #[cfg(test)]

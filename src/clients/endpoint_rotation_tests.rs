@@ -88,9 +88,7 @@ async fn a_rotated_authority_is_taken_from_the_clusters_description_and_no_other
     };
     let config = config_from_eks(&url, Some(&first.0)).unwrap();
     let wire = follow_endpoint(&config, describe, Arc::new(https::build_https_wire)).unwrap();
-    let kube = KubeApi {
-        client: client_over_wire(&config, ClusterAuth::Kubeconfig, wire).unwrap(),
-    };
+    let kube = KubeApi::new(client_over_wire(&config, ClusterAuth::Kubeconfig, wire).unwrap());
     assert_eq!(
         kube.read_server_version().await.unwrap().to_string(),
         "1.29"

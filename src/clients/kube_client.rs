@@ -251,9 +251,7 @@ mod tests {
         ));
         let tokens = EksTokenSource::new("demo", "us-west-2", credentials, test_clock());
         let config = config_from_eks("https://abc.gr7.us-west-2.eks.amazonaws.com", None).unwrap();
-        KubeApi {
-            client: client_over_wire(&config, ClusterAuth::Eks(tokens), wire).unwrap(),
-        }
+        KubeApi::new(client_over_wire(&config, ClusterAuth::Eks(tokens), wire).unwrap())
     }
 
     #[test]
@@ -371,9 +369,7 @@ mod tests {
             test_clock(),
         );
         let config = config_from_eks("https://abc.gr7.us-west-2.eks.amazonaws.com", None).unwrap();
-        let kube = KubeApi {
-            client: client_over_wire(&config, ClusterAuth::Eks(tokens), wire).unwrap(),
-        };
+        let kube = KubeApi::new(client_over_wire(&config, ClusterAuth::Eks(tokens), wire).unwrap());
         let error = kube.read_server_version().await.unwrap_err();
         assert_eq!(
             (error.class, asked.all_requests().len()),

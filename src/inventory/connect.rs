@@ -74,13 +74,11 @@ pub async fn connect_cluster(
         ApiServerAccess::Kubeconfig { path, context } => {
             let config =
                 client::config_from_kubeconfig(path.as_deref(), context.as_deref()).await?;
-            let kube = KubeApi {
-                client: client::client_over_wire(
+            let kube = KubeApi::new(client::client_over_wire(
                     &config,
                     ClusterAuth::Kubeconfig,
                     aws.calls.count_requests(https::build_https_wire(&config)?),
-                )?,
-            };
+                )?);
             wait_until_reachable(&config.cluster_url.to_string(), &kube, patience, say).await?;
             // A kubeconfig may lead anywhere. Until that is proved nothing is read for decisions.
             prove_kubeconfig(aws, &cluster, &config, &kube).await?;
@@ -135,9 +133,7 @@ fn follow_api_server(
     });
     let wire = follow_endpoint(&config, describe, connect)?;
     let wire = calls.count_requests(wire);
-    Ok(KubeApi {
-        client: client::client_over_wire(&config, auth, wire)?,
-    })
+    Ok(KubeApi::new(client::client_over_wire(&config, auth, wire)?))
 }
 
 /// The cluster, or the names of those there are.
@@ -330,9 +326,7 @@ mod tests {
             _ => answer(200, &json!({"gitVersion": "v1.29.1"})),
         });
         let config = config_from_eks("http://127.0.0.1:1", None).unwrap();
-        let kube = KubeApi {
-            client: client_over_wire(&config, ClusterAuth::Kubeconfig, wire).unwrap(),
-        };
+        let kube = KubeApi::new(client_over_wire(&config, ClusterAuth::Kubeconfig, wire).unwrap());
         let said = Mutex::new(Vec::new());
         let say = |text| said.lock().unwrap().push(text);
         let ended = wait_until_reachable("http://127.0.0.1:1", &kube, patience, &say).await;

@@ -9,8 +9,9 @@ use super::account_limits::{add_quotas, add_type_sizes};
 use super::read::{UnreadNotes, read_images, sorted_by};
 use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi};
 use crate::model::limits::Limits;
-use crate::model::{AddonVersion, ApiError, Inventory};
-use crate::plan::Plan;
+use crate::model::optimized_image::ImageLine;
+use crate::model::{AddonVersion, ApiError, Inventory, Minor};
+use crate::plan::{AUTO_IMAGE, Plan};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
@@ -25,21 +26,22 @@ pub async fn read_for_plan(
 ) -> Result<Inventory> {
     let notes = UnreadNotes::default();
     add_template_versions(aws, plan, &mut inventory, &notes).await?;
+    add_optimized_images(aws, plan, &mut inventory, &notes).await?;
     // Images of the plan and of template versions that it names: the first reading could not know either.
-    let given = plan.node_groups.iter().filter_map(|g| g.ami.clone());
+    let given = plan.all_groups().filter_map(|g| g.ami.clone()).filter(|id| id != AUTO_IMAGE);
     let of_templates = inventory.launch_templates.iter();
     let known = |id: &String| inventory.images.iter().any(|i| i.id == *id);
     let unknown: BTreeSet<String> = of_templates
         .filter_map(|t| t.image.clone())
         .chain(given)
+        .chain(inventory.optimized_images.values().cloned())
         .filter(|id| !known(id))
         .collect();
     let more = read_images(aws, unknown, &notes).await?;
     inventory.images.extend(more);
     // The same of instance types: whether green's may launch depends on quotas and offerings of its own types.
     let types: BTreeSet<String> = plan
-        .node_groups
-        .iter()
+        .all_groups()
         .flat_map(|g| g.instance_types.iter().flatten().cloned())
         .chain(
             inventory
@@ -103,7 +105,7 @@ async fn add_template_versions(
     inventory: &mut Inventory,
     notes: &UnreadNotes,
 ) -> Result<()> {
-    for plan_entry in &plan.node_groups {
+    for plan_entry in plan.all_groups() {
         let template = inventory
             .find_nodegroup(&plan_entry.blue)
             .and_then(|g| g.launch_template.as_ref());
@@ -120,6 +122,33 @@ async fn add_template_versions(
             inventory
                 .launch_templates
                 .extend(notes.or_none(found).await?);
+        }
+    }
+    Ok(())
+}
+
+/// The newest images of AWS for the self-managed groups that ask for them, of every minor where they may stop over.
+async fn add_optimized_images(
+    aws: &AwsApi,
+    plan: &Plan,
+    inventory: &mut Inventory,
+    notes: &UnreadNotes,
+) -> Result<()> {
+    let asking = plan.all_groups().filter(|g| g.ami.as_deref() == Some(AUTO_IMAGE));
+    let lines: BTreeSet<ImageLine> = asking
+        .filter_map(|entry| inventory.image_line_of(&entry.blue))
+        .collect();
+    let first = inventory.cluster.version;
+    let minors = std::iter::successors(Some(first), |m| Some(m.next()));
+    let minors: Vec<Minor> = minors.take_while(|m| *m <= plan.to).collect();
+    let of_line = |line: &ImageLine| -> Vec<String> {
+        let each = minors.iter().filter_map(|m| line.parameter_for(*m));
+        each.collect()
+    };
+    for parameter in lines.iter().flat_map(of_line) {
+        let found = notes.or_none(aws.read_parameter(&parameter)).await?;
+        if let Some(image) = found.flatten() {
+            inventory.optimized_images.insert(parameter, image);
         }
     }
     Ok(())

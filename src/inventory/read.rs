@@ -15,7 +15,7 @@ use crate::model::inventory::Unread;
 use crate::model::kube::Node;
 use crate::model::pod_admission::{LimitDefaults, ResourceQuota};
 use crate::model::volumes::volume_resource;
-use crate::model::{ApiError, Clock, ErrorClass, Inventory, Minor, asg, ec2, eks};
+use crate::model::{ApiError, Clock, ErrorClass, Inventory, Minor, asg, ec2, eks, node_source};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
@@ -40,8 +40,9 @@ pub async fn read_inventory(
     let name = cluster.name.as_str();
     // What nothing can be decided without: a failure here ends the reading. It also says what else there is to ask
     // about.
-    let (nodegroups, addons, nodes, pods, pdbs, eni_configs) = futures::try_join!(
+    let (nodegroups, self_managed, addons, nodes, pods, pdbs, eni_configs) = futures::try_join!(
         read_nodegroups(aws, name),
+        notes.or_default(aws.list_self_managed_groups(name)),
         read_addons(aws, name, &notes),
         kube.list_nodes(),
         kube.list_pods(),
@@ -49,6 +50,8 @@ pub async fn read_inventory(
         notes.or_default(kube.list_eni_configs()),
     )?;
     let eni_configs = eni_configs.unwrap_or_default();
+    let nodegroups = add_self_managed(nodegroups, &self_managed, &notes);
+    kube.members.add_members(self_managed.iter());
     // From here on a refusal is noted and the reading goes on, in four groups side by side.
     let kubernetes = async {
         futures::try_join!(
@@ -122,7 +125,10 @@ pub async fn read_inventory(
         volume_limits,
         (priority_classes, resource_quotas, limit_defaults),
     ) = kubernetes;
-    let nodes = with_volume_limits(nodes, &volume_limits);
+    let mut nodes = with_volume_limits(nodes, &volume_limits);
+    for node in &mut nodes {
+        kube.members.name_group(node);
+    }
     let (asgs, instances, lifecycle_hooks) = machines;
     let (cluster_versions, insights, fargate_profiles, pod_identities, addon_catalog, updates) =
         upkeep;
@@ -192,6 +198,7 @@ pub async fn read_inventory(
         resource_quotas,
         limit_defaults,
         addon_schemas: BTreeMap::new(),
+        optimized_images: BTreeMap::new(),
         unread: notes.into_unread(),
     })
 }
@@ -257,6 +264,30 @@ async fn read_nodegroups(aws: &AwsApi, cluster: &str) -> Result<Vec<eks::Nodegro
     Ok(sorted_by(found.into_iter().flatten().collect(), |g| {
         g.name.clone()
     }))
+}
+
+/// The managed groups and those that nobody manages. Groups are known by name, so one whose name is taken is left out.
+fn add_self_managed(
+    mut groups: Vec<eks::Nodegroup>,
+    found: &[asg::Asg],
+    notes: &UnreadNotes,
+) -> Vec<eks::Nodegroup> {
+    for asg in found {
+        // Auto Scaling groups of EKS say so by a tag, which somebody may have removed.
+        if groups.iter().any(|g| g.asgs.contains(&asg.name)) {
+            continue;
+        }
+        if groups.iter().any(|g| g.name == asg.name) {
+            let why = format!(
+                "Auto Scaling group {0} has the name of managed node group {0}; rename one of them to have it judged and moved",
+                asg.name
+            );
+            notes.add_note("autoscaling:DescribeAutoScalingGroups", &why);
+            continue;
+        }
+        groups.push(node_source::to_node_group(asg));
+    }
+    groups
 }
 
 async fn read_addons(aws: &AwsApi, cluster: &str, notes: &UnreadNotes) -> Result<Vec<eks::Addon>> {

@@ -20,9 +20,7 @@ pub(super) fn kube(
     let (wire, asked) = answering_wire(answer);
     let config = config_from_eks("http://127.0.0.1:1", None).unwrap();
     (
-        KubeApi {
-            client: client_over_wire(&config, ClusterAuth::Kubeconfig, wire).unwrap(),
-        },
+        KubeApi::new(client_over_wire(&config, ClusterAuth::Kubeconfig, wire).unwrap()),
         asked,
     )
 }

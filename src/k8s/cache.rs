@@ -20,6 +20,7 @@ use super::watch::{WatchFeed, keep_feed_current};
 use crate::k8s::KubeApi;
 use crate::model::clock::signed_duration;
 use crate::model::kube::{NamespacedName, Node, Pdb, Pod};
+use crate::model::node_source::GroupMembers;
 use crate::model::{ApiError, Clock, ErrorClass};
 
 /// Nodes, pods and budgets, kept current by watches. Cheap to clone.
@@ -37,6 +38,20 @@ pub struct CacheSnapshot {
 }
 
 impl CacheSnapshot {
+    /// Has the nodes of self-managed groups say so.
+    pub fn name_groups(&mut self, members: &GroupMembers) {
+        let named = |node: &Arc<Node>| {
+            let group = members.unnamed_group_of(node)?;
+            let mut node = Node::clone(node);
+            node.self_managed_group = Some(group);
+            Some((node.name.clone(), Arc::new(node)))
+        };
+        let named: Vec<_> = self.nodes.values().filter_map(named).collect();
+        if !named.is_empty() {
+            Arc::make_mut(&mut self.nodes).extend(named);
+        }
+    }
+
     /// What two lists show; without budgets.
     pub fn from_lists(nodes: Vec<Node>, pods: Vec<Pod>) -> Self {
         let mut all = PodsByNode::default();
@@ -70,6 +85,7 @@ struct SharedCache {
     change_counter: watch::Sender<u64>,
     /// Only differences are read from it, so where it starts does not matter.
     clock: Clock,
+    members: GroupMembers,
 }
 
 #[derive(Default)]
@@ -111,6 +127,7 @@ impl WatchCache {
             state: Mutex::new(state),
             change_counter: watch::Sender::new(0),
             clock: Clock::starting_at(Timestamp::UNIX_EPOCH),
+            members: kube.members.clone(),
         });
         // Each watch has its own task: one that is refused or slow must not hold up the others.
         let tasks = vec![
@@ -142,7 +159,10 @@ impl WatchCache {
         loop {
             bell.mark_unchanged();
             match self.check_readiness(patience) {
-                CacheReadiness::Ready(known) => return Ok(known),
+                CacheReadiness::Ready(mut known) => {
+                    known.name_groups(&self.inner.shared.members);
+                    return Ok(known);
+                }
                 CacheReadiness::Failed(error) => return Err(error),
                 // The sender lives as long as `self`, so the bell cannot fail.
                 CacheReadiness::Wait(None) => drop(bell.changed().await),

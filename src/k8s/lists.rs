@@ -106,7 +106,12 @@ impl KubeApi {
 
     /// Every node.
     pub async fn list_nodes(&self) -> Result<Vec<Node>, ApiError> {
-        self.list_converted("/api/v1/nodes", convert::to_node).await
+        let listed = self.list_converted("/api/v1/nodes", convert::to_node);
+        let mut nodes = listed.await?;
+        for node in &mut nodes {
+            self.members.name_group(node);
+        }
+        Ok(nodes)
     }
 
     /// Every pod.

@@ -17,10 +17,24 @@ mod watch;
 pub mod workload;
 
 pub use cache::WatchCache;
+
+use crate::model::node_source::GroupMembers;
 pub use evict::EvictionOutcome;
 
 /// The Kubernetes client of one cluster.
 #[derive(Clone)]
 pub struct KubeApi {
     pub client: kube::Client,
+    /// Which nodes are of which self-managed group; nodes are given it as they are read.
+    pub members: GroupMembers,
+}
+
+impl KubeApi {
+    /// Calls through `client`; no self-managed group is known yet.
+    pub fn new(client: kube::Client) -> Self {
+        Self {
+            client,
+            members: GroupMembers::default(),
+        }
+    }
 }

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::eks::LaunchTemplateRef;
+
 /// An Auto Scaling group, as DescribeAutoScalingGroups answers it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Asg {
     pub name: String,
@@ -28,6 +30,33 @@ pub struct Asg {
     /// New instances are protected from scale-in.
     #[serde(default)]
     pub protects_new: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subnets: Vec<String>,
+    #[serde(default, skip_serializing_if = "AsgLaunch::is_unknown")]
+    pub launch: AsgLaunch,
+    /// DeleteAutoScalingGroup was called and instances are ending.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleting: bool,
+}
+
+/// What an Auto Scaling group launches instances from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AsgLaunch {
+    /// Also the template of a mixed instances policy.
+    pub template: Option<LaunchTemplateRef>,
+    /// The older way, which has no versions.
+    pub configuration: Option<String>,
+    /// Instance types that a mixed instances policy names.
+    pub instance_types: Vec<String>,
+    /// Some of them have a launch template of their own.
+    pub own_templates: bool,
+}
+
+impl AsgLaunch {
+    fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Asg {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::node_source::NodeSource;
 use super::{AddonVersion, Minor};
 
 /// DescribeCluster, cut to what the program uses.
@@ -85,12 +86,15 @@ pub enum UpdateOf<'a> {
     Addon(&'a str),
 }
 
-/// A managed node group, as DescribeNodegroup answers it.
+/// A managed node group, as DescribeNodegroup answers it; or a self-managed one in the same words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Nodegroup {
     pub name: String,
     pub arn: String,
+    /// A self-managed group stands beside the managed ones and is none of EKS.
+    #[serde(default, skip_serializing_if = "NodeSource::is_managed")]
+    pub source: NodeSource,
     /// Absent for some groups with a custom AMI.
     pub version: Option<Minor>,
     /// With a custom AMI: the AMI's id.

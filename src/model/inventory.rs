@@ -12,6 +12,7 @@ use super::kube::{
     Attachment, NamespacedName, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload,
 };
 use super::limits::Limits;
+use super::optimized_image::ImageLine;
 use super::pod_admission::{LimitDefaults, ResourceQuota};
 use super::pod_identity::PodIdentityAssociation;
 use super::{AddonVersion, Minor, asg, ec2, eks, elb};
@@ -33,6 +34,7 @@ pub struct Inventory {
     /// Whether EKS was asked to judge them again first.
     #[serde(default)]
     pub insights_refresh: eks::InsightsRefreshOutcome,
+    /// The managed ones, and self-managed Auto Scaling groups after them.
     pub nodegroups: Vec<eks::Nodegroup>,
     pub fargate_profiles: Vec<String>,
     pub addons: Vec<eks::Addon>,
@@ -103,6 +105,9 @@ pub struct Inventory {
     /// JSON Schemas of the configuration of add-ons that have one, by add-on and version; an empty one takes none.
     #[serde(default)]
     pub addon_schemas: BTreeMap<String, BTreeMap<AddonVersion, String>>,
+    /// Ids of the newest images that AWS makes for EKS, by the parameter that holds them; of those that the plan asks for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub optimized_images: BTreeMap<String, String>,
     /// Readings the upgrade can do without, and why they failed. Never silent: each becomes a finding.
     pub unread: Vec<Unread>,
 }
@@ -122,7 +127,28 @@ impl Inventory {
         self.nodegroups.iter().find(|g| g.name == name)
     }
 
-    /// The nodes that carry the node group's label.
+    /// The launch template version of a group, when it has one and it was read.
+    pub fn template_of(&self, group: &eks::Nodegroup) -> Option<&ec2::LaunchTemplateVersion> {
+        let wanted = group.launch_template.as_ref()?;
+        let number = wanted.version.as_deref()?.parse::<i64>().ok()?;
+        self.launch_templates
+            .iter()
+            .find(|t| Some(&t.id) == wanted.id.as_ref() && t.version == number)
+    }
+
+    /// The line of images that the group's own image is of; none where it is nobody's but the user's, or was not read.
+    pub fn image_line_of(&self, group: &str) -> Option<ImageLine> {
+        let template = self.template_of(self.find_nodegroup(group)?)?;
+        let image = self.images.iter().find(|i| Some(&i.id) == template.image.as_ref())?;
+        ImageLine::of_image_name(&image.name)
+    }
+
+    /// The groups that EKS manages.
+    pub fn managed_groups(&self) -> impl Iterator<Item = &eks::Nodegroup> {
+        self.nodegroups.iter().filter(|g| g.source.is_managed())
+    }
+
+    /// The nodes of the group.
     pub fn nodes_of<'a>(&'a self, nodegroup: &'a str) -> impl Iterator<Item = &'a Node> {
         self.nodes
             .iter()

@@ -61,6 +61,9 @@ pub struct Node {
     pub other_allocatable: BTreeMap<String, i64>,
     pub created: Option<Timestamp>,
     pub deleting: bool,
+    /// The Auto Scaling group behind a node of no managed node group; the node itself does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_managed_group: Option<String>,
 }
 
 impl Node {
@@ -86,11 +89,10 @@ impl Node {
         compute_type.is_some_and(|value| value == "auto")
     }
 
-    /// The EKS node group the node belongs to.
+    /// The group the node belongs to: EKS's by its label, or a self-managed one.
     pub fn nodegroup_name(&self) -> Option<&str> {
-        self.labels
-            .get(super::marks::NODEGROUP_LABEL)
-            .map(String::as_str)
+        let managed = self.labels.get(super::marks::NODEGROUP_LABEL);
+        managed.or(self.self_managed_group.as_ref()).map(String::as_str)
     }
 
     /// Whether the kubelet says Ready.

@@ -13,7 +13,8 @@ const CONTRADICTION_CODE: &str = "plan::contradiction";
 
 /// Notes a capacity that the strategy excludes. Only a capacity that is given can be one.
 fn check_capacities(r: &mut ValueReader, f: &MapFields<'_>, strategy: Strategy) {
-    let capacities = f.items_of("nodeGroups").iter();
+    let lists = ["nodeGroups", "autoScalingGroups"].into_iter();
+    let capacities = lists.flat_map(|list| f.items_of(list));
     for capacity in capacities.filter_map(|group| group.value_of("capacity")) {
         let full = matches!(&capacity.what, TreeValue::Scalar { text, .. } if text == "full");
         let surge = matches!(capacity.what, TreeValue::Map(_));
@@ -41,15 +42,14 @@ pub fn set_default_capacities(plan: &mut ReadValues) {
     let Ok(strategy) = serde_json::from_value::<Strategy>(strategy) else {
         return;
     };
-    let groups = plan.get_mut("nodeGroups").and_then(Value::as_array_mut);
-    for group in groups
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_object_mut)
-    {
-        group
-            .entry("capacity")
-            .or_insert_with(|| serde_json::json!(strategy.default_capacity()));
+    for list in ["nodeGroups", "autoScalingGroups"] {
+        let groups = plan.get_mut(list).and_then(Value::as_array_mut);
+        let groups = groups.into_iter().flatten();
+        for group in groups.filter_map(Value::as_object_mut) {
+            group
+                .entry("capacity")
+                .or_insert_with(|| serde_json::json!(strategy.default_capacity()));
+        }
     }
 }
 
@@ -57,8 +57,8 @@ pub fn set_default_capacities(plan: &mut ReadValues) {
 pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, to_known: bool) {
     check_capacities(r, f, plan.strategy);
     let list_at = f.location_of("nodeGroups");
-    for (i, group) in plan.node_groups.iter().enumerate() {
-        for earlier in &plan.node_groups[..i] {
+    for (i, group) in plan.all_groups().enumerate() {
+        for earlier in plan.all_groups().take(i) {
             if group.blue == earlier.blue {
                 r.note_problem(
                     CONTRADICTION_CODE,
@@ -81,8 +81,7 @@ pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, 
         }
         if let Some(green) = &group.green
             && plan
-                .node_groups
-                .iter()
+                .all_groups()
                 .any(|other| other.blue == *green && other.blue != group.blue)
         {
             r.note_problem(

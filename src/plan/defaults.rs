@@ -22,10 +22,14 @@ impl Plan {
         )
     }
 
+    /// The groups that the plan lists, managed and self-managed.
+    pub fn all_groups(&self) -> impl Iterator<Item = &NodeGroup> {
+        self.node_groups.iter().chain(&self.auto_scaling_groups)
+    }
+
     /// What the plan says of a blue group, or what it means where it lists none.
     pub fn node_group(&self, blue: &str) -> NodeGroup {
-        self.node_groups
-            .iter()
+        self.all_groups()
             .find(|g| g.blue == blue)
             .cloned()
             .unwrap_or_else(|| NodeGroup::with_defaults(blue, self.strategy))

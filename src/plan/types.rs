@@ -29,6 +29,9 @@ pub struct Plan {
     /// Empty: every managed node group of the cluster.
     #[serde(default)]
     pub node_groups: Vec<NodeGroup>,
+    /// Self-managed groups; one that is not listed stays as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub auto_scaling_groups: Vec<NodeGroup>,
     pub drain: Drain,
     pub traffic: Traffic,
     pub retire: Retire,
@@ -83,6 +86,9 @@ pub struct Addons {
     pub timeout: Duration,
 }
 
+/// What `ami` says where the newest image that AWS makes is wanted.
+pub const AUTO_IMAGE: &str = "auto";
+
 /// One blue node group and the green that replaces it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all(deserialize = "camelCase"))]
@@ -111,7 +117,7 @@ pub struct NodeGroup {
     /// Consent to delete a group that CloudFormation, eksctl or Terraform owns.
     pub delete_owned: bool,
     /// Consent to move a group that EKS calls DEGRADED.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accept_degraded: bool,
     /// Longest green may take to be ready.
     pub timeout: Duration,

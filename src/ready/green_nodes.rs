@@ -242,6 +242,7 @@ fn make_node(
         other_allocatable,
         created: None,
         deleting: false,
+        self_managed_group: None,
     };
     GreenNode {
         node,

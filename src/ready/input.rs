@@ -58,7 +58,8 @@ impl<'a> ReadinessInput<'a> {
             changes.iter().map(|c| c.blue.name.as_str()).collect()
         } else {
             let named = |g: &Nodegroup| {
-                plan.node_groups.is_empty() || plan.node_groups.iter().any(|w| w.blue == g.name)
+                let all = g.source.is_managed() && plan.node_groups.is_empty();
+                all || plan.all_groups().any(|w| w.blue == g.name)
             };
             let behind = |g: &Nodegroup| route::oldest_kubelet(inventory, g) < plan.to;
             let groups = inventory.nodegroups.iter();

@@ -24,17 +24,15 @@ pub fn check_quotas(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 
 /// The most node groups that there are at once on the route.
 fn most_groups(case: &ReadinessInput<'_>) -> usize {
-    let mut there: BTreeSet<&str> = case
-        .inventory
-        .nodegroups
-        .iter()
-        .map(|g| g.name.as_str())
-        .collect();
+    let managed = case.inventory.managed_groups().map(|g| g.name.as_str());
+    let mut there: BTreeSet<&str> = managed.collect();
+    let own = case.route.map(|r| &r.self_managed);
+    let is_managed = |name: &String| own.is_none_or(|own| !own.contains(name));
     let mut most = there.len();
     // A group that is kept at zero nodes still counts.
     for step in case.route.iter().flat_map(|r| &r.steps) {
         match &step.spec {
-            StepSpec::CreateGreen { group, .. } => {
+            StepSpec::CreateGreen { group, .. } if is_managed(&group.name) => {
                 there.insert(&group.name);
             }
             StepSpec::Retire {
@@ -62,7 +60,7 @@ fn check_group_quota(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         return;
     }
     // How many of the groups fit at a time is the fix.
-    let there = case.inventory.nodegroups.len();
+    let there = case.inventory.managed_groups().count();
     let room = usize::try_from(quota).unwrap_or(0).saturating_sub(there);
     let names: Vec<&str> = case.changes.iter().map(|c| c.blue.name.as_str()).collect();
     let told = if read.is_some() {

@@ -66,8 +66,7 @@ fn build_with_trigger(
         .map(|m| (m.origin.name.clone(), m.origin.name.clone()))
         .collect();
     let reserved: BTreeSet<String> = plan
-        .node_groups
-        .iter()
+        .all_groups()
         .filter_map(|g| g.green.clone())
         .collect();
     // With no hop ahead the add-ons still have the plan's policy to meet.
@@ -113,6 +112,7 @@ fn build_with_trigger(
             steps: draft.steps,
             notes: draft.notes,
             accepted_losses: AcceptedLosses::new(),
+            self_managed: draft.self_managed,
         })
     } else {
         Err(draft.problems)
@@ -176,8 +176,7 @@ fn order_migrations<'m, 'a>(
     movers: &'m [GroupMigration<'a>],
 ) -> Vec<&'m GroupMigration<'a>> {
     let place = |m: &&GroupMigration<'_>| {
-        plan.node_groups
-            .iter()
+        plan.all_groups()
             .position(|g| g.blue == m.origin.name)
             .unwrap_or(usize::MAX)
     };

@@ -21,6 +21,8 @@ pub struct RouteDraft<'a> {
     pub addons: BTreeMap<String, AddonVersion>,
     /// Names of node groups, after the steps so far.
     pub groups: BTreeSet<String>,
+    /// Those of them that are self-managed and move.
+    pub self_managed: BTreeSet<String>,
     /// Node group to the target groups its instances are in, after the steps so far.
     pub targets_by_group: BTreeMap<String, BTreeSet<String>>,
     /// By the pair's place: the target group that has the traffic, after the steps so far.
@@ -88,6 +90,7 @@ impl<'a> RouteDraft<'a> {
                 .iter()
                 .map(|g| g.name.clone())
                 .collect(),
+            self_managed: BTreeSet::new(),
             targets_by_group: BTreeMap::new(),
             live_target_groups: Vec::new(),
         }

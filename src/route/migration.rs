@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::draft::{RouteDraft, StepDraft};
-use super::node_groups::GroupMigration;
+use super::node_groups::{GroupMigration, oldest_kubelet};
 use super::problem::Obstacle;
 use super::step_specs::{
     explain_shift_order, needs_local_pod, push_add_to_rules, push_attach_targets, push_cordon_blue,
@@ -114,7 +114,7 @@ fn plan_group_move<'m, 'a>(
             g.tags
                 .get(marks::CLONED_FROM_TAG)
                 .is_some_and(|from| from == blue)
-                && g.version == Some(draft.at)
+                && g.version.unwrap_or_else(|| oldest_kubelet(inventory, g)) == draft.at
         })
     };
     // The name must be the same each time the route is drawn, or a run that was rolled back would leave one green after
@@ -144,6 +144,9 @@ fn plan_group_move<'m, 'a>(
         }
     };
     draft.groups.insert(green.clone());
+    if !mover.origin.source.is_managed() {
+        draft.self_managed.insert(green.clone());
+    }
     let behind = draft
         .targets_by_group
         .get(blue)

@@ -7,9 +7,10 @@ use super::problem::Obstacle;
 use crate::model::eks::Nodegroup;
 use crate::model::kube::Node;
 use crate::model::{Inventory, Minor, marks};
-use crate::plan::NodeGroup;
+use crate::model::node_source::NodeSource;
+use crate::plan::{AUTO_IMAGE, NodeGroup};
 
-/// A managed node group the plan moves.
+/// A group the plan moves.
 #[derive(Clone, Debug)]
 pub struct GroupMigration<'a> {
     pub origin: &'a Nodegroup,
@@ -41,12 +42,7 @@ pub fn launch_template_of<'a>(
     inventory: &'a Inventory,
     group: &Nodegroup,
 ) -> Option<&'a crate::model::ec2::LaunchTemplateVersion> {
-    let wanted = group.launch_template.as_ref()?;
-    let number = wanted.version.as_deref()?.parse::<i64>().ok()?;
-    inventory
-        .launch_templates
-        .iter()
-        .find(|t| Some(&t.id) == wanted.id.as_ref() && t.version == number)
+    inventory.template_of(group)
 }
 
 /// The template version that green gets: the plan's, or blue's own. None where there is none or it was not read.
@@ -100,41 +96,17 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
     let (plan, inventory) = (draft.plan, draft.inventory);
     let mut movers = Vec::new();
     // Names that match nothing come first: a misspelt group would else be left behind in silence.
-    for plan_entry in &plan.node_groups {
-        if inventory.find_nodegroup(&plan_entry.blue).is_none() {
-            let known: Vec<&str> = inventory
-                .nodegroups
-                .iter()
-                .map(|g| g.name.as_str())
-                .collect();
-            // A blue that is gone because its green took over is an upgrade that is done.
-            let succeeded = inventory
-                .nodegroups
-                .iter()
-                .any(|g| g.tags.get(marks::CLONED_FROM_TAG) == Some(&plan_entry.blue));
-            if !succeeded {
-                draft.add_problem(
-                    Obstacle::NoSuchGroup,
-                    format!("node group {}", plan_entry.blue),
-                    format!(
-                        "the plan names it, and {} has no such managed node group",
-                        plan.cluster
-                    ),
-                    format!(
-                        "its node groups are: {}",
-                        if known.is_empty() {
-                            "none".to_owned()
-                        } else {
-                            known.join(", ")
-                        }
-                    ),
-                );
-            }
-        }
-    }
+    note_unknown_groups(draft, &plan.node_groups, NodeSource::ManagedGroup);
+    note_unknown_groups(draft, &plan.auto_scaling_groups, NodeSource::AutoScalingGroup);
     for group in &inventory.nodegroups {
-        let named = plan.node_groups.iter().any(|w| w.blue == group.name);
-        if !named && !plan.node_groups.is_empty() {
+        // A self-managed group moves only where the plan lists it; of managed ones all do where it lists none.
+        let listed = match group.source {
+            NodeSource::ManagedGroup => &plan.node_groups,
+            NodeSource::AutoScalingGroup => &plan.auto_scaling_groups,
+        };
+        let named = listed.iter().any(|w| w.blue == group.name);
+        let all_move = listed.is_empty() && group.source.is_managed();
+        if !named && !all_move {
             continue;
         }
         // What an earlier run left at zero is nobody's blue any more.
@@ -147,13 +119,17 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         if kubelet >= plan.to {
             continue;
         }
+        if !group.source.is_managed() {
+            draft.self_managed.insert(group.name.clone());
+            note_uncloneable(draft, group);
+        }
         // A clone of a group with an image of its own keeps its kubelet, so it moves only with a new image.
         let given = plan_entry.ami.is_some() || plan_entry.launch_template_version.is_some();
         if has_custom_image(inventory, group) && !given {
             keep_or_add_problem(draft, group, kubelet, named);
             continue;
         }
-        if given && group.launch_template.is_none() {
+        if given && group.launch_template.is_none() && group.source.is_managed() {
             draft.add_problem(
                 Obstacle::TemplateDecides,
                 format!("node group {}", group.name),
@@ -170,12 +146,118 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
     movers
 }
 
+/// Groups that the plan lists and the cluster does not have; each becomes a problem.
+fn note_unknown_groups(draft: &mut RouteDraft<'_>, listed: &[NodeGroup], source: NodeSource) {
+    let inventory = draft.inventory;
+    let there = || inventory.nodegroups.iter().filter(|g| g.source == source);
+    let (kind, key, other_key) = match source {
+        NodeSource::ManagedGroup => ("managed node group", "nodeGroups", "autoScalingGroups"),
+        NodeSource::AutoScalingGroup => (
+            "self-managed Auto Scaling group",
+            "autoScalingGroups",
+            "nodeGroups",
+        ),
+    };
+    for entry in listed {
+        if there().any(|g| g.name == entry.blue) {
+            continue;
+        }
+        // A blue that is gone because its green took over is an upgrade that is done.
+        if there().any(|g| g.tags.get(marks::CLONED_FROM_TAG) == Some(&entry.blue)) {
+            continue;
+        }
+        let known: Vec<&str> = there().map(|g| g.name.as_str()).collect();
+        let fix = if inventory.find_nodegroup(&entry.blue).is_some() {
+            format!("write it under `{other_key}` instead of `{key}`")
+        } else if known.is_empty() {
+            format!("it has no {kind}")
+        } else {
+            format!("it has: {}", known.join(", "))
+        };
+        let why = format!("the plan names it, and {} has no such {kind}", draft.plan.cluster);
+        let subject = format!("{} {}", source.group_words(), entry.blue);
+        draft.add_problem(Obstacle::NoSuchGroup, subject, why, fix);
+    }
+}
+
+/// What of a self-managed group a clone cannot be made from.
+fn note_uncloneable(draft: &mut RouteDraft<'_>, group: &Nodegroup) {
+    let subject = format!("Auto Scaling group {}", group.name);
+    let launch = draft.inventory.asgs.get(&group.name).map(|asg| asg.launch.clone());
+    let launch = launch.unwrap_or_default();
+    if let Some(configuration) = launch.configuration {
+        draft.add_problem(
+            Obstacle::TemplateDecides,
+            subject,
+            format!("it launches from launch configuration {configuration}, which has no versions, so none with another image can be made"),
+            format!("make a launch template from it (`aws autoscaling` console: Copy to launch template), set it on {} (`aws autoscaling update-auto-scaling-group --launch-template`), and plan again", group.name),
+        );
+    } else if launch.own_templates {
+        draft.add_problem(
+            Obstacle::TemplateDecides,
+            subject,
+            "instance types of its mixed instances policy have launch templates of their own, and a clone would launch these with the old image",
+            "use one launch template for all its instance types, and plan again",
+        );
+    } else if launch.template.is_none() {
+        draft.add_problem(
+            Obstacle::TemplateVersionUnknown,
+            subject,
+            "what it launches from could not be read",
+            "allow autoscaling:DescribeAutoScalingGroups; a group without a launch template cannot be cloned",
+        );
+    }
+}
+
+/// The image that the plan gives the green of a group on the way's present minor.
+pub fn image_of_green(draft: &mut RouteDraft<'_>, mover: &GroupMigration<'_>) -> Option<String> {
+    let image = mover.plan_entry.ami.as_ref()?;
+    if image != AUTO_IMAGE {
+        return Some(image.clone());
+    }
+    let (inventory, at, name) = (draft.inventory, draft.at, &mover.origin.name);
+    let subject = format!("Auto Scaling group {name}");
+    // Three facts, each of which may be missing: whose image blue has, where AWS publishes its line, what stands there.
+    let Some(line) = inventory.image_line_of(name) else {
+        draft.add_problem(
+            Obstacle::ImageMissing,
+            subject,
+            "`ami: auto` takes the newest image of the line that blue's is of, and blue's image is none that AWS makes for EKS, or could not be read",
+            format!("write the id of an image with kubelet {at} as `ami`, or a template version that has one as `launchTemplateVersion`"),
+        );
+        return None;
+    };
+    let Some(parameter) = line.parameter_for(at) else {
+        draft.add_problem(
+            Obstacle::ImageMissing,
+            subject,
+            format!("AWS makes no Amazon Linux 2 image for {at}, and the user data of blue's template is for Amazon Linux 2"),
+            "make a version of its launch template with an image and user data of Amazon Linux 2023 (a NodeConfig for nodeadm), and write its number as `launchTemplateVersion`",
+        );
+        return None;
+    };
+    let found = inventory.optimized_images.get(&parameter).cloned();
+    if found.is_none() {
+        draft.add_problem(
+            Obstacle::ImageMissing,
+            subject,
+            format!("the id of the newest image for {at} could not be read from parameter {parameter} of Systems Manager"),
+            "allow ssm:GetParameter on it (`eksup policy` prints what is needed), or write an image id as `ami`",
+        );
+    }
+    found
+}
+
 /// A group with an image of its own and no new one: it may stay as it is while the skew allows.
 fn keep_or_add_problem(draft: &mut RouteDraft<'_>, group: &Nodegroup, kubelet: Minor, named: bool) {
     let to = draft.plan.to;
-    let subject = format!("node group {}", group.name);
+    let subject = format!("{} {}", group.source.group_words(), group.name);
+    let key = match group.source {
+        NodeSource::ManagedGroup => "nodeGroups",
+        NodeSource::AutoScalingGroup => "autoScalingGroups",
+    };
     let fix = format!(
-        "set `nodeGroups[].ami` (an image whose kubelet is {to}) or `launchTemplateVersion` for {}",
+        "set `{key}[].ami` (an image whose kubelet is {to}) or `launchTemplateVersion` for {}",
         group.name
     );
     // A group that the plan names is meant to move. One that it does not name may stay while the skew allows it.

@@ -7,13 +7,13 @@ use super::migration::GroupMove;
 use super::problem::Obstacle;
 use super::traffic::TargetGroupPair;
 use super::{
-    DrainSpec, ShiftSpec, StepSpec, estimate, green_group, node_registration, served_targets,
+    DrainSpec, ShiftSpec, StepSpec, estimate, green_group, node_groups, node_registration, served_targets,
 };
 use crate::model::eks::NodegroupTaint;
 use crate::model::elb;
 use crate::model::elb::served_text;
 use crate::model::marks;
-use crate::plan::{Capacity, DeadKubelets, Jobs, OnUnhealthy, OperatorBudgets, Strategy};
+use crate::plan::{AUTO_IMAGE, Capacity, DeadKubelets, Jobs, OnUnhealthy, OperatorBudgets, Strategy};
 
 /// EKS's own limit of nodes in a group.
 const NODES_PER_GROUP_LIMIT: u32 = 450;
@@ -44,9 +44,11 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         draft.at,
         draft.at == draft.plan.to,
     );
-    let subject = format!("node group {}", m.green);
+    let words = origin.source.group_words();
+    let subject = format!("{words} {}", m.green);
     // An image has one kubelet. A group that stops over needs one for each stop, which one plan cannot give.
-    if (plan_entry.ami.is_some() || plan_entry.launch_template_version.is_some()) && !last {
+    let fixed_image = plan_entry.ami.as_deref().is_some_and(|ami| ami != AUTO_IMAGE);
+    if (fixed_image || plan_entry.launch_template_version.is_some()) && !last {
         draft.add_problem(
             Obstacle::ImageForHop,
             format!("node group {}", origin.name),
@@ -65,7 +67,8 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     let group = green_group::build_green_group(draft, m.migration, &m.green, size);
     // EKS does not replace an image of one's own, so a template version with the new one is made first.
     let mut template_from = None;
-    if let (Some(image), Some(template)) = (&plan_entry.ami, &origin.launch_template) {
+    let image = node_groups::image_of_green(draft, m.migration);
+    if let (Some(image), Some(template)) = (&image, &origin.launch_template) {
         let id = template
             .id
             .clone()
@@ -120,10 +123,13 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         Capacity::Full => None,
     };
     let title = format!(
-        "Node group {}: {} nodes of {at}, like {}",
+        "{} {}: {} nodes of {at}, like {}",
+        origin.source.title_words(),
         m.green, group.scaling.desired, m.blue
     );
-    let why = if last {
+    let why = if last && !origin.source.is_managed() {
+        "its nodes have the target's kubelet, which may not be newer than the API server, so green comes after the last hop"
+    } else if last {
         "EKS makes node groups of the control plane's version only, so green comes after the last hop"
     } else {
         "the next hop would leave blue's kubelets too far behind"

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::consent::ConsentScope;
 use crate::model::eks::{AddonChange, NewNodegroup, NodegroupTaint};
 use crate::model::kube::Taint;
+use crate::model::node_source::NodeSource;
 use crate::model::{AddonVersion, Minor};
 
 /// The steps, in order, and what a reader should know of them.
@@ -25,12 +26,24 @@ pub struct Route {
     /// Workloads that the plan's `amiType` gives up: without the nodes' credentials their pods fail on green.
     #[serde(default, skip_serializing_if = "AcceptedLosses::is_empty")]
     pub accepted_losses: AcceptedLosses,
+    /// Groups of the route, blue and green, that are self-managed Auto Scaling groups.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub self_managed: BTreeSet<String>,
 }
 
 /// By workload (`Deployment shop/web`): the blue node groups whose successors it fails on.
 pub type AcceptedLosses = BTreeMap<String, BTreeSet<String>>;
 
 impl Route {
+    /// Who makes the nodes of a group of the route.
+    pub fn source_of(&self, group: &str) -> NodeSource {
+        if self.self_managed.contains(group) {
+            NodeSource::AutoScalingGroup
+        } else {
+            NodeSource::ManagedGroup
+        }
+    }
+
     /// The steps in the order in which they are rolled back: the last first; but within one migration blue is as large as
     /// it was, then the target groups are filled again, then the weights return, then blue is opened, then the pods move,
     /// and only then does green leave the rules. Blue takes the traffic without the pods, and whoever rolls back wants it

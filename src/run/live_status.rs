@@ -10,7 +10,8 @@ use crate::journal::{FinalOutcome, RunState, StepStatus};
 use crate::model::aws_status::AddonStatus;
 use crate::model::elb::{ListenerRule, WeightedTargetGroup, short_name, short_rule};
 use crate::model::kube::Node;
-use crate::model::{ApiError, ErrorClass, marks};
+use crate::model::node_source::NodeSource;
+use crate::model::{ApiError, marks};
 use crate::route::{Route, StepSpec};
 use crate::steps::nodes::EXCLUDE_LABEL_VALUE;
 use crate::steps::traffic::RuleForward;
@@ -76,11 +77,21 @@ pub async fn read_live_status(
         out.lines.push(format!("add-ons: {}", addons.join(", ")));
     }
     // Read from the API and not from watches: whoever looks at a stuck run needs what is there at this moment.
-    let nodes = reached.kube.list_nodes().await?;
+    let mut nodes = reached.kube.list_nodes().await?;
+    let self_managed = aws.list_self_managed_groups(name).await?;
+    reached.kube.members.add_members(self_managed.iter());
+    for node in &mut nodes {
+        reached.kube.members.name_group(node);
+    }
     let run = state.map(|s| s.run.as_str());
     let sizes = sizes_before_cordon(state, route);
     for group in aws.list_nodegroups(name).await? {
-        add_node_group(reached, &group, &nodes, state, &sizes, &mut out).await?;
+        let named = (group.as_str(), NodeSource::ManagedGroup);
+        add_node_group(reached, named, &nodes, state, &sizes, &mut out).await?;
+    }
+    for group in &self_managed {
+        let named = (group.name.as_str(), NodeSource::AutoScalingGroup);
+        add_node_group(reached, named, &nodes, state, &sizes, &mut out).await?;
     }
     if let Some(run) = run {
         add_node_marks(&nodes, run, &mut out);
@@ -115,19 +126,18 @@ pub(super) fn sizes_before_cordon(
 
 async fn add_node_group(
     reached: &ClusterConnection,
-    group: &str,
+    named: (&str, NodeSource),
     nodes: &[Node],
     state: Option<&RunState>,
     sizes: &BTreeMap<String, i64>,
     out: &mut LiveStatus,
 ) -> Result<(), ApiError> {
     let (aws, cluster) = (&reached.aws, reached.cluster.name.as_str());
-    let group = match aws.describe_nodegroup(cluster, group).await {
-        Ok(group) => group,
+    let Some(group) = aws.read_node_group(cluster, named).await? else {
         // It went between the list and the look.
-        Err(e) if e.class == ErrorClass::Absent => return Ok(()),
-        Err(e) => return Err(e),
+        return Ok(());
     };
+    let words = group.source.group_words();
     let own: Vec<_> = nodes
         .iter()
         .filter(|n| n.nodegroup_name() == Some(&group.name))
@@ -138,7 +148,7 @@ async fn add_node_group(
         .version
         .map_or_else(|| "custom".to_owned(), |v| v.to_string());
     out.lines.push(format!(
-        "node group {}: {version}, {}, {ready} of {} nodes ready, {closed} cordoned",
+        "{words} {}: {version}, {}, {ready} of {} nodes ready, {closed} cordoned",
         group.name,
         group.status,
         own.len()
@@ -170,13 +180,19 @@ async fn add_node_group(
     let max = i64::from(group.scaling.max);
     if let Some(was) = sizes.get(&group.name).filter(|was| **was > max) {
         out.marks.push(format!(
-            "node group {} can grow to {max} nodes only, before the run to {was}",
+            "{words} {} can grow to {max} nodes only, before the run to {was}",
             group.name
         ));
-        out.commands.push(format!(
-            "aws eks update-nodegroup-config --cluster-name {cluster} --nodegroup-name {} --scaling-config maxSize={was}",
-            group.name
-        ));
+        out.commands.push(match group.source {
+            NodeSource::ManagedGroup => format!(
+                "aws eks update-nodegroup-config --cluster-name {cluster} --nodegroup-name {} --scaling-config maxSize={was}",
+                group.name
+            ),
+            NodeSource::AutoScalingGroup => format!(
+                "aws autoscaling update-auto-scaling-group --auto-scaling-group-name {} --max-size {was}",
+                group.name
+            ),
+        });
     }
     for asg in aws.describe_asgs(&group.asgs).await?.into_values() {
         // The tag tells whose suspension it is: somebody may have suspended the process before.

@@ -10,7 +10,7 @@ use crate::journal::{RunState, StepState, StepStatus};
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::clock::signed_duration;
 use crate::model::eks::Nodegroup;
-use crate::model::{ErrorClass, Minor, Timestamp, Windows};
+use crate::model::{Minor, Timestamp, Windows};
 use crate::route::{Route, RouteStep, StepSpec, step_gates};
 use crate::steps::retire::{DELETE_VISIBLE_WITHIN, was_delete_requested};
 
@@ -261,15 +261,9 @@ pub async fn read_blue_states(
             continue;
         };
         wait_for_deletion_to_show(reached, known).await;
-        let group = match reached
-            .aws
-            .describe_nodegroup(&reached.cluster.name, blue)
-            .await
-        {
-            Ok(group) => Some(group),
-            Err(e) if e.class == ErrorClass::Absent => None,
-            Err(e) => return Err(e.into()),
-        };
+        let named = (blue.as_str(), route.source_of(blue));
+        let (aws, cluster) = (&reached.aws, &reached.cluster.name);
+        let group = aws.read_node_group(cluster, named).await?;
         // Known by ARN: on a long way another group may have the name by now.
         let was = known.before.as_ref().and_then(|b| b.get("arn")?.as_str());
         let same = group.filter(|g| was.is_none_or(|was| was == g.arn));

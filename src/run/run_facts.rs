@@ -17,6 +17,7 @@ use crate::event::facts::{
     ConsentNote, FindingNote, ObjectVersion, RunFacts, StepFacts, VersionReading,
 };
 use crate::model::kube::Node;
+use crate::model::node_source::to_node_group;
 use crate::model::{ApiError, Inventory, eks};
 use crate::ready::finding_groups::group_findings;
 use crate::ready::{Finding, Severity};
@@ -294,6 +295,13 @@ async fn read_versions(reached: &ClusterConnection) -> VersionReading {
         }
         Err(error) => note("node groups", error),
     }
+    match aws.list_self_managed_groups(name).await {
+        Ok(found) => {
+            reached.kube.members.add_members(found.iter());
+            groups.extend(found.iter().map(to_node_group));
+        }
+        Err(error) => note("Auto Scaling groups", error),
+    }
     let nodes = match reached.kube.list_nodes().await {
         Ok(nodes) => nodes,
         Err(error) => {
@@ -340,7 +348,7 @@ fn list_versions_without_cluster(
         detail: None,
     });
     let groups = groups.iter().map(|group| ObjectVersion {
-        kind: "node group".to_owned(),
+        kind: group.source.group_words().to_owned(),
         name: group.name.clone(),
         version: group
             .version

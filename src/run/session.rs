@@ -336,6 +336,7 @@ impl<'a> RunSession<'a> {
             workloads: WorkloadMonitor::new(expected)
                 .with_start(at_start)
                 .with_accepted_losses(accepted_losses),
+            self_managed: Arc::new(route.self_managed.clone()),
             emit: self.event_emitter(),
         };
         // For the screens: an event carries neither estimates nor what earlier processes did.

@@ -13,7 +13,7 @@ use crate::engine::{
 use crate::model::clock::signed_duration;
 use crate::steps::drain::timers::StateTimers;
 use crate::steps::workload_health::{ShortWorkload, describe_short};
-use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT, blue_capacity, evictable};
+use crate::steps::{StepWorld, blue_capacity, evictable};
 
 /// How long beyond its time a bake waits for what is not well before it asks for a person.
 const UNWELL_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -93,7 +93,7 @@ impl Step<StepWorld> for BakeStep {
     type Act = BakeAct;
 
     async fn observe_state(&self, world: &StepWorld) -> Result<BakeObservation, StepError> {
-        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+        let snapshot = world.read_snapshot().await?;
         let not_ready: Vec<String> = snapshot
             .nodes
             .values()

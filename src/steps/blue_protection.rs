@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{
     Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
-use crate::model::absent_is_none;
 use crate::model::asg::Asg;
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
@@ -21,7 +20,7 @@ use crate::model::kube::Node;
 use crate::model::marks;
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::updates::EKS_POLL_INTERVAL;
-use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, nodes};
+use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, nodes};
 
 /// A step that annotates blue's nodes so that the cluster autoscaler does not remove them (CA-4).
 pub struct BlueProtectionStep {
@@ -107,12 +106,7 @@ impl Step<StepWorld> for BlueProtectionStep {
         &self,
         world: &StepWorld,
     ) -> Result<BlueProtectionObservation, StepError> {
-        let group = absent_is_none(
-            world
-                .aws
-                .describe_nodegroup(&world.cluster, &self.blue)
-                .await,
-        )?;
+        let group = world.read_node_group(&self.blue).await?;
         let asgs = match &group {
             Some(group) => world
                 .aws
@@ -122,7 +116,7 @@ impl Step<StepWorld> for BlueProtectionStep {
                 .collect(),
             None => Vec::new(),
         };
-        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+        let snapshot = world.read_snapshot().await?;
         let nodes = snapshot.nodes.values();
         let nodes = nodes.filter(|n| n.nodegroup_name() == Some(&self.blue));
         Ok(BlueProtectionObservation {

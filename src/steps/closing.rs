@@ -105,6 +105,7 @@ pub mod tests {
             other_allocatable: Default::default(),
             created: None,
             deleting: false,
+            self_managed_group: None,
         }
     }
 

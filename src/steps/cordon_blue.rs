@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{
     Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
-use crate::model::absent_is_none;
 use crate::model::asg::{Asg, AsgTag};
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange, NodegroupTaint};
@@ -18,7 +17,7 @@ use crate::model::kube::Node;
 use crate::model::{ApiError, ErrorClass, marks};
 use crate::steps::attempts::{CallAttempt, NodegroupRequest, unchanged_since};
 use crate::steps::closing::{AUTOSCALER_TAINT_WAIT, NodeClosing, next_closing};
-use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, nodes};
+use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, nodes};
 
 /// DescribeNodegroup may say ACTIVE, and the old taints, for some seconds after UpdateNodegroupConfig.
 const CONFIG_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(15);
@@ -164,12 +163,7 @@ impl Step<StepWorld> for CordonBlueStep {
     type Act = CordonBlueAct;
 
     async fn observe_state(&self, world: &StepWorld) -> Result<CordonBlueObservation, StepError> {
-        let group = absent_is_none(
-            world
-                .aws
-                .describe_nodegroup(&world.cluster, &self.blue)
-                .await,
-        )?;
+        let group = world.read_node_group(&self.blue).await?;
         let asgs = match &group {
             Some(group) => world
                 .aws
@@ -179,7 +173,7 @@ impl Step<StepWorld> for CordonBlueStep {
                 .collect(),
             None => Vec::new(),
         };
-        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+        let snapshot = world.read_snapshot().await?;
         let nodes = snapshot
             .nodes
             .values()
@@ -229,7 +223,9 @@ impl Step<StepWorld> for CordonBlueStep {
         let live = seen.asgs.iter().map(|a| a.desired).sum::<i32>();
         let desired = live.max(group.scaling.desired).max(1);
         // The group is tainted before its nodes, so that a node that joins in between has the taint too.
-        let tainted = group.taints.iter().any(|t| self.is_ours(t));
+        // A self-managed group has no taints of its own: nodes that join it are tainted one by one.
+        let tainted =
+            !group.source.is_managed() || group.taints.iter().any(|t| self.is_ours(t));
         // The largest size is never less than `maxUnavailable` of the group's updates: EKS takes no group with less.
         let update = group.update_config.as_ref();
         let unavailable = update.and_then(|u| u.max_unavailable).unwrap_or(1);

@@ -12,15 +12,14 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
-use crate::model::absent_is_none;
 use crate::model::asg::{Asg, AsgTag};
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::clock::signed_duration;
 use crate::model::eks::{NewNodegroup, Nodegroup, Scaling};
 use crate::model::kube::{Node, Taint};
-use crate::model::{ErrorClass, Minor, marks};
+use crate::model::{Minor, marks};
 use crate::route::DrainSpec;
-use crate::steps::attempts::CallAttempt;
+use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::drain::{self, GreenDrain, GreenDrainObservation};
 use crate::steps::empty_proof::prove_group_empty;
 use crate::steps::green_baseline::{is_ready_on, issues_beyond_blue};
@@ -29,7 +28,7 @@ use crate::steps::green_launches::failed_launches;
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::launch_template::TemplateSource;
 use crate::steps::updates::{EKS_POLL_INTERVAL, health_issues_text};
-use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT};
+use crate::steps::{StepWorld};
 
 /// How long EKS may take to delete a group: where its kubelets are dead, its lifecycle hook alone waits half an hour.
 const GREEN_DELETE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -120,6 +119,10 @@ pub enum GreenAct {
         act: Box<drain::DrainStepAct>,
     },
     Delete,
+    /// On rollback, before the deletion of a self-managed group: Auto Scaling deletes none that has instances.
+    ScaleToZero {
+        request: NodegroupRequest,
+    },
 }
 
 impl CreateGreenStep {
@@ -138,6 +141,28 @@ impl CreateGreenStep {
         &self.group_spec.group.name
     }
 
+    /// What ends an empty green: EKS ends the nodes with the group, an Auto Scaling group is made empty first.
+    fn decide_deletion(
+        &self,
+        green: &Nodegroup,
+        seen: &GreenObservation,
+        trail: &RollbackHistory,
+    ) -> Decision<GreenAct> {
+        let instances = seen.asg.as_ref().map_or(0, |asg| asg.instances.len());
+        if green.source.is_managed() || (green.scaling.desired == 0 && instances == 0) {
+            return Decision::Act(GreenAct::Delete);
+        }
+        if green.scaling.desired > 0 {
+            return Decision::Act(GreenAct::ScaleToZero {
+                request: NodegroupRequest {
+                    attempt: CallAttempt::of_rollback(&trail.rollback),
+                    modified: green.modified_at,
+                },
+            });
+        }
+        wait_polling(format!("{instances} instances of {} are ending", green.name))
+    }
+
     fn is_ours(&self, green: &Nodegroup) -> bool {
         green.tags.get(marks::RUN_TAG) == Some(&self.run)
     }
@@ -149,12 +174,7 @@ impl Step<StepWorld> for CreateGreenStep {
     type Act = GreenAct;
 
     async fn observe_state(&self, world: &StepWorld) -> Result<GreenObservation, StepError> {
-        let green = absent_is_none(
-            world
-                .aws
-                .describe_nodegroup(&world.cluster, self.green_name())
-                .await,
-        )?;
+        let green = world.read_node_group(self.green_name()).await?;
         // Minutes pass while EKS makes it, and nothing but that is of interest then.
         let making = green
             .as_ref()
@@ -163,7 +183,7 @@ impl Step<StepWorld> for CreateGreenStep {
             None
         } else {
             let blue = &self.group_spec.blue;
-            absent_is_none(world.aws.describe_nodegroup(&world.cluster, blue).await)?
+            world.read_node_group(blue).await?
         };
         // Both Auto Scaling groups in one call: blue's size, tags and suspended processes are what green is compared
         // with.
@@ -191,7 +211,7 @@ impl Step<StepWorld> for CreateGreenStep {
             Some(from) if green.is_none() => from.find_newest_version(world).await?,
             _ => None,
         };
-        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+        let snapshot = world.read_snapshot().await?;
         let nodes: Vec<_> = snapshot
             .nodes
             .values()
@@ -409,14 +429,10 @@ impl Step<StepWorld> for CreateGreenStep {
     async fn perform_act(&self, world: &StepWorld, act: &GreenAct) -> Result<(), StepError> {
         match act {
             GreenAct::Create { group, attempt } => {
-                // Another attempt sends another token, or EKS would answer with the old failure.
-                let token =
-                    world.idempotency_token(&self.id, ("CreateNodegroup", group), attempt)?;
+                let blue_and_green = (self.group_spec.blue.as_str(), &**group);
                 world
-                    .aws
-                    .create_nodegroup(&world.cluster, group, &token)
-                    .await?;
-                Ok(())
+                    .create_node_group(&self.id, blue_and_green, *attempt)
+                    .await
             }
             GreenAct::DeleteFailed { .. } | GreenAct::Delete => {
                 // What dead kubelets keep ends with their instances, and only so.
@@ -424,14 +440,14 @@ impl Step<StepWorld> for CreateGreenStep {
                 if proof.await?.is_none() {
                     return Ok(());
                 }
-                match world
-                    .aws
-                    .delete_nodegroup(&world.cluster, self.green_name())
-                    .await
-                {
-                    Err(e) if e.class != ErrorClass::Absent => Err(e.into()),
-                    Ok(()) | Err(_) => Ok(()),
+                Ok(world.delete_node_group(self.green_name()).await?)
+            }
+            GreenAct::ScaleToZero { request } => {
+                let proof = prove_group_empty(world, self.green_name(), Node::is_ready);
+                if proof.await?.is_none() {
+                    return Ok(());
                 }
+                world.scale_to_zero(&self.id, self.green_name(), *request).await
             }
             GreenAct::CopyTags { asg, tags } => Ok(world.aws.tag_asg(asg, tags).await?),
             GreenAct::Suspend { asg, processes } => {
@@ -509,7 +525,7 @@ impl Step<StepWorld> for CreateGreenStep {
             let stranded = &green_drain.stranded;
             return match next {
                 Decision::Done(_) if !stranded.is_empty() && !green_drain.serves => {
-                    Decision::Act(GreenAct::Delete)
+                    self.decide_deletion(green, seen, trail)
                 }
                 Decision::Done(_)
                 | Decision::Act(_)
@@ -525,7 +541,7 @@ impl Step<StepWorld> for CreateGreenStep {
             };
         }
         match next {
-            Decision::Done(_) => Decision::Act(GreenAct::Delete),
+            Decision::Done(_) => self.decide_deletion(green, seen, trail),
             next @ (Decision::Act(_)
             | Decision::Wait { .. }
             | Decision::Yield { .. }
@@ -553,6 +569,7 @@ impl Step<StepWorld> for CreateGreenStep {
             ),
             GreenAct::Leave { act } => self.green_drain.describe_act(act),
             GreenAct::Delete => format!("DeleteNodegroup {}", self.green_name()),
+            GreenAct::ScaleToZero { .. } => format!("scale {} to zero", self.green_name()),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::engine::{
     Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
 use crate::model::marks;
-use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT, nodes};
+use crate::steps::{StepWorld, nodes};
 
 /// Holds green's nodes, or lets them go.
 pub struct GreenProtectionStep {
@@ -86,7 +86,7 @@ impl Step<StepWorld> for GreenProtectionStep {
         &self,
         world: &StepWorld,
     ) -> Result<GreenProtectionObservation, StepError> {
-        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+        let snapshot = world.read_snapshot().await?;
         let mut seen = GreenProtectionObservation::default();
         if !self.protects {
             seen.unfit_reason = nodes::find_unfit_reason(world, &self.green, &snapshot).await?;

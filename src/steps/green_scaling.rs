@@ -62,8 +62,7 @@ mod tests {
             suspended: vec![],
             // EKS has put its own there.
             tags: vec![tag("k8s.io/cluster-autoscaler/c")],
-            warm_pool: false,
-            protects_new: false,
+            ..Asg::default()
         };
         let missing: Vec<String> = missing_tags(&blue, &green)
             .into_iter()
@@ -93,8 +92,7 @@ mod tests {
             arn: None,
             suspended: vec![],
             tags: vec![],
-            warm_pool: false,
-            protects_new: false,
+            ..Asg::default()
         };
         let suspended = ["AZRebalance", "Launch", "ScheduledActions"].map(str::to_owned);
         let ours = [AsgTag {

@@ -22,6 +22,7 @@ mod green_launches;
 pub mod green_protection;
 pub mod green_scaling;
 pub mod launch_template;
+pub mod node_source;
 pub mod nodes;
 pub mod pod_problems;
 pub mod retire;

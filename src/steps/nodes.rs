@@ -10,7 +10,7 @@ use crate::k8s::cache::CacheSnapshot;
 use crate::k8s::node::NodeChange;
 use crate::model::kube::{Node, Taint};
 use crate::model::{ErrorClass, marks};
-use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT};
+use crate::steps::{StepWorld};
 
 /// Why nothing can run on a node group: somebody may have deleted it, or its nodes, since it was filled.
 pub async fn find_unfit_reason(
@@ -18,12 +18,8 @@ pub async fn find_unfit_reason(
     group: &str,
     snapshot: &CacheSnapshot,
 ) -> Result<Option<String>, StepError> {
-    let read = match world.aws.describe_nodegroup(&world.cluster, group).await {
-        Ok(read) => read,
-        Err(e) if e.class == ErrorClass::Absent => {
-            return Ok(Some(format!("node group {group} is gone")));
-        }
-        Err(e) => return Err(e.into()),
+    let Some(read) = world.read_node_group(group).await? else {
+        return Ok(Some(format!("node group {group} is gone")));
     };
     if matches!(
         read.status.as_str(),
@@ -255,7 +251,7 @@ async fn change_each_node(
     names: &[String],
     change: impl Fn(&Node) -> NodeChange,
 ) -> Result<(), StepError> {
-    let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+    let snapshot = world.read_snapshot().await?;
     let mut changed = BTreeMap::new();
     for name in names {
         let Some(node) = snapshot.nodes.get(name) else {
@@ -278,7 +274,7 @@ async fn change_each_node(
         loop {
             // In this order a change that arrives between the reading and the wait still wakes it.
             bell.mark_unchanged();
-            let now = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+            let now = world.read_snapshot().await?;
             let behind = |(name, was): (&&String, &String)| {
                 now.nodes
                     .get(*name)

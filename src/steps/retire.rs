@@ -13,7 +13,7 @@ use crate::engine::{
 use crate::model::asg::Asg;
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange};
-use crate::model::{ApiError, ErrorClass};
+use crate::model::ApiError;
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::empty_proof::prove_group_empty;
 use crate::steps::retire_record::{AttachedTargetGroups, RetireAct, RetireBeforeImage};
@@ -105,22 +105,34 @@ impl RetireStep {
         Ok(short.await?.is_empty())
     }
 
-    fn decide_scaled_to_zero(&self, seen: &RetireObservation) -> Option<Decision<RetireAct>> {
+    /// What is left to do for a blue at zero, which is kept there or, where it is self-managed, deleted from there.
+    fn decide_scaled_to_zero(
+        &self,
+        group: &Nodegroup,
+        seen: &RetireObservation,
+    ) -> Option<Decision<RetireAct>> {
         // Kept at zero is done only when instances and nodes are gone: until then pods may still be ending.
         let instances: usize = seen.asgs.iter().map(|a| a.instances.len()).sum();
         let size: i32 = seen.asgs.iter().map(|a| a.desired).sum();
-        if self.delete || size > 0 {
+        if self.ends_by_deletion(group) || size > 0 {
             return None;
         }
-        Some(if instances == 0 && seen.nodes.is_empty() {
-            Decision::Done(format!("node group {} is kept at zero nodes", self.blue))
-        } else {
+        Some(if instances > 0 || !seen.nodes.is_empty() {
             wait_polling(format!(
                 "{instances} instances and {} nodes of {} are ending",
                 seen.nodes.len(),
                 self.blue
             ))
+        } else if self.delete {
+            Decision::Act(RetireAct::Delete)
+        } else {
+            Decision::Done(format!("node group {} is kept at zero nodes", self.blue))
         })
+    }
+
+    /// Whether the deletion itself ends the nodes: EKS does so, an Auto Scaling group is made empty first.
+    fn ends_by_deletion(&self, group: &Nodegroup) -> bool {
+        self.delete && group.source.is_managed()
     }
 }
 
@@ -219,7 +231,7 @@ impl Step<StepWorld> for RetireStep {
             | NodegroupStatus::Other(_) => {}
         }
         // Before anything is proved: at zero there is nothing left to lose.
-        if let Some(decision) = self.decide_scaled_to_zero(seen) {
+        if let Some(decision) = self.decide_scaled_to_zero(group, seen) {
             return decision;
         }
         // The proofs come from the gravest to the least: green must be there, every workload whole, blue empty, and
@@ -291,7 +303,7 @@ impl Step<StepWorld> for RetireStep {
                 recheck: RETIRE_RECHECK_INTERVAL,
             };
         }
-        Decision::Act(if self.delete {
+        Decision::Act(if self.ends_by_deletion(group) {
             RetireAct::Delete
         } else {
             RetireAct::ScaleToZero {
@@ -347,26 +359,18 @@ impl Step<StepWorld> for RetireStep {
                 targets,
             } => Ok(world.aws.register_targets(target_group, targets).await?),
             RetireAct::Delete => {
-                if !self.may_end_blue(world).await? {
+                // Auto Scaling itself refuses to delete a group that has instances.
+                let managed = world.source_of(&self.blue).is_managed();
+                if managed && !self.may_end_blue(world).await? {
                     return Ok(());
                 }
-                match world.aws.delete_nodegroup(&world.cluster, &self.blue).await {
-                    Err(e) if e.class != ErrorClass::Absent => Err(e.into()),
-                    Ok(()) | Err(_) => Ok(()),
-                }
+                Ok(world.delete_node_group(&self.blue).await?)
             }
             RetireAct::ScaleToZero { request } => {
                 if !self.may_end_blue(world).await? {
                     return Ok(());
                 }
-                let change = NodegroupChange {
-                    min: Some(0),
-                    desired: Some(0),
-                    ..NodegroupChange::default()
-                };
-                world
-                    .update_nodegroup_once(&self.id, &self.blue, &change, *request)
-                    .await
+                world.scale_to_zero(&self.id, &self.blue, *request).await
             }
             // In a rollback no proof is needed: blue only gets more.
             RetireAct::Attach { asg, target_groups } => {

@@ -1,5 +1,6 @@
 //! What a step may ask: the clients, the watches, the clock, and where to say how it gets on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -8,10 +9,8 @@ use crate::aws::AwsApi;
 use crate::engine::StepError;
 use crate::event::{EventKind, RunEvent, StepProgress};
 use crate::k8s::{KubeApi, WatchCache};
-use crate::model::eks::NodegroupChange;
 use crate::model::{ApiError, Clock};
-use crate::steps::WATCH_STALENESS_LIMIT;
-use crate::steps::attempts::{NodegroupRequest, once_only_token};
+use crate::steps::attempts::once_only_token;
 use crate::steps::workload_health::{ShortWorkload, WorkloadMonitor};
 
 /// What a step may ask.
@@ -25,6 +24,8 @@ pub struct StepWorld {
     pub clock: Clock,
     /// What the workloads had when the run began.
     pub workloads: WorkloadMonitor,
+    /// Names of the run's groups, blue and green, that are self-managed Auto Scaling groups.
+    pub self_managed: Arc<BTreeSet<String>>,
     /// Where events go; never blocks.
     pub emit: Arc<dyn Fn(RunEvent) + Send + Sync>,
 }
@@ -48,7 +49,7 @@ impl StepWorld {
     /// # Errors
     /// Those of the watches and of listing workloads: what could not be read is not taken for whole.
     pub async fn short_workloads(&self) -> Result<Vec<ShortWorkload>, ApiError> {
-        let snapshot = self.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+        let snapshot = self.read_snapshot().await?;
         self.workloads.short_workloads(&self.kube, &snapshot).await
     }
 
@@ -64,25 +65,5 @@ impl StepWorld {
     ) -> Result<String, StepError> {
         once_only_token(&self.run, step, (operation, asked), attempt)
             .map_err(|e| StepError::Broken(format!("cannot make the token of {operation}: {e}")))
-    }
-
-    /// Asks EKS once for this change of a node group.
-    ///
-    /// # Errors
-    /// Those of UpdateNodegroupConfig.
-    pub async fn update_nodegroup_once(
-        &self,
-        step: &str,
-        group: &str,
-        change: &NodegroupChange,
-        request: NodegroupRequest,
-    ) -> Result<(), StepError> {
-        let asked = (group, change);
-        let token = self.idempotency_token(step, ("UpdateNodegroupConfig", &asked), &request)?;
-        let update = self
-            .aws
-            .update_nodegroup(&self.cluster, group, change, &token);
-        update.await?;
-        Ok(())
     }
 }

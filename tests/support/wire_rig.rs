@@ -217,6 +217,7 @@ impl Rig {
             run: run.clone(),
             cache,
             workloads: WorkloadMonitor::new(baseline.clone()),
+            self_managed: Arc::new(route.self_managed.clone()),
             aws,
             kube,
             clock: self.clock.clone(),

@@ -126,9 +126,12 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
                 "autoscaling:AttachLoadBalancers",
                 "autoscaling:DetachLoadBalancers",
             ],
-            resources: vec![
+            resources: [
                 "arn:*:autoscaling:*:*:autoScalingGroup:*:autoScalingGroupName/eks-*".to_owned(),
-            ],
+            ]
+            .into_iter()
+            .chain(needs.self_managed.iter().cloned())
+            .collect(),
             condition: None,
         },
         // With a template EKS tries out the launch with the caller's rights (IAM-4), and whether a group has one is the
@@ -140,6 +143,9 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
             condition: None,
         },
     ];
+    if !needs.self_managed.is_empty() {
+        statements.extend(self_managed_statements(needs));
+    }
     // Each kind of write to load balancers has a statement of its own: a balancer may serve others than this cluster,
     // and the resources that a run changes are known better for some kinds than for others.
     if !needs.target_groups.is_empty() {
@@ -199,6 +205,41 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
         });
     }
     statements
+}
+
+/// What self-managed groups need beside: nobody but the caller makes, resizes and deletes them.
+fn self_managed_statements(needs: &PermissionNeeds) -> [IamStatement; 3] {
+    [
+        IamStatement {
+            sid: "SelfManagedGroups",
+            actions: vec![
+                "autoscaling:CreateAutoScalingGroup",
+                "autoscaling:UpdateAutoScalingGroup",
+                "autoscaling:DeleteAutoScalingGroup",
+                "autoscaling:SetInstanceProtection",
+            ],
+            resources: needs.self_managed.iter().cloned().collect(),
+            condition: None,
+        },
+        // The launch template names the nodes' instance profile, and Auto Scaling launches with the caller's consent.
+        IamStatement {
+            sid: "PassInstanceRoles",
+            actions: vec!["iam:PassRole"],
+            resources: vec!["arn:*:iam::*:role/*".to_owned()],
+            condition: Some((
+                "StringEqualsIfExists",
+                "iam:PassedToService",
+                "ec2.amazonaws.com",
+            )),
+        },
+        // With `ami: auto`: where AWS publishes its images.
+        IamStatement {
+            sid: "ReadImages",
+            actions: vec!["ssm:GetParameter"],
+            resources: vec!["arn:*:ssm:*::parameter/aws/service/*".to_owned()],
+            condition: None,
+        },
+    ]
 }
 
 /// The policy as AWS takes it.

@@ -53,5 +53,6 @@ pub fn to_node(mut node: v1::Node) -> Node {
         other_allocatable: other_resources(&allocatable),
         created: to_timestamp(meta.creation_timestamp),
         deleting: meta.deletion_timestamp.is_some(),
+        self_managed_group: None,
     }
 }

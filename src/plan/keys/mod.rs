@@ -4,6 +4,7 @@
 //! `docs/plan.md` (`plan::reference`) and the plan that `eksup init` writes ([`super::template`]). What a key means to
 //! the program is the field of that name in [`super::types`].
 
+mod auto_scaling_groups;
 mod drain;
 mod node_groups;
 mod notify;

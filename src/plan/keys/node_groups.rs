@@ -73,20 +73,7 @@ pub static NODE_GROUP: KeyMap = KeyMap {
             more: "Instead of `ami`.",
             init: InitUse::LeftOut,
         },
-        PlanKey {
-            name: "capacity",
-            kind: ValueKind::ChoiceOrMap {
-                schema: "CapacitySchema",
-                choice: &choice("WholeCapacitySchema", WholeCapacity::WORDS),
-                map: &SURGE,
-            },
-            // Strategy `rolling` is chosen where a second whole group is too expensive; see `Strategy::default_capacity`.
-            default: KeyDefault::Absent("`full`, or `{surge: 1}` with `strategy: rolling`"),
-            example: "{surge: 2}",
-            meaning: "How much green stands beside blue, which bounds what it costs.",
-            more: "With a surge, weights move after the drain.",
-            init: InitUse::Shown,
-        },
+        CAPACITY,
         PlanKey {
             name: "instanceTypes",
             kind: ValueKind::List {
@@ -141,30 +128,40 @@ pub static NODE_GROUP: KeyMap = KeyMap {
             more: "It stays so after one failed launch until the next that works. Green is asked to be no better than blue.",
             init: InitUse::LeftOut,
         },
-        PlanKey {
-            name: "timeout",
-            kind: ValueKind::Duration { least: MINUTE },
-            default: KeyDefault::Written("30m"),
-            example: "45m",
-            meaning: "Longest green may take to be ready.",
-            more: "EKS itself gives nodes 15 minutes to join.",
-            init: InitUse::LeftOut,
-        },
+        TIMEOUT,
     ],
+};
+
+/// Of every kind of group.
+pub(super) const CAPACITY: PlanKey = PlanKey {
+    name: "capacity",
+    kind: ValueKind::ChoiceOrMap {
+        schema: "CapacitySchema",
+        choice: &choice("WholeCapacitySchema", WholeCapacity::WORDS),
+        map: &SURGE,
+    },
+    // Strategy `rolling` is chosen where a second whole group is too expensive; see `Strategy::default_capacity`.
+    default: KeyDefault::Absent("`full`, or `{surge: 1}` with `strategy: rolling`"),
+    example: "{surge: 2}",
+    meaning: "How much green stands beside blue, which bounds what it costs.",
+    more: "With a surge, weights move after the drain.",
+    init: InitUse::Shown,
+};
+
+/// Of every kind of group.
+pub(super) const TIMEOUT: PlanKey = PlanKey {
+    name: "timeout",
+    kind: ValueKind::Duration { least: MINUTE },
+    default: KeyDefault::Written("30m"),
+    example: "45m",
+    meaning: "Longest green may take to be ready.",
+    more: "EKS itself gives nodes 15 minutes to join.",
+    init: InitUse::LeftOut,
 };
 
 /// Notes contradictions between the keys; the group means something all the same.
 fn agrees_with_itself(r: &mut ValueReader, f: &MapFields<'_>, values: &ReadValues) -> bool {
-    if let Some(blue) = values.get("blue").and_then(|v| v.as_str())
-        && values.get("green").and_then(|v| v.as_str()) == Some(blue)
-    {
-        r.note_problem(
-            "plan::contradiction",
-            f.location_of("green"),
-            format!("green has blue's name, `{blue}`"),
-            "give green another name, or leave `green` out",
-        );
-    }
+    check_names_differ(r, f, values);
     let given = |key: &str| values.contains_key(key);
     if given("ami") && given("launchTemplateVersion") {
         r.note_problem("plan::contradiction", f.location_of("ami"), "both `ami` and `launchTemplateVersion` say which image green has", "keep `ami` to have a template version made, or `launchTemplateVersion` for one that exists");
@@ -184,6 +181,21 @@ fn agrees_with_itself(r: &mut ValueReader, f: &MapFields<'_>, values: &ReadValue
         }
     }
     true
+}
+
+/// Notes a green with blue's name.
+pub(super) fn check_names_differ(r: &mut ValueReader, f: &MapFields<'_>, values: &ReadValues) {
+    let blue = values.get("blue").and_then(|v| v.as_str());
+    if let Some(blue) = blue
+        && values.get("green").and_then(|v| v.as_str()) == Some(blue)
+    {
+        r.note_problem(
+            "plan::contradiction",
+            f.location_of("green"),
+            format!("green has blue's name, `{blue}`"),
+            "give green another name, or leave `green` out",
+        );
+    }
 }
 
 static SURGE: KeyMap = KeyMap {

@@ -4,6 +4,7 @@ use super::{TextCheck, TextRule, WrongText, fitting_text};
 use crate::model::consent::WorkloadPattern;
 use crate::model::maintenance_window::{END_OF_DAY_MINUTES, find_time_zone};
 use crate::model::{AddonVersion, marks};
+use crate::plan::AUTO_IMAGE;
 use crate::plan::suggest::nearest_word;
 use crate::plan::value_reader::shorten_text;
 use crate::plan::windows_and_approvals::{STEP_KINDS, parse_minutes};
@@ -72,12 +73,29 @@ pub static RELEASE_VERSION: TextRule =
 
 pub static IMAGE_ID: TextRule = TextRule {
     pattern: Some("^ami-[0-9a-fA-F]{8,17}$"),
-    ..fitting_text("ami-0123456789abcdef0", "write an image id", |t| {
-        t.strip_prefix("ami-").is_some_and(|id| {
-            (8..=17).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit())
-        })
+    ..fitting_text("ami-0123456789abcdef0", "write an image id", is_image_id)
+};
+
+fn is_image_id(text: &str) -> bool {
+    text.strip_prefix("ami-").is_some_and(|id| {
+        (8..=17).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit())
+    })
+}
+
+pub static IMAGE_OR_AUTO: TextRule = TextRule {
+    pattern: Some("^(auto|ami-[0-9a-fA-F]{8,17})$"),
+    known: &[AUTO_IMAGE],
+    ..fitting_text("auto", "write an image id, or `auto`", |t| {
+        t == AUTO_IMAGE || is_image_id(t)
     })
 };
+
+/// Auto Scaling takes any printable name without a colon; it has to fit into a tag and a command line.
+pub static ASG_NAME: TextRule = fitting_text(
+    "workers-blue",
+    "an Auto Scaling group's name has up to 255 printable characters, none of them a colon or a space",
+    |t| t.len() <= 255 && t.bytes().all(|b| b.is_ascii_graphic() && b != b':'),
+);
 
 pub static LABEL_KEY: TextRule = checked_text("tier", |key| {
     let name = key.rsplit('/').next().unwrap_or(key);

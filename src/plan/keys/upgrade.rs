@@ -94,6 +94,18 @@ pub static UPGRADE_PLAN: KeyMap = KeyMap {
             more: "",
             init: InitUse::LeftOut,
         },
+        PlanKey {
+            name: "autoScalingGroups",
+            kind: ValueKind::List {
+                items: &ValueKind::Map(&super::auto_scaling_groups::AUTO_SCALING_GROUP),
+                rule: ListRule::Any,
+            },
+            default: KeyDefault::Absent("none"),
+            example: "[{blue: workers-blue, ami: auto}]",
+            meaning: "Self-managed groups to be replaced; one that is not listed stays as it is.",
+            more: "",
+            init: InitUse::LeftOut,
+        },
         section(
             "drain",
             &super::drain::DRAIN,

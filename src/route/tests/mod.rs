@@ -1,5 +1,6 @@
 //! Routes for clusters as people have them.
 
+mod self_managed;
 mod sizes;
 mod traffic;
 mod unread;

@@ -7,6 +7,7 @@ use crate::aws::AwsApi;
 use crate::aws::iam::{SimulatedCall, SimulatedDecision};
 use crate::model::asg::Asg;
 use crate::model::elb::is_classic;
+use crate::model::node_source::NodeSource;
 use crate::model::{ApiError, ErrorClass, Inventory};
 use crate::ready::{Code, Finding, Severity};
 use crate::route::{self, Route, StepSpec};
@@ -176,16 +177,25 @@ pub fn writes_by_action(
         // One whose ARN was not read is asked about by its name, and not left out.
         let arn = |a: &Asg| a.arn.clone().unwrap_or_else(|| named(&a.name));
         let known: Vec<String> = inventory.asgs_of(name).map(arn).collect();
-        if known.is_empty() {
-            return vec![named(&format!("eks-{name}-{PLACEHOLDER_ID}"))];
+        match (known.is_empty(), route.source_of(name)) {
+            (false, _) => known,
+            (true, NodeSource::ManagedGroup) => {
+                vec![named(&format!("eks-{name}-{PLACEHOLDER_ID}"))]
+            }
+            (true, NodeSource::AutoScalingGroup) => vec![named(name)],
         }
-        known
     };
     let served_arn = |served: &str| match is_classic(served) {
         true => of("elasticloadbalancing", format!("loadbalancer/{served}")),
         false => served.to_owned(),
     };
     let mut asked = RequiredActions::default();
+    let resize = |asked: &mut RequiredActions, name: &str| match route.source_of(name) {
+        NodeSource::ManagedGroup => asked.add_action("eks:UpdateNodegroupConfig", [group(name)]),
+        NodeSource::AutoScalingGroup => {
+            asked.add_action("autoscaling:UpdateAutoScalingGroup", asgs(name));
+        }
+    };
     for step in &route.steps {
         match &step.spec {
             StepSpec::ControlPlane { .. } => {
@@ -211,6 +221,12 @@ pub fn writes_by_action(
                 if *copy_asg_tags {
                     asked.add_action("autoscaling:CreateOrUpdateTags", asgs(&green.name));
                 }
+                if !route.source_of(&green.name).is_managed() {
+                    for action in SELF_MANAGED_GREEN {
+                        asked.add_action(action, asgs(&green.name));
+                    }
+                    continue;
+                }
                 asked.add_action("eks:CreateNodegroup", [cluster.arn.clone()]);
                 for action in ["eks:TagResource", "eks:DeleteNodegroup"] {
                     asked.add_action(action, [group(&green.name)]);
@@ -224,11 +240,9 @@ pub fn writes_by_action(
             // Marks on nodes.
             StepSpec::HoldGreen { .. } | StepSpec::ReleaseGreen { .. } => {}
             // Marks on nodes; a rollback may grow blue back to its size.
-            StepSpec::HoldBlue { blue, .. } => {
-                asked.add_action("eks:UpdateNodegroupConfig", [group(blue)]);
-            }
+            StepSpec::HoldBlue { blue, .. } => resize(&mut asked, blue),
             StepSpec::CordonBlue { blue, .. } => {
-                asked.add_action("eks:UpdateNodegroupConfig", [group(blue)]);
+                resize(&mut asked, blue);
                 // A tag says that the suspension is the run's, and is taken off with it.
                 for action in [
                     "autoscaling:CreateOrUpdateTags",
@@ -279,7 +293,7 @@ pub fn writes_by_action(
             StepSpec::Drain { blue, green, drain } => {
                 // Where pods have nowhere to go green grows, and in a rollback blue.
                 for grows in [blue, green] {
-                    asked.add_action("eks:UpdateNodegroupConfig", [group(grows)]);
+                    resize(&mut asked, grows);
                 }
                 for served in &drain.deregister_from {
                     for action in register_actions(served) {
@@ -304,17 +318,32 @@ pub fn writes_by_action(
                         asked.add_action(action, [served_arn(served)]);
                     }
                 }
-                let action = match delete {
-                    true => "eks:DeleteNodegroup",
-                    false => "eks:UpdateNodegroupConfig",
-                };
-                asked.add_action(action, [group(blue)]);
+                match (delete, route.source_of(blue)) {
+                    (true, NodeSource::ManagedGroup) => {
+                        asked.add_action("eks:DeleteNodegroup", [group(blue)]);
+                    }
+                    (false, NodeSource::ManagedGroup) => resize(&mut asked, blue),
+                    (_, NodeSource::AutoScalingGroup) => {
+                        resize(&mut asked, blue);
+                        asked.add_action("autoscaling:SetInstanceProtection", asgs(blue));
+                        let end = delete.then(|| asgs(blue)).unwrap_or_default();
+                        asked.add_action("autoscaling:DeleteAutoScalingGroup", end);
+                    }
+                }
             }
             StepSpec::Bake { .. } | StepSpec::Soak { .. } => {}
         }
     }
     asked.0
 }
+
+/// What makes a self-managed green, and in a rollback ends it.
+const SELF_MANAGED_GREEN: [&str; 4] = [
+    "autoscaling:CreateAutoScalingGroup",
+    "autoscaling:UpdateAutoScalingGroup",
+    "autoscaling:SetInstanceProtection",
+    "autoscaling:DeleteAutoScalingGroup",
+];
 
 /// What attaches an Auto Scaling group, and detaches it.
 fn attach_actions(served: &str) -> [&'static str; 2] {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::plan::{Plan, RuleRef};
+use crate::plan::{NodeGroup, Plan, RuleRef};
 
 /// What of the permissions depends on the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct PermissionNeeds {
     pub target_groups: BTreeSet<String>,
     /// ARNs, or patterns of them, of classic load balancers.
     pub classic_balancers: BTreeSet<String>,
+    /// ARN patterns of self-managed Auto Scaling groups, blue and green; empty where none moves.
+    pub self_managed: BTreeSet<String>,
     pub restart_deployments: bool,
     pub topics: Vec<String>,
     pub cluster: Option<String>,
@@ -38,6 +40,7 @@ impl PermissionNeeds {
                 listeners,
                 target_groups,
                 classic_balancers,
+                self_managed: BTreeSet::from([asg_pattern("*")]),
                 restart_deployments: true,
                 topics: vec!["arn:*:sns:*:*:*".to_owned()],
                 cluster: None,
@@ -52,11 +55,12 @@ impl PermissionNeeds {
         Self {
             // A rollback deletes green, whatever becomes of blue.
             delete_groups: true,
-            template_versions: plan.node_groups.iter().any(|g| g.ami.is_some()),
+            template_versions: plan.all_groups().any(|g| g.ami.is_some()),
             rules,
             listeners,
             target_groups,
             classic_balancers,
+            self_managed: plan.auto_scaling_groups.iter().flat_map(group_patterns).collect(),
             restart_deployments: plan.drain.single_replicas == crate::plan::SingleReplicas::Surge,
             topics: plan.notify.iter().filter_map(topic).collect(),
             cluster: Some(plan.cluster.clone()),
@@ -73,6 +77,15 @@ impl PermissionNeeds {
         self.target_groups = on("elasticloadbalancing:DeregisterTargets");
         self.classic_balancers = on("elasticloadbalancing:DeregisterInstancesFromLoadBalancer");
     }
+}
+
+/// A self-managed blue and its green; where the plan does not name green, eksup's name for it depends on the cluster.
+fn group_patterns(entry: &NodeGroup) -> [String; 2] {
+    [entry.blue.as_str(), entry.green.as_deref().unwrap_or("*")].map(asg_pattern)
+}
+
+fn asg_pattern(name: &str) -> String {
+    format!("arn:*:autoscaling:*:*:autoScalingGroup:*:autoScalingGroupName/{name}")
 }
 
 /// Returns the listener rules and the listeners that a plan's routes change, as narrow as the plan names them.

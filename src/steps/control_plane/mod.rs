@@ -20,7 +20,7 @@ use crate::steps::attempts::CallAttempt;
 use crate::steps::updates::{
     CLOCK_DIFFERENCE_LIMIT, EKS_POLL_INTERVAL, UpdateReader, failure_text, is_in_progress,
 };
-use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT};
+use crate::steps::{StepWorld};
 
 pub use readiness::{NO_ROLLBACK_INSIGHT, RollbackReadiness, blocking_insights, rollback_insights};
 
@@ -362,7 +362,7 @@ impl Step<StepWorld> for ControlPlaneStep {
             world.aws.list_insights(&world.cluster),
             world.aws.describe_insights_refresh(&world.cluster)
         )?;
-        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+        let snapshot = world.read_snapshot().await?;
         let kubelets = snapshot
             .nodes
             .values()

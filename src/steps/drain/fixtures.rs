@@ -78,6 +78,7 @@ pub fn closed_node(name: &str, begun: Option<i64>) -> Node {
         other_allocatable: Default::default(),
         created: None,
         deleting: false,
+        self_managed_group: None,
     }
 }
 

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::event::EventKind;
-use crate::model::absent_is_none;
 use crate::model::aws_status::TargetState;
 use crate::model::elb::short_name;
 use crate::model::kube::{NamespacedName, Pod};
@@ -348,9 +347,8 @@ impl DrainStep {
         let nodes = seen.snapshot.nodes.values();
         let ready = nodes.filter(|n| n.nodegroup_name() == Some(&self.green) && n.is_ready());
         seen.green_ready = i32::try_from(ready.count()).unwrap_or(i32::MAX);
-        let green = world.aws.describe_nodegroup(&world.cluster, &self.green);
         // Somebody may have deleted it; a group that is not there does not grow.
-        let Some(green) = absent_is_none(green.await)? else {
+        let Some(green) = world.read_node_group(&self.green).await? else {
             (seen.green_desired, seen.green_max) = (0, 0);
             return Ok(());
         };

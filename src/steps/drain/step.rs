@@ -31,7 +31,7 @@ use crate::steps::drain::rollback::{
 use crate::steps::drain::timers::StateTimers;
 use crate::steps::evictable::keeps_node_occupied;
 use crate::steps::workload_health::PodWorkload;
-use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT, nodes};
+use crate::steps::{StepWorld, nodes};
 
 /// Evictions in flight at once; the API server is not ours alone.
 const EVICTION_CONCURRENCY: usize = 10;
@@ -248,7 +248,7 @@ impl Step<StepWorld> for DrainStep {
     type Act = DrainStepAct;
 
     async fn observe_state(&self, world: &StepWorld) -> Result<DrainObservation, StepError> {
-        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+        let snapshot = world.read_snapshot().await?;
         let now = world.clock.now();
         let nodes = collect_blue_nodes(&snapshot, &self.blue);
         let unheld = unprotected_nodes(&snapshot, self.protects_green.then_some(&self.green));

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{RetireObservation, RetireStep};
 use crate::engine::StepError;
-use crate::model::absent_is_none;
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::elb::{short_name, short_rule};
 use crate::steps::drain::unready::has_serving_pod;
 use crate::steps::traffic::registered_targets::GroupTargets;
 use crate::steps::traffic::remaining_targets::list_left_empty;
 use crate::steps::workload_gate::Shortage;
-use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT, evictable, nodes};
+use crate::steps::{StepWorld, evictable, nodes};
 
 impl RetireStep {
     /// Reads blue, what still needs it, and what is to take its place.
@@ -22,9 +21,8 @@ impl RetireStep {
         &self,
         world: &StepWorld,
     ) -> Result<RetireObservation, StepError> {
-        let group = world.aws.describe_nodegroup(&world.cluster, &self.blue);
-        let group = absent_is_none(group.await)?;
-        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+        let group = world.read_node_group(&self.blue).await?;
+        let snapshot = world.read_snapshot().await?;
         let nodes: Vec<String> = snapshot
             .nodes
             .values()

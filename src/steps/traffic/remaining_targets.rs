@@ -114,8 +114,7 @@ pub async fn list_left_empty(world: &StepWorld, asgs: &[Asg]) -> Result<Vec<Stri
 
 /// Whether a node group, as it is at this moment, is all that serves somewhere. What a step saw is older than its act.
 pub async fn serves_alone(world: &StepWorld, node_group: &str) -> Result<bool, ApiError> {
-    let found = world.aws.describe_nodegroup(&world.cluster, node_group);
-    let Some(group) = none_if_gone(found).await? else {
+    let Some(group) = world.read_node_group(node_group).await? else {
         return Ok(false);
     };
     let asgs: Vec<Asg> = world

@@ -23,7 +23,7 @@ use crate::route::ShiftSpec;
 use crate::steps::traffic::health::{count_health, fill_in_zones};
 use crate::steps::traffic::shift::rule_count_text;
 use crate::steps::workload_gate::Shortage;
-use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT};
+use crate::steps::{StepWorld};
 
 /// Calls to AWS are no more often than this.
 const RULES_RECHECK_INTERVAL: Duration = crate::steps::updates::EKS_POLL_INTERVAL;
@@ -203,7 +203,7 @@ impl InstanceZones {
         if unknown(&zones).is_empty() {
             return Ok(zones);
         }
-        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+        let snapshot = world.read_snapshot().await?;
         let nodes = snapshot.nodes.values();
         zones.extend(
             nodes.filter_map(|n| Some((n.instance_id()?.to_owned(), n.zone()?.to_owned()))),

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{
     Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
-use crate::model::absent_is_none;
 use crate::model::asg::Asg;
 use crate::model::aws_status::TargetState;
 use crate::model::elb::{RegisteredTarget, TargetHealth, short_name};
@@ -78,7 +77,7 @@ impl TargetsObservation {
         group: &str,
         target_group: &str,
     ) -> Result<Self, StepError> {
-        let group = absent_is_none(world.aws.describe_nodegroup(&world.cluster, group).await)?;
+        let group = world.read_node_group(group).await?;
         let asgs = match &group {
             Some(group) => world
                 .aws

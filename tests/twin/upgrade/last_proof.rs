@@ -21,6 +21,7 @@ async fn world_of(rig: &Rig) -> StepWorld {
         run: "run".to_owned(),
         cache: WatchCache::start_watches(&reached.kube),
         workloads: WorkloadMonitor::default(),
+        self_managed: Arc::default(),
         aws: reached.aws,
         kube: reached.kube,
         clock: rig.clock.clone(),

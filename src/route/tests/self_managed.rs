@@ -1,0 +1,117 @@
+//! Auto Scaling groups that no managed node group owns.
+
+use super::*;
+use crate::model::asg::AsgLaunch;
+use crate::model::image::AmiImage;
+use crate::model::node_source::{self, cluster_tag};
+
+const IMAGE: &str = "ami-0aaaaaaaaaaaaaaa1";
+const NEW_IMAGE: &str = "ami-0bbbbbbbbbbbbbbb2";
+const PARAMETER: &str =
+    "/aws/service/eks/optimized-ami/1.29/amazon-linux-2023/x86_64/standard/recommended/image_id";
+
+/// A cluster of 1.28 with a self-managed group of three nodes whose image is of AWS.
+fn cluster() -> Inventory {
+    let mut inventory = empty_cluster("shop", 28);
+    add_group(&mut inventory, "workers", 28, 3);
+    with_template(&mut inventory, "workers", Some(IMAGE), None);
+    let managed = inventory.nodegroups.pop().unwrap();
+    let mut asg = inventory.asgs.remove(&managed.asgs[0]).unwrap();
+    asg.name = "workers".into();
+    asg.subnets = managed.subnets;
+    asg.launch = AsgLaunch {
+        template: managed.launch_template,
+        ..AsgLaunch::default()
+    };
+    asg.tags.push(crate::model::asg::AsgTag {
+        key: cluster_tag("shop"),
+        value: "owned".into(),
+        propagate: true,
+    });
+    inventory.nodegroups.push(node_source::to_node_group(&asg));
+    inventory.asgs.insert(asg.name.clone(), asg);
+    for node in &mut inventory.nodes {
+        node.labels.remove(crate::model::marks::NODEGROUP_LABEL);
+        node.self_managed_group = Some("workers".into());
+    }
+    inventory.images.push(AmiImage {
+        id: IMAGE.into(),
+        name: "amazon-eks-node-al2023-x86_64-standard-1.28-v20240807".into(),
+        description: None,
+        architecture: Some("x86_64".into()),
+        metadata_support: None,
+    });
+    inventory
+        .optimized_images
+        .insert(PARAMETER.into(), NEW_IMAGE.into());
+    inventory
+}
+
+fn auto_plan() -> Plan {
+    plan("cluster: shop\nto: 1.29\nautoScalingGroups: [{blue: workers, ami: auto}]\n")
+}
+
+#[test]
+fn a_self_managed_group_moves_with_the_newest_image_of_its_line() {
+    let route = build_route(&auto_plan(), &cluster()).unwrap();
+    let own = ["workers", "workers-green"].map(str::to_owned);
+    assert_eq!(route.self_managed, own.into());
+    let steps = ids(&route);
+    let place = |id: &str| steps.iter().position(|s| *s == id).unwrap();
+    let order = [
+        "control-plane-1.29",
+        "hold-workers",
+        "template-workers-green",
+        "green-workers-green",
+        "cordon-workers",
+        "drain-workers",
+        "soak-workers",
+        "retire-workers",
+    ];
+    assert!(order.is_sorted_by_key(|id| place(id)), "{steps:?}");
+    let StepSpec::LaunchTemplate { image, .. } = &route.steps[place(order[2])].spec else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(image, NEW_IMAGE);
+    let green = &route.steps[place(order[3])];
+    assert!(green.title.starts_with("Auto Scaling group workers-green: 3 nodes"), "{}", green.title);
+}
+
+#[test]
+fn a_self_managed_group_that_the_plan_does_not_list_stays() {
+    let plan = plan("cluster: shop\nto: 1.29\n");
+    let route = build_route(&plan, &cluster()).unwrap();
+    assert!(route.self_managed.is_empty());
+    assert!(ids(&route).iter().all(|id| !id.contains("workers")));
+}
+
+#[test]
+fn each_kind_of_group_is_listed_under_its_own_key() {
+    let misplaced = plan("cluster: shop\nto: 1.29\nnodeGroups: [{blue: workers}]\n");
+    let problems = build_route(&misplaced, &cluster()).unwrap_err();
+    let told = problems.iter().find(|p| p.what == Obstacle::NoSuchGroup).unwrap();
+    assert_eq!(told.fix, "write it under `autoScalingGroups` instead of `nodeGroups`");
+}
+
+#[test]
+fn what_keeps_a_clone_from_having_the_targets_kubelet_is_a_problem_before_anything_moves() {
+    let of = |change: fn(&mut Inventory)| {
+        let mut inventory = cluster();
+        change(&mut inventory);
+        codes(&auto_plan(), &inventory)
+    };
+    let image_missing = vec![Obstacle::ImageMissing.code()];
+    // Nobody knows whose image it is, or where the newest of its line is.
+    assert_eq!(of(|i| i.images.clear()), image_missing);
+    assert_eq!(of(|i| i.images[0].name = "shop-golden-7".into()), image_missing);
+    assert_eq!(of(|i| i.optimized_images.clear()), image_missing);
+    // A clone launches from one template.
+    assert_eq!(
+        of(|i| i.asgs.get_mut("workers").unwrap().launch.own_templates = true),
+        [Obstacle::TemplateDecides.code()]
+    );
+    assert_eq!(
+        of(|i| i.asgs.get_mut("workers").unwrap().launch.configuration = Some("old".into())),
+        [Obstacle::TemplateDecides.code()]
+    );
+}
