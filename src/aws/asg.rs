@@ -264,7 +264,11 @@ pub(super) fn to_asg(g: types::AutoScalingGroup) -> Asg {
         warm_pool: g.warm_pool_configuration.is_some(),
         protects_new: g.new_instances_protected_from_scale_in.unwrap_or(false),
         subnets: subnet_ids(g.vpc_zone_identifier.as_deref()),
-        launch: to_launch(g.launch_template, g.launch_configuration_name, g.mixed_instances_policy),
+        launch: to_launch(
+            g.launch_template,
+            g.launch_configuration_name,
+            g.mixed_instances_policy,
+        ),
         deleting: g.status.is_some_and(|s| s.starts_with("Delete")),
     }
 }
@@ -281,7 +285,10 @@ fn to_launch(
     mixed: Option<types::MixedInstancesPolicy>,
 ) -> AsgLaunch {
     let mixed = mixed.and_then(|m| m.launch_template);
-    let overrides = mixed.as_ref().map(|m| m.overrides().to_vec()).unwrap_or_default();
+    let overrides = mixed
+        .as_ref()
+        .map(|m| m.overrides().to_vec())
+        .unwrap_or_default();
     let template = template.or(mixed.and_then(|m| m.launch_template_specification));
     AsgLaunch {
         template: template.map(|t| LaunchTemplateRef {
@@ -290,8 +297,13 @@ fn to_launch(
             version: t.version,
         }),
         configuration,
-        own_templates: overrides.iter().any(|o| o.launch_template_specification.is_some()),
-        instance_types: overrides.into_iter().filter_map(|o| o.instance_type).collect(),
+        own_templates: overrides
+            .iter()
+            .any(|o| o.launch_template_specification.is_some()),
+        instance_types: overrides
+            .into_iter()
+            .filter_map(|o| o.instance_type)
+            .collect(),
     }
 }
 

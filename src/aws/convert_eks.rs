@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use aws_sdk_eks::types;
 use jiff::Timestamp;
 
-use crate::model::node_source::NodeSource;
 use crate::model::eks::{
     Addon, AddonOffer, Cluster, ClusterVersion, HealthIssue, Insight, LaunchTemplateRef,
     NodeRepairConfig, NodeRepairOverride, Nodegroup, NodegroupTaint, RemoteAccess, Scaling, Update,
     UpdateConfig, UpdateStatus, WarmPoolConfig,
 };
+use crate::model::node_source::NodeSource;
 use crate::model::{AddonVersion, ApiError, ErrorClass, Minor};
 
 type Result<T> = std::result::Result<T, ApiError>;

@@ -40,7 +40,11 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(700);
 
 impl AwsApi {
     /// The operation's answer; none where what is asked for does not exist.
-    pub(super) async fn call_json(&self, of: JsonOperation, asked: &Value) -> Result<Option<Value>> {
+    pub(super) async fn call_json(
+        &self,
+        of: JsonOperation,
+        asked: &Value,
+    ) -> Result<Option<Value>> {
         let mut attempt = 1;
         loop {
             match self.call_json_once(of, asked).await {
@@ -105,11 +109,7 @@ impl AwsApi {
             "ServiceException" => ErrorClass::Transient,
             _ => classify_code(status, code, said),
         };
-        Err(ApiError::new(
-            of.action,
-            class,
-            format!("{said} ({code})"),
-        ))
+        Err(ApiError::new(of.action, class, format!("{said} ({code})")))
     }
 
     /// Of an emulator, or the region's.
@@ -181,11 +181,7 @@ impl AwsApi {
 /// A wire to AWS, through the environment's proxy where there is one.
 fn wire_to_aws(of: JsonOperation, url: &str) -> Result<Wire> {
     let uri = url.parse().map_err(|e: http::uri::InvalidUri| {
-        ApiError::new(
-            of.action,
-            ErrorClass::Invalid,
-            format!("`{url}`: {e}"),
-        )
+        ApiError::new(of.action, ErrorClass::Invalid, format!("`{url}`: {e}"))
     })?;
     https::build_https_wire(&kube::Config::new(uri))
 }

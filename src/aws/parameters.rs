@@ -16,7 +16,10 @@ const GET_PARAMETER: JsonOperation = JsonOperation {
 impl AwsApi {
     /// The value of a parameter; none where there is none of that name.
     pub async fn read_parameter(&self, name: &str) -> Result<Option<String>, ApiError> {
-        let Some(answer) = self.call_json(GET_PARAMETER, &json!({"Name": name})).await? else {
+        let Some(answer) = self
+            .call_json(GET_PARAMETER, &json!({"Name": name}))
+            .await?
+        else {
             return Ok(None);
         };
         let value = answer["Parameter"]["Value"].as_str().map(str::to_owned);

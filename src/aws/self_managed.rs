@@ -33,7 +33,9 @@ pub struct AsgClone<'a> {
 impl AwsApi {
     /// Auto Scaling groups whose instances join the cluster as self-managed nodes, by their tag.
     pub async fn list_self_managed_groups(&self, cluster: &str) -> Result<Vec<Asg>> {
-        let filter = types::Filter::builder().name("tag-key").values(cluster_tag(cluster));
+        let filter = types::Filter::builder()
+            .name("tag-key")
+            .values(cluster_tag(cluster));
         let pages = self
             .asg
             .describe_auto_scaling_groups()
@@ -57,7 +59,9 @@ impl AwsApi {
         (name, source): (&str, NodeSource),
     ) -> Result<Option<Nodegroup>> {
         match source {
-            NodeSource::ManagedGroup => absent_is_none(self.describe_nodegroup(cluster, name).await),
+            NodeSource::ManagedGroup => {
+                absent_is_none(self.describe_nodegroup(cluster, name).await)
+            }
             NodeSource::AutoScalingGroup => {
                 let found = self.describe_asgs(&[name.to_owned()]).await?;
                 Ok(found.get(name).map(to_node_group))
@@ -209,7 +213,10 @@ fn with_version(
     version: &str,
 ) -> types::LaunchTemplateSpecification {
     let id = template.launch_template_id.clone();
-    let name = template.launch_template_name.clone().filter(|_| id.is_none());
+    let name = template
+        .launch_template_name
+        .clone()
+        .filter(|_| id.is_none());
     types::LaunchTemplateSpecification::builder()
         .set_launch_template_id(id)
         .set_launch_template_name(name)

@@ -207,15 +207,23 @@ fn quote_yaml(name: &str) -> String {
 
 /// The self-managed groups; what has an image of its own gets a place for the new one.
 fn render_self_managed(inventory: &Inventory) -> Option<String> {
-    let own = inventory.nodegroups.iter().filter(|g| !g.source.is_managed());
+    let own = inventory
+        .nodegroups
+        .iter()
+        .filter(|g| !g.source.is_managed());
     let mut list = String::new();
     for group in own {
         let nodes = inventory.nodes_of(&group.name).count();
         let kubelet = crate::route::oldest_kubelet(inventory, group);
-        list += &format!("\n  # {nodes} nodes, {kubelet}\n  - blue: {}\n", quote_yaml(&group.name));
+        list += &format!(
+            "\n  # {nodes} nodes, {kubelet}\n  - blue: {}\n",
+            quote_yaml(&group.name)
+        );
         list += match inventory.image_line_of(&group.name) {
             Some(_) => "    ami: auto",
-            None => "    # Its image is none that AWS makes: write one with the target's kubelet.\n    ami: auto",
+            None => {
+                "    # Its image is none that AWS makes: write one with the target's kubelet.\n    ami: auto"
+            }
         };
     }
     (!list.is_empty()).then_some(list)

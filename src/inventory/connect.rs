@@ -75,10 +75,10 @@ pub async fn connect_cluster(
             let config =
                 client::config_from_kubeconfig(path.as_deref(), context.as_deref()).await?;
             let kube = KubeApi::new(client::client_over_wire(
-                    &config,
-                    ClusterAuth::Kubeconfig,
-                    aws.calls.count_requests(https::build_https_wire(&config)?),
-                )?);
+                &config,
+                ClusterAuth::Kubeconfig,
+                aws.calls.count_requests(https::build_https_wire(&config)?),
+            )?);
             wait_until_reachable(&config.cluster_url.to_string(), &kube, patience, say).await?;
             // A kubeconfig may lead anywhere. Until that is proved nothing is read for decisions.
             prove_kubeconfig(aws, &cluster, &config, &kube).await?;

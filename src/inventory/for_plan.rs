@@ -28,7 +28,10 @@ pub async fn read_for_plan(
     add_template_versions(aws, plan, &mut inventory, &notes).await?;
     add_optimized_images(aws, plan, &mut inventory, &notes).await?;
     // Images of the plan and of template versions that it names: the first reading could not know either.
-    let given = plan.all_groups().filter_map(|g| g.ami.clone()).filter(|id| id != AUTO_IMAGE);
+    let given = plan
+        .all_groups()
+        .filter_map(|g| g.ami.clone())
+        .filter(|id| id != AUTO_IMAGE);
     let of_templates = inventory.launch_templates.iter();
     let known = |id: &String| inventory.images.iter().any(|i| i.id == *id);
     let unknown: BTreeSet<String> = of_templates
@@ -134,7 +137,9 @@ async fn add_optimized_images(
     inventory: &mut Inventory,
     notes: &UnreadNotes,
 ) -> Result<()> {
-    let asking = plan.all_groups().filter(|g| g.ami.as_deref() == Some(AUTO_IMAGE));
+    let asking = plan
+        .all_groups()
+        .filter(|g| g.ami.as_deref() == Some(AUTO_IMAGE));
     let lines: BTreeSet<ImageLine> = asking
         .filter_map(|entry| inventory.image_line_of(&entry.blue))
         .collect();

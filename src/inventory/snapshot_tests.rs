@@ -80,12 +80,14 @@ fn kube(pods: u16) -> KubeApi {
             json_answer(200, &j!({"items": []}))
         }
     });
-    KubeApi::new(client_over_wire(
+    KubeApi::new(
+        client_over_wire(
             &config_from_eks("http://127.0.0.1:1", None).unwrap(),
             ClusterAuth::Kubeconfig,
             wire,
         )
-        .unwrap())
+        .unwrap(),
+    )
 }
 
 #[tokio::test(start_paused = true)]

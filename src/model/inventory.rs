@@ -139,7 +139,10 @@ impl Inventory {
     /// The line of images that the group's own image is of; none where it is nobody's but the user's, or was not read.
     pub fn image_line_of(&self, group: &str) -> Option<ImageLine> {
         let template = self.template_of(self.find_nodegroup(group)?)?;
-        let image = self.images.iter().find(|i| Some(&i.id) == template.image.as_ref())?;
+        let image = self
+            .images
+            .iter()
+            .find(|i| Some(&i.id) == template.image.as_ref())?;
         ImageLine::of_image_name(&image.name)
     }
 

@@ -92,7 +92,9 @@ impl Node {
     /// The group the node belongs to: EKS's by its label, or a self-managed one.
     pub fn nodegroup_name(&self) -> Option<&str> {
         let managed = self.labels.get(super::marks::NODEGROUP_LABEL);
-        managed.or(self.self_managed_group.as_ref()).map(String::as_str)
+        managed
+            .or(self.self_managed_group.as_ref())
+            .map(String::as_str)
     }
 
     /// Whether the kubelet says Ready.

@@ -35,6 +35,22 @@ impl NodeSource {
         }
     }
 
+    /// The operation of AWS that deletes such a group.
+    pub fn delete_operation(self) -> &'static str {
+        match self {
+            Self::ManagedGroup => "DeleteNodegroup",
+            Self::AutoScalingGroup => "DeleteAutoScalingGroup",
+        }
+    }
+
+    /// The operation of AWS that makes such a group.
+    pub fn create_operation(self) -> &'static str {
+        match self {
+            Self::ManagedGroup => "CreateNodegroup",
+            Self::AutoScalingGroup => "CreateAutoScalingGroup",
+        }
+    }
+
     /// What the group is called in messages.
     pub fn group_words(self) -> &'static str {
         match self {
@@ -72,7 +88,9 @@ impl GroupMembers {
         let members = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let of_none = nodes.filter(|n| n.nodegroup_name().is_none());
         let ids = of_none.filter_map(Node::instance_id);
-        ids.filter(|id| !members.contains_key(*id)).map(str::to_owned).collect()
+        ids.filter(|id| !members.contains_key(*id))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The self-managed group of a node that names none.
@@ -197,6 +215,9 @@ mod tests {
         asg.deleting = true;
         let seen = to_node_group(&asg);
         assert_eq!(seen.status, NodegroupStatus::Deleting);
-        assert_eq!((seen.scaling.desired, seen.asgs), (1, vec!["web".to_owned()]));
+        assert_eq!(
+            (seen.scaling.desired, seen.asgs),
+            (1, vec!["web".to_owned()])
+        );
     }
 }

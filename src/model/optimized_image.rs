@@ -44,7 +44,9 @@ impl ImageLine {
             // 1.30-nvidia-x86_64-v1.20.0-fcf71a47
             let (minor, rest) = rest.split_once('-')?;
             minor.parse::<Minor>().ok()?;
-            let at = ["x86_64", "aarch64"].iter().find_map(|a| rest.find(a).map(|i| (i, *a)))?;
+            let at = ["x86_64", "aarch64"]
+                .iter()
+                .find_map(|a| rest.find(a).map(|i| (i, *a)))?;
             return Some(Self::Bottlerocket {
                 variant: rest[..at.0].trim_end_matches('-').to_owned(),
                 arch: at.1.to_owned(),
@@ -73,7 +75,9 @@ impl ImageLine {
                 let dash = if variant.is_empty() { "" } else { "-" };
                 // Systems Manager has its own word for the processor of ARM images.
                 let arch = if arch == "aarch64" { "arm64" } else { arch };
-                format!("/aws/service/bottlerocket/aws-k8s-{minor}{dash}{variant}/{arch}/latest/image_id")
+                format!(
+                    "/aws/service/bottlerocket/aws-k8s-{minor}{dash}{variant}/{arch}/latest/image_id"
+                )
             }
             Self::Windows { name } => {
                 format!("/aws/service/ami-windows-latest/{name}-{minor}/image_id")
@@ -109,7 +113,9 @@ mod tests {
             ),
             (
                 "amazon-eks-arm64-node-1.28-v20240110",
-                Some("/aws/service/eks/optimized-ami/1.30/amazon-linux-2-arm64/recommended/image_id"),
+                Some(
+                    "/aws/service/eks/optimized-ami/1.30/amazon-linux-2-arm64/recommended/image_id",
+                ),
             ),
             (
                 "amazon-eks-node-al2023-x86_64-standard-1.28-v20240807",

@@ -391,7 +391,8 @@ fn the_bundled_plans_are_plans_for_the_cluster_they_are_named_after() {
             "expense-dev",
             "local-policy",
             "minimal",
-            "multi-hop"
+            "multi-hop",
+            "self-managed",
         ]
     );
 }

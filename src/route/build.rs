@@ -65,10 +65,7 @@ fn build_with_trigger(
         .iter()
         .map(|m| (m.origin.name.clone(), m.origin.name.clone()))
         .collect();
-    let reserved: BTreeSet<String> = plan
-        .all_groups()
-        .filter_map(|g| g.green.clone())
-        .collect();
+    let reserved: BTreeSet<String> = plan.all_groups().filter_map(|g| g.green.clone()).collect();
     // With no hop ahead the add-ons still have the plan's policy to meet.
     if from == to {
         addons::push_addons_after_hop(&mut draft);

@@ -6,8 +6,8 @@ use super::draft::RouteDraft;
 use super::problem::Obstacle;
 use crate::model::eks::Nodegroup;
 use crate::model::kube::Node;
-use crate::model::{Inventory, Minor, marks};
 use crate::model::node_source::NodeSource;
+use crate::model::{Inventory, Minor, marks};
 use crate::plan::{AUTO_IMAGE, NodeGroup};
 
 /// A group the plan moves.
@@ -97,7 +97,11 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
     let mut movers = Vec::new();
     // Names that match nothing come first: a misspelt group would else be left behind in silence.
     note_unknown_groups(draft, &plan.node_groups, NodeSource::ManagedGroup);
-    note_unknown_groups(draft, &plan.auto_scaling_groups, NodeSource::AutoScalingGroup);
+    note_unknown_groups(
+        draft,
+        &plan.auto_scaling_groups,
+        NodeSource::AutoScalingGroup,
+    );
     for group in &inventory.nodegroups {
         // A self-managed group moves only where the plan lists it; of managed ones all do where it lists none.
         let listed = match group.source {
@@ -174,7 +178,10 @@ fn note_unknown_groups(draft: &mut RouteDraft<'_>, listed: &[NodeGroup], source:
         } else {
             format!("it has: {}", known.join(", "))
         };
-        let why = format!("the plan names it, and {} has no such {kind}", draft.plan.cluster);
+        let why = format!(
+            "the plan names it, and {} has no such {kind}",
+            draft.plan.cluster
+        );
         let subject = format!("{} {}", source.group_words(), entry.blue);
         draft.add_problem(Obstacle::NoSuchGroup, subject, why, fix);
     }
@@ -183,7 +190,11 @@ fn note_unknown_groups(draft: &mut RouteDraft<'_>, listed: &[NodeGroup], source:
 /// What of a self-managed group a clone cannot be made from.
 fn note_uncloneable(draft: &mut RouteDraft<'_>, group: &Nodegroup) {
     let subject = format!("Auto Scaling group {}", group.name);
-    let launch = draft.inventory.asgs.get(&group.name).map(|asg| asg.launch.clone());
+    let launch = draft
+        .inventory
+        .asgs
+        .get(&group.name)
+        .map(|asg| asg.launch.clone());
     let launch = launch.unwrap_or_default();
     if let Some(configuration) = launch.configuration {
         draft.add_problem(

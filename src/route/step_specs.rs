@@ -7,13 +7,16 @@ use super::migration::GroupMove;
 use super::problem::Obstacle;
 use super::traffic::TargetGroupPair;
 use super::{
-    DrainSpec, ShiftSpec, StepSpec, estimate, green_group, node_groups, node_registration, served_targets,
+    DrainSpec, ShiftSpec, StepSpec, estimate, green_group, node_groups, node_registration,
+    served_targets,
 };
 use crate::model::eks::NodegroupTaint;
 use crate::model::elb;
 use crate::model::elb::served_text;
 use crate::model::marks;
-use crate::plan::{AUTO_IMAGE, Capacity, DeadKubelets, Jobs, OnUnhealthy, OperatorBudgets, Strategy};
+use crate::plan::{
+    AUTO_IMAGE, Capacity, DeadKubelets, Jobs, OnUnhealthy, OperatorBudgets, Strategy,
+};
 
 /// EKS's own limit of nodes in a group.
 const NODES_PER_GROUP_LIMIT: u32 = 450;
@@ -47,7 +50,10 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     let words = origin.source.group_words();
     let subject = format!("{words} {}", m.green);
     // An image has one kubelet. A group that stops over needs one for each stop, which one plan cannot give.
-    let fixed_image = plan_entry.ami.as_deref().is_some_and(|ami| ami != AUTO_IMAGE);
+    let fixed_image = plan_entry
+        .ami
+        .as_deref()
+        .is_some_and(|ami| ami != AUTO_IMAGE);
     if (fixed_image || plan_entry.launch_template_version.is_some()) && !last {
         draft.add_problem(
             Obstacle::ImageForHop,
@@ -125,7 +131,9 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     let title = format!(
         "{} {}: {} nodes of {at}, like {}",
         origin.source.title_words(),
-        m.green, group.scaling.desired, m.blue
+        m.green,
+        group.scaling.desired,
+        m.blue
     );
     let why = if last && !origin.source.is_managed() {
         "its nodes have the target's kubelet, which may not be newer than the API server, so green comes after the last hop"

@@ -97,6 +97,7 @@ pub fn build_step(
             timeout,
         } => {
             let group_spec = GreenGroupSpec {
+                source: route.source_of(&blue),
                 blue,
                 group: *group,
                 kubelet,
@@ -144,8 +145,9 @@ pub fn build_step(
             rules,
         } => {
             let green = created_before(route, step, green);
-            let groups = (blue, green);
-            Box::new(RetireStep::new(id, groups, delete, target_groups, rules))
+            let source = route.source_of(&blue);
+            let step = RetireStep::new(id, (blue, source), green, delete, target_groups, rules);
+            Box::new(step)
         }
     }
 }

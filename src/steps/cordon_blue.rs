@@ -224,8 +224,7 @@ impl Step<StepWorld> for CordonBlueStep {
         let desired = live.max(group.scaling.desired).max(1);
         // The group is tainted before its nodes, so that a node that joins in between has the taint too.
         // A self-managed group has no taints of its own: nodes that join it are tainted one by one.
-        let tainted =
-            !group.source.is_managed() || group.taints.iter().any(|t| self.is_ours(t));
+        let tainted = !group.source.is_managed() || group.taints.iter().any(|t| self.is_ours(t));
         // The largest size is never less than `maxUnavailable` of the group's updates: EKS takes no group with less.
         let update = group.update_config.as_ref();
         let unavailable = update.and_then(|u| u.max_unavailable).unwrap_or(1);

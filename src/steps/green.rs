@@ -17,8 +17,10 @@ use crate::model::aws_status::NodegroupStatus;
 use crate::model::clock::signed_duration;
 use crate::model::eks::{NewNodegroup, Nodegroup, Scaling};
 use crate::model::kube::{Node, Taint};
+use crate::model::node_source::NodeSource;
 use crate::model::{Minor, marks};
 use crate::route::DrainSpec;
+use crate::steps::StepWorld;
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::drain::{self, GreenDrain, GreenDrainObservation};
 use crate::steps::empty_proof::prove_group_empty;
@@ -28,7 +30,6 @@ use crate::steps::green_launches::failed_launches;
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::launch_template::TemplateSource;
 use crate::steps::updates::{EKS_POLL_INTERVAL, health_issues_text};
-use crate::steps::{StepWorld};
 
 /// How long EKS may take to delete a group: where its kubelets are dead, its lifecycle hook alone waits half an hour.
 const GREEN_DELETE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -37,6 +38,7 @@ const GREEN_DELETE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone, Debug)]
 pub struct GreenGroupSpec {
     pub blue: String,
+    pub source: NodeSource,
     pub group: NewNodegroup,
     pub kubelet: Option<Minor>,
     pub zones: Vec<String>,
@@ -160,7 +162,10 @@ impl CreateGreenStep {
                 },
             });
         }
-        wait_polling(format!("{instances} instances of {} are ending", green.name))
+        wait_polling(format!(
+            "{instances} instances of {} are ending",
+            green.name
+        ))
     }
 
     fn is_ours(&self, green: &Nodegroup) -> bool {
@@ -447,7 +452,9 @@ impl Step<StepWorld> for CreateGreenStep {
                 if proof.await?.is_none() {
                     return Ok(());
                 }
-                world.scale_to_zero(&self.id, self.green_name(), *request).await
+                world
+                    .scale_to_zero(&self.id, self.green_name(), *request)
+                    .await
             }
             GreenAct::CopyTags { asg, tags } => Ok(world.aws.tag_asg(asg, tags).await?),
             GreenAct::Suspend { asg, processes } => {
@@ -552,8 +559,10 @@ impl Step<StepWorld> for CreateGreenStep {
     fn describe_act(&self, act: &GreenAct) -> String {
         match act {
             GreenAct::Create { group, .. } => format!(
-                "CreateNodegroup {} with {} nodes",
-                group.name, group.scaling.desired
+                "{} {} with {} nodes",
+                self.group_spec.source.create_operation(),
+                group.name,
+                group.scaling.desired
             ),
             GreenAct::DeleteFailed { why } => format!(
                 "DeleteNodegroup {}, which could not be created: {why}",
@@ -568,7 +577,10 @@ impl Step<StepWorld> for CreateGreenStep {
                 processes.join(", ")
             ),
             GreenAct::Leave { act } => self.green_drain.describe_act(act),
-            GreenAct::Delete => format!("DeleteNodegroup {}", self.green_name()),
+            GreenAct::Delete => {
+                let operation = self.group_spec.source.delete_operation();
+                format!("{operation} {}", self.green_name())
+            }
             GreenAct::ScaleToZero { .. } => format!("scale {} to zero", self.green_name()),
         }
     }

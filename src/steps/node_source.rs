@@ -25,7 +25,10 @@ impl StepWorld {
     /// Those of the watches, and of asking Auto Scaling about nodes that are new.
     pub async fn read_snapshot(&self) -> Result<CacheSnapshot, ApiError> {
         let mut snapshot = self.cache.read_current(WATCH_STALENESS_LIMIT).await?;
-        if self.learn_members(snapshot.nodes.values().map(AsRef::as_ref)).await? {
+        if self
+            .learn_members(snapshot.nodes.values().map(AsRef::as_ref))
+            .await?
+        {
             snapshot.name_groups(&self.kube.members);
         }
         Ok(snapshot)
@@ -141,7 +144,8 @@ impl StepWorld {
             desired: Some(0),
             ..NodegroupChange::default()
         };
-        self.update_nodegroup_once(step, group, &change, request).await
+        self.update_nodegroup_once(step, group, &change, request)
+            .await
     }
 
     /// Deletes a group; one that is gone already is no error. EKS ends the nodes of a managed group; an Auto Scaling group

@@ -10,7 +10,7 @@ use crate::k8s::cache::CacheSnapshot;
 use crate::k8s::node::NodeChange;
 use crate::model::kube::{Node, Taint};
 use crate::model::{ErrorClass, marks};
-use crate::steps::{StepWorld};
+use crate::steps::StepWorld;
 
 /// Why nothing can run on a node group: somebody may have deleted it, or its nodes, since it was filled.
 pub async fn find_unfit_reason(

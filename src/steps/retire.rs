@@ -10,10 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
+use crate::model::ApiError;
 use crate::model::asg::Asg;
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange};
-use crate::model::ApiError;
+use crate::model::node_source::NodeSource;
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::empty_proof::prove_group_empty;
 use crate::steps::retire_record::{AttachedTargetGroups, RetireAct, RetireBeforeImage};
@@ -35,6 +36,7 @@ pub const DELETE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 pub struct RetireStep {
     id: String,
     blue: String,
+    source: NodeSource,
     /// Absent where green is made only afterwards.
     green: Option<String>,
     delete: bool,
@@ -74,7 +76,8 @@ impl RetireStep {
     /// Returns the step for blue, with its green where the route makes that before.
     pub fn new(
         id: String,
-        (blue, green): (String, Option<String>),
+        (blue, source): (String, NodeSource),
+        green: Option<String>,
         delete: bool,
         target_groups: Vec<String>,
         rules: Vec<String>,
@@ -82,6 +85,7 @@ impl RetireStep {
         Self {
             id,
             blue,
+            source,
             green,
             delete,
             target_groups,
@@ -106,15 +110,11 @@ impl RetireStep {
     }
 
     /// What is left to do for a blue at zero, which is kept there or, where it is self-managed, deleted from there.
-    fn decide_scaled_to_zero(
-        &self,
-        group: &Nodegroup,
-        seen: &RetireObservation,
-    ) -> Option<Decision<RetireAct>> {
+    fn decide_scaled_to_zero(&self, seen: &RetireObservation) -> Option<Decision<RetireAct>> {
         // Kept at zero is done only when instances and nodes are gone: until then pods may still be ending.
         let instances: usize = seen.asgs.iter().map(|a| a.instances.len()).sum();
         let size: i32 = seen.asgs.iter().map(|a| a.desired).sum();
-        if self.ends_by_deletion(group) || size > 0 {
+        if self.ends_by_deletion() || size > 0 {
             return None;
         }
         Some(if instances > 0 || !seen.nodes.is_empty() {
@@ -126,13 +126,17 @@ impl RetireStep {
         } else if self.delete {
             Decision::Act(RetireAct::Delete)
         } else {
-            Decision::Done(format!("node group {} is kept at zero nodes", self.blue))
+            Decision::Done(format!(
+                "{} {} is kept at zero nodes",
+                self.source.group_words(),
+                self.blue
+            ))
         })
     }
 
     /// Whether the deletion itself ends the nodes: EKS does so, an Auto Scaling group is made empty first.
-    fn ends_by_deletion(&self, group: &Nodegroup) -> bool {
-        self.delete && group.source.is_managed()
+    fn ends_by_deletion(&self) -> bool {
+        self.delete && self.source.is_managed()
     }
 }
 
@@ -190,7 +194,7 @@ impl Step<StepWorld> for RetireStep {
         let Some(group) = &seen.group else {
             if seen.nodes.is_empty() {
                 // Even with blue gone the run must not end well while a workload lacks pods.
-                let gone = format!("node group {} is gone", self.blue);
+                let gone = format!("{} {} is gone", self.source.group_words(), self.blue);
                 let meanwhile = format!("{gone}; the run is not done");
                 return (seen.short)
                     .hold_back(BLUE_EMPTY_TIMEOUT, &meanwhile)
@@ -231,7 +235,7 @@ impl Step<StepWorld> for RetireStep {
             | NodegroupStatus::Other(_) => {}
         }
         // Before anything is proved: at zero there is nothing left to lose.
-        if let Some(decision) = self.decide_scaled_to_zero(group, seen) {
+        if let Some(decision) = self.decide_scaled_to_zero(seen) {
             return decision;
         }
         // The proofs come from the gravest to the least: green must be there, every workload whole, blue empty, and
@@ -303,7 +307,7 @@ impl Step<StepWorld> for RetireStep {
                 recheck: RETIRE_RECHECK_INTERVAL,
             };
         }
-        Decision::Act(if self.ends_by_deletion(group) {
+        Decision::Act(if self.ends_by_deletion() {
             RetireAct::Delete
         } else {
             RetireAct::ScaleToZero {
@@ -360,8 +364,7 @@ impl Step<StepWorld> for RetireStep {
             } => Ok(world.aws.register_targets(target_group, targets).await?),
             RetireAct::Delete => {
                 // Auto Scaling itself refuses to delete a group that has instances.
-                let managed = world.source_of(&self.blue).is_managed();
-                if managed && !self.may_end_blue(world).await? {
+                if self.source.is_managed() && !self.may_end_blue(world).await? {
                     return Ok(());
                 }
                 Ok(world.delete_node_group(&self.blue).await?)
@@ -501,6 +504,6 @@ impl Step<StepWorld> for RetireStep {
     }
 
     fn describe_act(&self, act: &RetireAct) -> String {
-        act.describe_for(&self.blue)
+        act.describe_for((&self.blue, self.source))
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::Scaling;
 use crate::model::elb::{RegisteredTarget, short_name};
+use crate::model::node_source::NodeSource;
 use crate::steps::attempts::NodegroupRequest;
 use crate::steps::traffic::registered_targets::RegisteredIn;
 use crate::steps::traffic::targets::instance_names;
@@ -72,8 +73,8 @@ pub struct AttachedTargetGroups {
 }
 
 impl RetireAct {
-    /// Describes the act for people; `blue` is the name of the node group that retires.
-    pub fn describe_for(&self, blue: &str) -> String {
+    /// Describes the act for people; `blue` is the name of the group that retires.
+    pub fn describe_for(&self, (blue, source): (&str, NodeSource)) -> String {
         match self {
             Self::Detach { asg, target_groups } => {
                 let names: Vec<&str> = target_groups.iter().map(|t| short_name(t)).collect();
@@ -95,7 +96,7 @@ impl RetireAct {
                 instance_names(targets),
                 short_name(target_group)
             ),
-            Self::Delete => format!("DeleteNodegroup {}, proved empty", blue),
+            Self::Delete => format!("{} {blue}, proved empty", source.delete_operation()),
             Self::ScaleToZero { .. } => format!("scale {} to zero", blue),
             Self::Attach { asg, target_groups } => {
                 let names: Vec<&str> = target_groups.iter().map(|t| short_name(t)).collect();

@@ -1,8 +1,6 @@
 //! The keys of one entry of `autoScalingGroups`.
 
-use super::{
-    InitUse, KeyDefault, KeyMap, MapRule, PlanKey, ValueKind, node_groups, text_rules,
-};
+use super::{InitUse, KeyDefault, KeyMap, MapRule, PlanKey, ValueKind, node_groups, text_rules};
 use crate::plan::value_reader::{MapFields, ReadValues, ValueReader};
 
 pub static AUTO_SCALING_GROUP: KeyMap = KeyMap {

@@ -77,9 +77,8 @@ pub static IMAGE_ID: TextRule = TextRule {
 };
 
 fn is_image_id(text: &str) -> bool {
-    text.strip_prefix("ami-").is_some_and(|id| {
-        (8..=17).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit())
-    })
+    text.strip_prefix("ami-")
+        .is_some_and(|id| (8..=17).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 pub static IMAGE_OR_AUTO: TextRule = TextRule {

@@ -74,7 +74,13 @@ fn a_self_managed_group_moves_with_the_newest_image_of_its_line() {
     };
     assert_eq!(image, NEW_IMAGE);
     let green = &route.steps[place(order[3])];
-    assert!(green.title.starts_with("Auto Scaling group workers-green: 3 nodes"), "{}", green.title);
+    assert!(
+        green
+            .title
+            .starts_with("Auto Scaling group workers-green: 3 nodes"),
+        "{}",
+        green.title
+    );
 }
 
 #[test]
@@ -89,8 +95,14 @@ fn a_self_managed_group_that_the_plan_does_not_list_stays() {
 fn each_kind_of_group_is_listed_under_its_own_key() {
     let misplaced = plan("cluster: shop\nto: 1.29\nnodeGroups: [{blue: workers}]\n");
     let problems = build_route(&misplaced, &cluster()).unwrap_err();
-    let told = problems.iter().find(|p| p.what == Obstacle::NoSuchGroup).unwrap();
-    assert_eq!(told.fix, "write it under `autoScalingGroups` instead of `nodeGroups`");
+    let told = problems
+        .iter()
+        .find(|p| p.what == Obstacle::NoSuchGroup)
+        .unwrap();
+    assert_eq!(
+        told.fix,
+        "write it under `autoScalingGroups` instead of `nodeGroups`"
+    );
 }
 
 #[test]
@@ -103,7 +115,10 @@ fn what_keeps_a_clone_from_having_the_targets_kubelet_is_a_problem_before_anythi
     let image_missing = vec![Obstacle::ImageMissing.code()];
     // Nobody knows whose image it is, or where the newest of its line is.
     assert_eq!(of(|i| i.images.clear()), image_missing);
-    assert_eq!(of(|i| i.images[0].name = "shop-golden-7".into()), image_missing);
+    assert_eq!(
+        of(|i| i.images[0].name = "shop-golden-7".into()),
+        image_missing
+    );
     assert_eq!(of(|i| i.optimized_images.clear()), image_missing);
     // A clone launches from one template.
     assert_eq!(

@@ -60,7 +60,11 @@ impl PermissionNeeds {
             listeners,
             target_groups,
             classic_balancers,
-            self_managed: plan.auto_scaling_groups.iter().flat_map(group_patterns).collect(),
+            self_managed: plan
+                .auto_scaling_groups
+                .iter()
+                .flat_map(group_patterns)
+                .collect(),
             restart_deployments: plan.drain.single_replicas == crate::plan::SingleReplicas::Surge,
             topics: plan.notify.iter().filter_map(topic).collect(),
             cluster: Some(plan.cluster.clone()),

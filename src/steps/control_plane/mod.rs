@@ -16,11 +16,11 @@ use crate::model::aws_status::ClusterStatus;
 use crate::model::clock::signed_duration;
 use crate::model::eks::{Cluster, Update, UpdateOf, UpdateStatus};
 use crate::model::{ErrorClass, Minor};
+use crate::steps::StepWorld;
 use crate::steps::attempts::CallAttempt;
 use crate::steps::updates::{
     CLOCK_DIFFERENCE_LIMIT, EKS_POLL_INTERVAL, UpdateReader, failure_text, is_in_progress,
 };
-use crate::steps::{StepWorld};
 
 pub use readiness::{NO_ROLLBACK_INSIGHT, RollbackReadiness, blocking_insights, rollback_insights};
 

@@ -20,10 +20,10 @@ use crate::model::elb::{
     ListenerRule, TargetHealth, WeightedTargetGroup, controller_owned, short_name, short_rule,
 };
 use crate::route::ShiftSpec;
+use crate::steps::StepWorld;
 use crate::steps::traffic::health::{count_health, fill_in_zones};
 use crate::steps::traffic::shift::rule_count_text;
 use crate::steps::workload_gate::Shortage;
-use crate::steps::{StepWorld};
 
 /// Calls to AWS are no more often than this.
 const RULES_RECHECK_INTERVAL: Duration = crate::steps::updates::EKS_POLL_INTERVAL;

@@ -48,5 +48,6 @@ crashed!(
     a_crash_at_any_record_of_controller_ingress_leaves_the_same_world: "controller-ingress", every 20,
     a_crash_at_any_record_of_local_policy_leaves_the_same_world: "local-policy", every 20,
     a_crash_at_any_record_of_canary_leaves_the_same_world: "canary", every 20,
+    a_crash_at_any_record_of_self_managed_leaves_the_same_world: "self-managed", every 40,
     a_crash_at_any_record_of_multi_hop_leaves_the_same_world: "multi-hop", every 100,
 );

@@ -199,6 +199,12 @@ pub const SCENES: &[Scene] = &[
     },
     forward("canary"),
     forward("multi-hop"),
+    forward("self-managed"),
+    Scene {
+        name: "self-managed and back",
+        play: Play::Back("detach-web-blue-expense-blue-tg"),
+        ..forward("self-managed")
+    },
 ];
 
 /// A classic load balancer in the cluster's VPC, which no controller made.

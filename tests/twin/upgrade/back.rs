@@ -216,6 +216,7 @@ swept!(
     every_step_of_controller_ingress_rolls_back_until_blue_is_deleted: "controller-ingress", 3,
     every_step_of_local_policy_rolls_back_until_blue_is_deleted: "local-policy", 2,
     every_step_of_canary_rolls_back_until_blue_is_deleted: "canary", 4,
+    every_step_of_self_managed_rolls_back_until_blue_is_deleted: "self-managed", 6,
 );
 
 /// With the flag: the last hop is rolled back too where EKS still can, or nothing is touched and every reason is said.

@@ -252,6 +252,7 @@ rehearsed!(
     the_plan_controller_ingress_ends_as_promised: "controller-ingress",
     the_plan_local_policy_ends_as_promised: "local-policy",
     the_plan_canary_ends_as_promised: "canary",
+    the_plan_self_managed_ends_as_promised: "self-managed",
 );
 
 #[test]
@@ -278,7 +279,8 @@ fn every_plan_is_rehearsed() {
             "expense-dev",
             "local-policy",
             "minimal",
-            "multi-hop"
+            "multi-hop",
+            "self-managed",
         ]
     );
 }
