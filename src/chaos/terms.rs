@@ -6,22 +6,21 @@ use tokio::time::sleep;
 
 use super::fault_schedule::FaultSchedule;
 use super::trial::Trial;
+use super::twin_connection::connect_twin;
 use crate::chaos::invariants::UpgradeTerms;
-use crate::model::Clock;
+use crate::inventory;
+use crate::model::snapshot::Snapshot;
+use crate::model::{Clock, Inventory};
 use crate::plan::{BudgetConsent, OnDeadline, Plan, SingleReplicas, Strategy};
 use crate::route::{Route, ShiftSpec, StepSpec};
-use crate::twin::fault;
+use crate::run::error::RunError;
+use crate::twin::{Twin, fault, scenario};
 
 impl Trial<'_> {
     /// The groups that the plan makes.
     pub fn green_group_names(&self) -> Result<Vec<String>, String> {
-        Ok(green_names_in(&self.build_route(&self.input.plan)?))
-    }
-
-    /// The route of a plan. A snapshot's own inventory is enough to draw it from.
-    fn build_route(&self, plan: &Plan) -> Result<Route, String> {
-        let route = crate::route::build_route(plan, &self.snapshot.inventory);
-        route.map_err(|problems| format!("no route: {problems:?}"))
+        let inventory = self.before.unwrap_or(&self.snapshot.inventory);
+        Ok(green_names_in(&build_route(&self.input.plan, inventory)?))
     }
 
     /// The plan of a seed; a saved one is carried as it was saved.
@@ -34,10 +33,14 @@ impl Trial<'_> {
         }
     }
 
-    /// What the plan lets the upgrade do.
-    pub(super) fn upgrade_terms(&self, plan: &Plan) -> Result<UpgradeTerms, String> {
-        let route = self.build_route(plan)?;
-        let blues = &self.snapshot.inventory.nodegroups;
+    /// What the plan lets the upgrade do in the cluster of this reading.
+    pub(super) fn upgrade_terms(
+        &self,
+        plan: &Plan,
+        inventory: &Inventory,
+    ) -> Result<UpgradeTerms, String> {
+        let route = build_route(plan, inventory)?;
+        let blues = &inventory.nodegroups;
         // The groups that a run may touch are those that are there and those that its route makes.
         let mut groups: BTreeSet<String> = green_names_in(&route).into_iter().collect();
         groups.extend(blues.iter().map(|g| g.name.clone()));
@@ -66,6 +69,20 @@ impl Trial<'_> {
             green_targets,
         })
     }
+}
+
+fn build_route(plan: &Plan, inventory: &Inventory) -> Result<Route, String> {
+    let route = crate::route::build_route(plan, inventory);
+    route.map_err(|problems| format!("no route: {problems:?}"))
+}
+
+/// Reads a cluster as the program would, with what the plan names, before anything is done to it.
+pub(super) async fn read_before(snapshot: &Snapshot, plan: &Plan) -> Result<Inventory, RunError> {
+    let twin = Twin::start(scenario::load_world(snapshot, 0));
+    let clock = Clock::starting_at(snapshot.inventory.taken_at);
+    let reached = connect_twin(twin.wire(), snapshot, &clock).await?;
+    let inventory = reached.read_inventory(Some(plan.to)).await?;
+    Ok(inventory::read_for_plan(&reached.aws, plan, inventory).await?)
 }
 
 fn green_names_in(route: &Route) -> Vec<String> {

@@ -11,7 +11,7 @@ use super::fault_classes::ProcessFaultClass;
 use super::fault_schedule::{FaultSchedule, ProcessFault};
 use super::oracle::{self, EndState};
 use super::process::{MAX_PROCESS_TIME, ProcessCommand, ProcessEnd, ProcessHarness, WrapWire};
-use super::terms::skewed_clock;
+use super::terms::{read_before, skewed_clock};
 use super::twin_connection::connect_twin;
 use crate::chaos::invariants::Invariants;
 use crate::event::RunEvent;
@@ -117,7 +117,13 @@ impl Trial<'_> {
         let snapshot = varied.as_ref().unwrap_or(self.snapshot);
         let mut world = scenario::load_world(snapshot, schedule.seed);
         let plan = self.plan_of(schedule);
-        let terms = self.upgrade_terms(&plan);
+        // Only who does not know yet what there was has to look.
+        let begin = match self.before {
+            Some(_) => None,
+            None => read_before(snapshot, &plan).await.ok(),
+        };
+        let known = self.before.or(begin.as_ref());
+        let terms = self.upgrade_terms(&plan, known.unwrap_or(&self.snapshot.inventory));
         // The laws listen to the world from its first event on.
         world.observer = Some(Box::new(Invariants::new(terms.clone().unwrap_or_default())));
         world.set_speed_factor(schedule.speed.world);
@@ -136,14 +142,6 @@ impl Trial<'_> {
             clock: skewed_clock(snapshot.inventory.taken_at, &schedule.rules),
             wrap_wire: self.wrap_wire,
             requests: Arc::new(AtomicU64::new(0)),
-        };
-        // Only who does not know yet what there was has to look.
-        let begin = match self.before {
-            Some(_) => None,
-            None => read_cluster_and_run(&harness)
-                .await
-                .ok()
-                .map(|(read, _)| read),
         };
         // The trial ends by itself, or after a time in which no upgrade can still be at work.
         let begun = Instant::now();

@@ -172,13 +172,23 @@ fn missing_pods_violation(
         .get("scalingConfig")
         .and_then(|s| s.get("desiredSize"))
         .is_some_and(|n| n == 0);
-    let goes = op == "DeleteNodegroup" || (op == "UpdateNodegroupConfig" && emptied);
+    let goes = op == "DeleteNodegroup"
+        || (op == "UpdateNodegroupConfig" && emptied)
+        || empties_asg(op, input);
     if !goes {
         return None;
     }
     let short = workloads::workloads_short_by_run(world, laws);
     let law = "a node group goes only when what was moved is Ready again";
     (!short.is_empty()).then(|| (law, format!("{op}: {}", short.join("; "))))
+}
+
+/// Whether a request scales an Auto Scaling group to zero.
+fn empties_asg(op: &str, input: &Value) -> bool {
+    let desired = input.get("DesiredCapacity");
+    // Query APIs send numbers as text.
+    let zero = desired.is_some_and(|n| n == 0 || n == "0");
+    op == "UpdateAutoScalingGroup" && zero
 }
 
 /// The rule or listener a request is about.
@@ -239,6 +249,18 @@ fn forbidden_reason(
             // A group with pods left would lose them, whatever its budgets say (EKS-NG-16).
             let pods = ground_truth::evictable_pods(world, &group);
             (!pods.is_empty()).then(|| format!("node group {group} still has {}", pods.join(", ")))
+        }
+        // A self-managed group goes when it has no instance left, and is emptied when no pod is.
+        RequestedChange::Aws { op, input, .. }
+            if op == "DeleteAutoScalingGroup" || empties_asg(op, input) =>
+        {
+            let group = text(input, "AutoScalingGroupName");
+            if !terms.groups.contains(&group) {
+                return Some(format!("Auto Scaling group {group} is not in the plan"));
+            }
+            let pods = ground_truth::evictable_pods_of_asg(world, &group);
+            (!pods.is_empty())
+                .then(|| format!("Auto Scaling group {group} still has {}", pods.join(", ")))
         }
         RequestedChange::Aws { op, input, .. } if op == "DeleteTags" => {
             let tags = input

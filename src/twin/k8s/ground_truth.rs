@@ -10,6 +10,7 @@ use super::json::{list_at, number_at, text_at, value_at};
 use super::kinds::{BUDGETS, CONFIG_MAPS, DEPLOYMENTS, LEASES, NODES, PODS};
 use super::scheduler::PodConstraints;
 use super::store::ObjectName;
+use super::typed_views::NodeView;
 use crate::model::Minor;
 use crate::twin::world::SimWorld;
 
@@ -147,12 +148,21 @@ fn tolerates_everything(pod: &Value) -> bool {
 
 /// The pods of a node group's nodes that an eviction would concern and move, as `namespace/name`.
 pub fn evictable_pods(world: &SimWorld, group: &str) -> Vec<String> {
+    evictable_pods_where(world, |node| node.node_group() == group)
+}
+
+/// Those of the nodes of an Auto Scaling group.
+pub fn evictable_pods_of_asg(world: &SimWorld, asg: &str) -> Vec<String> {
+    let group = world.cloud.asgs.get(asg);
+    let instances = group.into_iter().flat_map(|g| g.members.keys());
+    let nodes = instances.filter_map(|id| super::cloud_hooks::node_of_instance(world, id));
+    let nodes: std::collections::BTreeSet<String> = nodes.collect();
+    evictable_pods_where(world, |node| nodes.contains(&*node.name))
+}
+
+fn evictable_pods_where(world: &SimWorld, counts: impl Fn(&NodeView) -> bool) -> Vec<String> {
     let store = &world.kube.store;
-    let nodes = store
-        .index
-        .nodes
-        .values()
-        .filter(|n| n.node_group() == group);
+    let nodes = store.index.nodes.values().filter(|n| counts(n));
     let pods = nodes.flat_map(|n| store.pods_on(&n.name)).filter(|p| {
         let object = store.find_object(PODS, &ObjectName::new(p.ns.clone(), p.name.clone()));
         // Mirror pods and pods that tolerate everything stay on their node, and so does what a DaemonSet owns
