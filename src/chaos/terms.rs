@@ -9,7 +9,7 @@ use super::trial::Trial;
 use crate::chaos::invariants::UpgradeTerms;
 use crate::model::Clock;
 use crate::plan::{BudgetConsent, OnDeadline, Plan, SingleReplicas, Strategy};
-use crate::route::{Route, ShiftSpec, StepSpec};
+use crate::route::{Route, ShiftSpec};
 use crate::twin::fault;
 
 impl Trial<'_> {
@@ -43,11 +43,8 @@ impl Trial<'_> {
         groups.extend(blues.iter().map(|g| g.name.clone()));
         // Target groups are named by the shifts of the route.
         let shifts = |f: fn(&ShiftSpec) -> &String| -> BTreeSet<String> {
-            let shifts = route.steps.iter().filter_map(|step| match &step.spec {
-                StepSpec::Shift { shift, .. } => Some(f(shift).clone()),
-                _ => None,
-            });
-            shifts.collect()
+            let shifts = route.steps.iter().filter_map(|s| s.spec.shifted_traffic());
+            shifts.map(|shift| f(shift).clone()).collect()
         };
         // On a long way a target group may be green first and blue later; of such a one nothing is said.
         let green_targets = &shifts(|s| &s.green) - &shifts(|s| &s.blue);
@@ -69,11 +66,8 @@ impl Trial<'_> {
 }
 
 fn green_names_in(route: &Route) -> Vec<String> {
-    let greens = route.steps.iter().filter_map(|step| match &step.spec {
-        StepSpec::CreateGreen { group, .. } => Some(group.name.clone()),
-        _ => None,
-    });
-    greens.collect()
+    let greens = route.steps.iter().filter_map(|s| s.spec.created_group());
+    greens.map(|green| green.name.clone()).collect()
 }
 
 /// The runner's clock, as far off the world's as the rules say.

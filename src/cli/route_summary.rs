@@ -140,23 +140,22 @@ impl<'a> PlannedRoute<'a> {
         counts.before = replaced + others;
         counts.peak = counts.before;
         for step in &self.route.steps {
-            match &step.spec {
-                StepSpec::CreateGreen {
-                    blue, group, surge, ..
-                } => {
-                    seen = true;
-                    let whole = self.green_size(blue, group.scaling.desired);
-                    let first = surge.map_or(whole, |surge| u64::from(surge).min(whole));
-                    sizes.insert(&group.name, first);
-                    counts.peak = counts.peak.max(others + sizes.values().sum::<u64>());
-                    // Grown by the drain as blue shrinks.
-                    if surge.is_some() {
-                        sizes.insert(&group.name, whole);
-                        sizes.insert(blue, first);
-                    }
+            if let StepSpec::CreateGreen {
+                blue, group, surge, ..
+            } = &step.spec
+            {
+                seen = true;
+                let whole = self.green_size(blue, group.scaling.desired);
+                let first = surge.map_or(whole, |surge| u64::from(surge).min(whole));
+                sizes.insert(&group.name, first);
+                counts.peak = counts.peak.max(others + sizes.values().sum::<u64>());
+                // Grown by the drain as blue shrinks.
+                if surge.is_some() {
+                    sizes.insert(&group.name, whole);
+                    sizes.insert(blue, first);
                 }
-                StepSpec::Retire { blue, .. } => drop(sizes.insert(blue, 0)),
-                _ => {}
+            } else if let StepSpec::Retire { blue, .. } = &step.spec {
+                sizes.insert(blue, 0);
             }
         }
         counts.after = others + sizes.values().sum::<u64>();
@@ -168,11 +167,14 @@ impl<'a> PlannedRoute<'a> {
             let own = inventory.nodes.iter();
             return own.filter(|n| n.nodegroup_name() == Some(blue)).count() as u64;
         }
-        let of_green = self.route.steps.iter().find_map(|s| match &s.spec {
-            StepSpec::CreateGreen {
+        let of_green = self.route.steps.iter().find_map(|s| {
+            let StepSpec::CreateGreen {
                 blue: of, group, ..
-            } if of == blue => Some(group.scaling.desired),
-            _ => None,
+            } = &s.spec
+            else {
+                return None;
+            };
+            (of == blue).then_some(group.scaling.desired)
         });
         u64::try_from(of_green.unwrap_or_default()).unwrap_or_default()
     }
@@ -260,7 +262,18 @@ impl<'a> PlannedRoute<'a> {
                         set(what, blue.to_owned(), green.to_owned());
                     }
                 }
-                _ => {}
+                // No row: these end as they were, or change an object that has a row already.
+                StepSpec::Bake { .. }
+                | StepSpec::LaunchTemplate { .. }
+                | StepSpec::HoldGreen { .. }
+                | StepSpec::HoldBlue { .. }
+                | StepSpec::CordonBlue { .. }
+                | StepSpec::AttachTargets { .. }
+                | StepSpec::AddToRules { .. }
+                | StepSpec::DetachTargets { .. }
+                | StepSpec::Drain { .. }
+                | StepSpec::Soak { .. }
+                | StepSpec::ReleaseGreen { .. } => {}
             }
         }
         rows
@@ -338,10 +351,7 @@ pub fn step_group(spec: &StepSpec) -> Option<&'static str> {
 }
 
 fn green_name(step: &RouteStep) -> Option<&str> {
-    match &step.spec {
-        StepSpec::CreateGreen { group, .. } => Some(&group.name),
-        _ => None,
-    }
+    step.spec.created_group().map(|group| group.name.as_str())
 }
 
 fn nodes_text(count: u64) -> String {

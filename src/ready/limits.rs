@@ -33,16 +33,14 @@ fn most_groups(case: &ReadinessInput<'_>) -> usize {
     let mut most = there.len();
     // A group that is kept at zero nodes still counts.
     for step in case.route.iter().flat_map(|r| &r.steps) {
-        match &step.spec {
-            StepSpec::CreateGreen { group, .. } => {
-                there.insert(&group.name);
-            }
-            StepSpec::Retire {
-                blue, delete: true, ..
-            } => {
-                there.remove(blue.as_str());
-            }
-            _ => {}
+        if let Some(green) = step.spec.created_group() {
+            there.insert(&green.name);
+        }
+        if let StepSpec::Retire {
+            blue, delete: true, ..
+        } = &step.spec
+        {
+            there.remove(blue.as_str());
         }
         most = most.max(there.len());
     }
