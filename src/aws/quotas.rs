@@ -13,6 +13,7 @@ use tower::ServiceExt;
 
 use crate::aws::AwsApi;
 use crate::clients::aws_error::classify_code;
+use crate::clients::call_retry::{RetrySchedule, retry_call};
 use crate::clients::https;
 use crate::model::limits::QuotaCode;
 use crate::model::{ApiError, ErrorClass};
@@ -23,29 +24,22 @@ type Result<T> = std::result::Result<T, ApiError>;
 const QUOTA_OPERATION: &str = "servicequotas:GetServiceQuota";
 /// In a network without a way to it, it never answers.
 const QUOTA_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is asked where it is throttled or fails inside.
-const QUOTA_ATTEMPTS: u32 = 3;
-const QUOTA_RETRY_INTERVAL: Duration = Duration::from_millis(700);
+/// Where it is throttled or fails inside.
+const QUOTA_RETRIES: RetrySchedule = RetrySchedule {
+    first_wait: Duration::from_millis(700),
+    max_retries: 2,
+};
 
 impl AwsApi {
     /// The value of a quota that holds for the account in this region; none where AWS says of none.
     pub async fn read_quota(&self, quota: QuotaCode) -> Result<Option<f64>> {
         let asked = json!({"ServiceCode": quota.service, "QuotaCode": quota.code});
-        let mut attempt = 1;
-        loop {
-            match self.get_service_quota(&asked).await {
-                Ok(answer) => return Ok(answer["Quota"]["Value"].as_f64()),
-                Err(error) if error.class == ErrorClass::Absent => return Ok(None),
-                Err(error) => {
-                    let passes =
-                        matches!(error.class, ErrorClass::Throttled | ErrorClass::Transient);
-                    if !passes || attempt == QUOTA_ATTEMPTS {
-                        return Err(error);
-                    }
-                }
-            }
-            tokio::time::sleep(QUOTA_RETRY_INTERVAL * attempt).await;
-            attempt += 1;
+        let passes =
+            |class: ErrorClass| matches!(class, ErrorClass::Throttled | ErrorClass::Transient);
+        match retry_call(QUOTA_RETRIES, passes, || self.get_service_quota(&asked)).await {
+            Ok(answer) => Ok(answer["Quota"]["Value"].as_f64()),
+            Err(error) if error.class == ErrorClass::Absent => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

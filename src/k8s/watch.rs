@@ -290,6 +290,7 @@ impl LineBuffer {
 }
 
 /// Waits that grow, each a little more or less than the last times two, so that many clients do not come at once.
+/// No `retry_call`: a watch is never given up.
 #[derive(Default)]
 struct WatchBackoff {
     tries: u32,
