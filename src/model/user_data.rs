@@ -13,7 +13,7 @@ pub struct UserDataTraits {
     pub edits_kubelet_files: bool,
     /// It has a NodeConfig, which nodeadm of Amazon Linux 2023 reads.
     pub has_node_config: bool,
-    /// A NodeConfig says which cluster to join, which EKS does not add for an image of one's own.
+    /// A NodeConfig says which cluster to join, which EKS does not add for a custom AMI.
     pub names_cluster: bool,
     /// It is settings in TOML, as Bottlerocket reads them, and nothing else.
     pub is_toml: bool,

@@ -109,7 +109,7 @@ pub fn covers_either_name(scope: &ConsentScope, pod: &Pod, name: &WorkloadName) 
     scope.covers_pod(pod) || scope.covers_workload(name)
 }
 
-/// Says what happens to a pod that runs to an end.
+/// Says what happens to a pod that runs to completion.
 fn report_finite_pod(
     case: &ReadinessInput<'_>,
     pod: &Pod,

@@ -148,7 +148,7 @@ fn check_unmoved_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::ImageStays,
                 format!("node group {}", group.name),
-                format!("it has an image of its own and stays at kubelet {kubelet}"),
+                format!("it has a custom AMI and stays at kubelet {kubelet}"),
                 "to upgrade it too, set `nodeGroups[].ami` or `launchTemplateVersion` for it",
             ));
         }

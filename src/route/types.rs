@@ -254,7 +254,7 @@ pub struct DrainSpec {
     #[serde(default, skip_serializing_if = "ConsentScope::is_none")]
     pub host_path: ConsentScope,
     pub wait_for_jobs: bool,
-    /// Of the pods that run to an end, those that are evicted all the same.
+    /// Of the pods that run to completion, those that are evicted all the same.
     #[serde(default, skip_serializing_if = "ConsentScope::is_none")]
     pub evict_jobs: ConsentScope,
     pub single_replicas: SingleReplicas,

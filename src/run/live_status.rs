@@ -232,7 +232,7 @@ fn add_node_marks(nodes: &[Node], run: &str, out: &mut LiveStatus) {
         }
         for (key, what) in [
             (marks::DRAINING, "marked as being drained"),
-            (marks::SKIPPED, "marked as given up"),
+            (marks::SKIPPED, "marked as skipped"),
         ] {
             if by_us(key) {
                 found.push((what, format!("kubectl annotate node {{}} {key}-"), name));

@@ -19,7 +19,7 @@ pub fn to_command_result(
         RunOutcome::RolledBack { kept } => {
             let kept = match kept.as_slice() {
                 [] => String::new(),
-                kept => format!(", but for {}", kept.join(", ")),
+                kept => format!(", except for {}", kept.join(", ")),
             };
             RunError::new(
                 RunErrorKind::RolledBack,
@@ -45,8 +45,8 @@ pub fn to_command_result(
         RunOutcome::Unrecorded => RunError::new(
             RunErrorKind::Paused,
             format!(
-                "run {run} was stopped by a signal, and its journal in the cluster could not be written in time; it says \
-                 which actions had begun"
+                "run {run} was stopped by a signal, and its journal in the cluster could not be written in time; the journal \
+                 says which actions had begun"
             ),
         )
         .with_hint(format!(

@@ -51,7 +51,7 @@ impl RollbackScope {
         let mut lines = Vec::new();
         if !self.undone.is_empty() {
             lines.push(format!(
-                "is rolled back, in this order: {}",
+                "to be rolled back, in this order: {}",
                 self.undone.join(", ")
             ));
         }
@@ -64,7 +64,7 @@ impl RollbackScope {
             }
         }
         for (why, steps) in by_reason {
-            lines.push(format!("stays: {} ({why})", steps.join(", ")));
+            lines.push(format!("kept: {} ({why})", steps.join(", ")));
         }
         lines
     }

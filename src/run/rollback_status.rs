@@ -209,7 +209,8 @@ mod tests {
         };
         let begun = describe_hop(&begun, &["EKS update u is in progress".to_owned()], at(60));
         assert!(
-            begun.contains("on its way from 1.28 to 1.29") && begun.contains("when it is there"),
+            begun.contains("being upgraded from 1.28 to 1.29")
+                && begun.contains("when it is there"),
             "{begun}"
         );
         let late = describe_hop(&hop, &[], at(8 * 24 * 3600));

@@ -164,7 +164,7 @@ impl Step<StepWorld> for LaunchTemplateStep {
         _now: Timestamp,
     ) -> Decision<LaunchTemplateAct> {
         Decision::Done(format!(
-            "the version of launch template {} with {} stays, and nobody uses it",
+            "the version of launch template {} with {} stays, and no node group uses it",
             self.template, self.image
         ))
     }

@@ -55,7 +55,7 @@ pub static TRAFFIC: KeyMap = KeyMap {
             default: KeyDefault::Written("100"),
             example: "80",
             meaning: "Least healthy share of green's targets before a step.",
-            more: "Besides, every zone in which green has targets must have a healthy one (but for `externalTrafficPolicy: Local`, where a node without a pod is unhealthy by design).",
+            more: "Besides, every zone in which green has targets must have a healthy one (except with `externalTrafficPolicy: Local`, where a node without a pod is unhealthy by design).",
             init: InitUse::LeftOut,
         },
         PlanKey {

@@ -58,7 +58,7 @@ pub fn look_at_node(open: &OpenNode<'_>, is_target: bool) -> NodeLook {
         add(pod, "stopping", None);
     }
     for pod in &open.jobs {
-        add(pod, "waiting_job", Some("it runs to an end".to_owned()));
+        add(pod, "waiting_job", Some("it runs to completion".to_owned()));
     }
     let left = pods.len() as u64;
     // While a pod moves the node is being emptied; only what nothing moves is waited for.

@@ -191,7 +191,7 @@ impl Step<StepWorld> for ShiftStep {
                     "the weights were set to {}% on green, but now {}; somebody else changes them",
                     act.percent,
                     shown.join(", ")
-                )).with_fix("Find out who does, and stop it"));
+                )).with_fix("Find out who changes it, and stop that"));
             }
         }
         // A share that rounding moved by one still counts as the step it was written for.
@@ -438,26 +438,25 @@ impl ShiftStep {
         );
         // Overdue only where no target of blue is healthy: with some, the weights go on as more of them turn healthy.
         let late = trail.is_late(now, self.spec.timeout);
-        let too_late = format!(
-            "{why}, {}s long. Traffic stays where it is. Fix blue",
+        let too_late = StepRefusal::new(format!(
+            "{why}, for {}s; traffic stays where it is",
             self.spec.timeout.as_secs()
-        );
+        ))
+        .with_fix("Make the targets of blue healthy");
         // While green serves too, waiting costs nobody anything, and at the deadline a person decides. Where green
         // serves nothing, the steps after this one open blue's nodes and bring pods back, which is what makes blue
         // healthy: they must not wait for this step.
         match (judge_serving(&seen.green), late) {
             (ServingState::No, _) => Decision::Yield {
-                why: if late {
+                refusal: if late {
                     too_late
                 } else {
-                    format!("{why}; green serves nothing ({})", green.health_text())
+                    format!("{why}; green serves nothing ({})", green.health_text()).into()
                 },
                 recheck: OUTAGE_RECHECK_INTERVAL,
                 overdue: late && blue.healthy == 0,
             },
-            (ServingState::Yes | ServingState::Unknown, true) => {
-                Decision::Refuse(StepRefusal::new(too_late))
-            }
+            (ServingState::Yes | ServingState::Unknown, true) => Decision::Refuse(too_late),
             (ServingState::Yes | ServingState::Unknown, false) => Decision::Wait {
                 why,
                 recheck: SHIFT_RECHECK_INTERVAL,
@@ -524,7 +523,7 @@ impl ShiftStep {
         if late {
             return Decision::Refuse(
                 StepRefusal::new(format!(
-                    "{why}, {}s long; {reached}% of the traffic is on green",
+                    "{why}, for {}s; {reached}% of the traffic is on green",
                     self.spec.timeout.as_secs()
                 ))
                 .with_fix("Fix green"),

@@ -55,7 +55,7 @@ fn pods_that_run_to_an_end_without_a_job_are_waited_for() {
     assert_eq!(ended.code, 0, "{}", ended.said());
     let said = ended.said();
     assert!(
-        said.contains("pods that run to an end are running: batch/etl-"),
+        said.contains("pods that run to completion are still running: batch/etl-"),
         "{said}"
     );
     let evicted = said
