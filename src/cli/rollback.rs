@@ -79,6 +79,23 @@ pub async fn check_version_rollback(
     )))
 }
 
+/// What is asked before anything is touched.
+pub const ROLLBACK_QUESTION: &str = "Roll this run back?";
+
+/// Returns where the run is, as it is shown before the question.
+pub fn describe_run(state: &RunState, route: &Route) -> Vec<String> {
+    let mut lines = vec![format!(
+        "run {} ({} -> {}):",
+        state.run, route.from, route.to
+    )];
+    lines.extend(
+        status_lines(state, route, None)
+            .iter()
+            .map(|line| format!("  {line}")),
+    );
+    lines
+}
+
 /// Rolls the run of a cluster back, as far as that goes.
 pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<(), RunError> {
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
@@ -110,12 +127,8 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     // Everything that could refuse comes before the question, and the question before anything is touched.
     check_can_roll_back(&state, &reached.cluster.arn, &commands.plan)?;
     let route = stored_route(&state)?;
-    cx.ui.print_note(&format!(
-        "run {} ({} -> {}):",
-        state.run, route.from, route.to
-    ));
-    for line in status_lines(&state, &route, None) {
-        cx.ui.print_note(&format!("  {line}"));
+    for line in describe_run(&state, &route) {
+        cx.ui.print_note(&line);
     }
     let scope = unless_stopped(
         &stop,
@@ -136,7 +149,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     })
     .await?;
     cx.ui.print_note(&target.describe());
-    if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Roll this run back?")).await? {
+    if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm(ROLLBACK_QUESTION)).await? {
         return Err(RunError::new(RunErrorKind::Cancelled, "not confirmed")
             .with_next_command(commands.resume));
     }
