@@ -122,6 +122,7 @@ impl AwsApi {
         // The configuration's own clock, which is virtual in a rehearsal: a signature of another time would be refused.
         let time = self.config.time_source().unwrap_or_default();
         let identity = credentials.into();
+        // From here on as AWS's own clients sign: Signature Version 4 over headers and body.
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.region)

@@ -133,6 +133,7 @@ impl<'a> PlannedRoute<'a> {
                 sizes.insert(blue, self.blue_size(blue));
             }
         }
+        // Nodes of other groups, and those that Karpenter makes, are there all the time.
         let replaced: u64 = sizes.values().sum();
         let others = self
             .inventory
@@ -158,6 +159,7 @@ impl<'a> PlannedRoute<'a> {
                 sizes.insert(blue, 0);
             }
         }
+        // What is left at the end; a blue that stays at zero nodes counts as none.
         counts.after = others + sizes.values().sum::<u64>();
         seen.then_some(counts)
     }
@@ -234,6 +236,7 @@ impl<'a> PlannedRoute<'a> {
                     kubelet,
                     ..
                 } => {
+                    // Blue and green have a row each, and blue's changes only when it is retired.
                     let version =
                         kubelet.map_or_else(|| "custom AMI".to_owned(), |v| v.to_string());
                     let nodes = nodes_text(self.green_size(blue, group.scaling.desired));

@@ -202,6 +202,7 @@ fn status_to_json(reached: &ClusterConnection, read: &StatusReading) -> serde_js
                 "steps": steps.collect::<Vec<_>>(),
             })
         });
+    // The expiry is counted by the holder's own clock, as the times of the lock are.
     let lock = read.lock.as_ref().map(|lock| {
         let lasts = lock
             .duration_seconds
@@ -210,6 +211,7 @@ fn status_to_json(reached: &ClusterConnection, read: &StatusReading) -> serde_js
             (lock.renewed_at.zip(lasts)).and_then(|(at, lasts)| at.checked_add(lasts).ok());
         json!({"holder": lock.holder, "renewedAt": lock.renewed_at, "expiresAt": expires})
     });
+    // Keys are always there, with null for what does not apply, so that a reader need not tell absent from empty.
     json!({
         "type": "status",
         "at": reached.clock.now(),
@@ -240,6 +242,7 @@ fn render_text(cx: &CommandContext, reached: &ClusterConnection, read: &StatusRe
         .rollback
         .as_ref()
         .map(|r| r.describe(reached.clock.now()));
+    // Below the run what is read of the cluster itself; a part without lines has no title.
     for (title, lines) in [
         ("rollback", &rollback.unwrap_or_default()),
         ("live", &read.live.lines),
@@ -408,6 +411,7 @@ fn next_command(
     commands: &RunCommands,
 ) -> Option<(String, String)> {
     let next = |what: &str, command: &str| Some((what.to_owned(), command.to_owned()));
+    // While a process holds the lock any command would only be refused.
     if is_held {
         return None;
     }
@@ -418,6 +422,7 @@ fn next_command(
             .and_then(|rollback| next("continues the rollback", &rollback)),
         (RunPhase::Forward, _) => {
             let first = state.steps.iter().find(|s| !s.status.is_over());
+            // An approval counts as missing only while its step has not begun.
             let waits = first.filter(|step| {
                 let asked = &gates.json["approvals"];
                 asked.get(&step.id).is_some_and(serde_json::Value::is_null)

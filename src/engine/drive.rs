@@ -277,6 +277,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         let now = move || -> Timestamp { world.now() };
         match way {
             Direction::Rollback { before, early } => {
+                // A rollback compares with the before-image; the way forward with nothing but its own history.
                 let mut trail = self.rollback_history(planned).unwrap_or_default();
                 trail.early = *early;
                 planned

@@ -83,6 +83,8 @@ impl UserDataTraits {
     /// The same, with more lines of text in it.
     pub fn stand_in_with(&self, more: &str) -> String {
         let mut text = String::new();
+        // The traits are written as the shortest text that is read as having them, and no word of the original is
+        // kept.
         if self.is_toml {
             text += "[settings.kubernetes]\n";
         } else if self.has_scripts || self.has_node_config {

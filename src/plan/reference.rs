@@ -32,6 +32,7 @@ fn describe_key(key: &PlanKey, path: &str) -> String {
         KeyDefault::OfItsKeys => "of its keys".to_owned(),
     };
     let mut parts = vec![key.meaning.to_owned()];
+    // Words with a meaning of their own get a sentence each; plain ones are only listed.
     let words = choice_within(&key.kind).map_or(&[][..], |choice| choice.words);
     if words.iter().all(|word| word.meaning.is_empty()) {
         parts.push(list_words("One of", words.iter().map(|word| word.spelling)));
@@ -45,6 +46,7 @@ fn describe_key(key: &PlanKey, path: &str) -> String {
     ));
     parts.push(describe_bounds(&key.kind));
     parts.push(key.more.to_owned());
+    // Most keys have only some of these parts.
     parts.retain(|part| !part.is_empty());
     format!("| `{path}` | {default} | {} |\n", parts.join(" "))
 }

@@ -63,6 +63,7 @@ fn check_group_quota(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let there = case.inventory.nodegroups.len();
     let room = usize::try_from(quota).unwrap_or(0).saturating_sub(there);
     let names: Vec<&str> = case.changes.iter().map(|c| c.blue.name.as_str()).collect();
+    // A default that is assumed is told as one.
     let told = if read.is_some() {
         "the quota \"Managed node groups per cluster\" is"
     } else {
@@ -198,6 +199,7 @@ fn check_cpu_quotas(case: &ReadinessInput<'_>, limits: &Limits, out: &mut Vec<Fi
     let Some(in_use) = &limits.cpus_in_use else {
         return;
     };
+    // Green runs beside blue, so the peak of the route counts and not its end.
     let (most, unknown) = most_cpus(case, limits);
     let tell = |subject: String, detail: String| {
         Finding::new(

@@ -82,6 +82,7 @@ pub fn offers_on_minor<'a>(
 ) -> Vec<&'a AddonOffer> {
     let runs_here = |offer: &&AddonOffer| {
         let arch = |n: &crate::model::kube::Node| n.labels.get("kubernetes.io/arch").cloned();
+        // An offer without architectures is one for all of them.
         offer.architectures.is_empty()
             || inventory
                 .nodes

@@ -238,10 +238,12 @@ fn joins_classic_balancer(draft: &mut RouteDraft<'_>, blue: &str, name: &str) ->
         );
         return false;
     };
+    // A controller would undo what eksup changes, so the nodes are moved by label instead.
     if served_targets::is_classic_controlled(inventory, balancer) {
         draft.add_note_once(format!("Classic load balancer {name}: a controller fills it. eksup never changes it: the drain begins when the controller has registered nodes of green, and each blue node leaves it by label before its pods go."));
         return false;
     }
+    // Green joins by its Auto Scaling group all the same, and the difference is told.
     if !served_targets::manually_registered(inventory, blue, name).is_empty() {
         draft.add_note_once(format!("Classic load balancer {name}: instances of {blue} are registered one by one. Green joins it through its Auto Scaling group, so that nodes that come later are registered too; those of {blue} are deregistered one by one, and registered again in a rollback."));
     }

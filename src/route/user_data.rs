@@ -132,6 +132,7 @@ fn check_for_al2023(traits: &UserDataTraits, own_image: bool, meant: bool) -> Ve
 
 fn check_for_al2(traits: &UserDataTraits, own_image: bool) -> Vec<UserDataMisfit> {
     let mut found = Vec::new();
+    // Only the gravest misfit is told, because a new template version fixes all of them.
     if traits.is_toml {
         found.push(build_misfit(
             true,

@@ -179,6 +179,7 @@ impl From<PlanErrors> for RunError {
 impl From<ApiError> for RunError {
     fn from(error: ApiError) -> Self {
         let text = error.to_string();
+        // The class decides the exit code and the hint, because each needs another fix.
         match error.class {
             ErrorClass::Expired => Self::new(RunErrorKind::Expired, text)
                 .with_hint("sign in again (such as `aws sso login`), then run the same command again"),

@@ -103,6 +103,7 @@ fn describe_end(state: Option<&RunState>, view: &RunView) -> Vec<String> {
     if !lines.is_empty() {
         return lines;
     }
+    // A route that this eksup cannot read leaves only the ids of its steps.
     let begun = |s: &&StepState| s.status != StepStatus::Pending;
     let begun: Vec<&str> = (state.steps.iter().filter(begun))
         .map(|s| s.id.as_str())

@@ -292,6 +292,7 @@ fn judge_blue(blue: &str, group: Option<&Nodegroup>, control_plane: Minor) -> Bl
             "node group {blue} is deleted, and EKS creates node groups only at the cluster's version"
         ));
     };
+    // Even a group that is there is of no use when its kubelets are too old to join.
     match &group.status {
         NodegroupStatus::Deleting | NodegroupStatus::DeleteFailed => {
             BlueState::Unavailable(format!("node group {blue} is {}", group.status))

@@ -52,6 +52,7 @@ impl RollbackStatus {
     /// A few lines for people.
     pub fn describe(&self, now: Timestamp) -> Vec<String> {
         let mut lines = Vec::new();
+        // A point of no return that is passed says more than one that is ahead.
         match (&self.barrier, &self.until) {
             (Some(KeptStep { step, why }), _) => {
                 lines.push(format!("`{step}` cannot be rolled back: {why}"));

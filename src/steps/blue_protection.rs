@@ -180,6 +180,7 @@ impl Step<StepWorld> for BlueProtectionStep {
             BlueProtectionAct::Release { nodes: names } => {
                 nodes::allow_scale_down(world, names).await
             }
+            // The request is part of the act, so that a repeat after a crash is no second update.
             BlueProtectionAct::Grow {
                 desired,
                 max,

@@ -136,6 +136,7 @@ impl Step<StepWorld> for LaunchTemplateStep {
             ("CreateLaunchTemplateVersion", &asked),
             &act.attempt,
         )?;
+        // The description makes the version findable, where the answer with its number is lost.
         let text = version_description(self.source_version, &act.image);
         world
             .aws

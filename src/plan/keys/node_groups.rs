@@ -165,11 +165,13 @@ fn agrees_with_itself(r: &mut ValueReader, f: &MapFields<'_>, values: &ReadValue
             "give green another name, or leave `green` out",
         );
     }
+    // Of two keys that decide the image, one would be ignored in silence.
     let given = |key: &str| values.contains_key(key);
     if given("ami") && given("launchTemplateVersion") {
         r.note_problem("plan::contradiction", f.location_of("ami"), "both `ami` and `launchTemplateVersion` say which image green has", "keep `ami` to have a template version made, or `launchTemplateVersion` for one that exists");
     }
     if given("ami") || given("launchTemplateVersion") {
+        // With an image in the launch template EKS refuses both keys (EKS-NG-5).
         for key in ["amiType", "releaseVersion"] {
             if given(key) {
                 r.note_problem(
@@ -181,6 +183,7 @@ fn agrees_with_itself(r: &mut ValueReader, f: &MapFields<'_>, values: &ReadValue
             }
         }
     }
+    // The entry is kept, so that checks of the whole plan see it too.
     true
 }
 

@@ -107,6 +107,7 @@ impl SaidChanges {
         let (mut nodes, mut pods) = (Vec::new(), Vec::new());
         let mut there = BTreeMap::new();
         for look in looks {
+            // Only what differs from the last thing said becomes an event: a drain looks every few seconds.
             for (uid, name, state) in &look.pods {
                 let said = self.pods.get(uid).map(|(_, _, state)| *state);
                 if said != Some(state.state) {
@@ -126,6 +127,7 @@ impl SaidChanges {
                 });
             }
         }
+        // Pods that no look has shown: either their node has no look any more, or they are gone.
         for (uid, said) in &self.pods {
             if there.contains_key(uid) {
                 continue;

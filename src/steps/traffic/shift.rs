@@ -91,12 +91,14 @@ impl ShiftStep {
         past: &StepHistory,
         now: Timestamp,
     ) -> bool {
+        // Only an act that this very process ended says when its write should show.
         let own = past
             .acted_at
             .filter(|end| past.last_act_at.is_none_or(|began| *end >= began));
         if own.is_some_and(|end| now.duration_since(end) > WRITE_VISIBLE_WITHIN) {
             return false;
         }
+        // Weights of third target groups are not the step's, so they are not compared.
         let pair = |forward: &[WeightedTargetGroup]| {
             let weight = |arn: &str| forward.iter().find(|t| t.arn == arn).map(|t| t.weight);
             (weight(&self.spec.blue), weight(&self.spec.green))
@@ -396,6 +398,7 @@ impl ShiftStep {
                 requests: None,
             }
         };
+        // Of several rules the one with the least on green, since that is what is reached everywhere.
         let least = self.rule_percents(seen).into_iter().map(|(_, p)| p).min();
         let reading = TrafficReading {
             step: self.id.clone(),
