@@ -140,7 +140,7 @@ fn subnets(case: &ReadinessInput<'_>, group: &Nodegroup, subject: &str, out: &mu
     ));
 }
 
-/// Groups with an image of their own that the route leaves as they are.
+/// Groups with a custom AMI that the route leaves as they are.
 fn check_unmoved_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for group in &case.inventory.nodegroups {
         let kubelet = route::oldest_kubelet(case.inventory, group);

@@ -274,7 +274,7 @@ pub mod tests {
     }
 
     #[test]
-    fn pods_that_run_to_an_end_are_waited_for_whoever_owns_them() {
+    fn pods_that_run_to_completion_are_waited_for_whoever_owns_them() {
         let waiting = EvictionConsents {
             wait_for_jobs: true,
             ..NONE
