@@ -221,6 +221,7 @@ pub(super) fn to_asg(g: types::AutoScalingGroup) -> Asg {
         .into_iter()
         .chain(classic.into_iter().filter_map(|s| s.identifier))
         .collect();
+    // A set, so that one that is in both lists counts once.
     let target_groups: BTreeSet<String> = g
         .target_group_arns
         .unwrap_or_default()

@@ -203,6 +203,7 @@ pub fn list_insight_resources(insight: &types::Insight) -> Vec<String> {
         Some(format!("{name} ({status})"))
     });
     let summary = insight.category_specific_summary();
+    // Of a deprecated API the caller counts most: it is who has to change.
     let apis = summary
         .map(|s| s.deprecation_details())
         .unwrap_or_default()
@@ -225,6 +226,7 @@ pub fn list_insight_resources(insight: &types::Insight) -> Vec<String> {
             }
             Some(text)
         });
+    // An add-on without compatible versions is named alone.
     let addons = summary
         .map(|s| s.addon_compatibility_details())
         .unwrap_or_default()

@@ -461,6 +461,7 @@ fn transform_json(t: &types::RuleTransform) -> Value {
 /// A condition for people and plans: `path-pattern=/api/*,/v2/*`, `http-header:X-Env=prod`, `query-string=a=b`.
 fn condition_text(c: &types::RuleCondition) -> String {
     let field = c.field().unwrap_or_default();
+    // A header condition is only told apart by the header's name.
     let name = match c.http_header_config().and_then(|h| h.http_header_name()) {
         Some(header) => format!("{field}:{header}"),
         None => field.to_owned(),
@@ -484,6 +485,7 @@ fn condition_text(c: &types::RuleCondition) -> String {
                 .collect::<Vec<_>>(),
         );
     };
+    // The old place first, then the one of the condition's own kind.
     add(c.values(), c.regex_values());
     if let Some(h) = c.host_header_config() {
         add(h.values(), h.regex_values());
@@ -500,6 +502,7 @@ fn condition_text(c: &types::RuleCondition) -> String {
     if let Some(s) = c.source_ip_config() {
         add(s.values(), &[]);
     }
+    // A query string may match a value under any key.
     if let Some(q) = c.query_string_config() {
         let pairs: Vec<String> = q
             .values()
@@ -513,6 +516,7 @@ fn condition_text(c: &types::RuleCondition) -> String {
             .collect();
         add(&pairs, &[]);
     }
+    // AWS allows either values or patterns in one condition.
     if regex.is_empty() {
         format!("{name}={}", values.join(","))
     } else {

@@ -211,6 +211,7 @@ fn to_instance(i: types::Instance) -> Instance {
             .and_then(|s| s.name)
             .map(|s| s.as_str().to_owned())
             .unwrap_or_default(),
+        // AWS answers an empty name for an instance that has none any more.
         private_dns: i.private_dns_name.filter(|name| !name.is_empty()),
         subnet: i.subnet_id,
         tags: tags

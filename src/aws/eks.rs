@@ -316,6 +316,7 @@ impl AwsApi {
             .cluster_name(cluster)
             .nodegroup_name(name)
             .client_request_token(token);
+        // A scaling configuration without any size would be refused.
         let out = call
             .set_scaling_config(
                 (min.is_some() || max.is_some() || desired.is_some()).then(|| {

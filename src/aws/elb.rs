@@ -41,6 +41,7 @@ impl AwsApi {
             .try_collect()
             .await
             .map_err(|e| failed("elasticloadbalancing:DescribeLoadBalancers", e))?;
+        // ELB has no filter by VPC. Tags are asked for those of the VPC only, since each call takes twenty.
         let here: Vec<_> = all
             .into_iter()
             .filter(|lb| lb.vpc_id() == Some(vpc))
@@ -48,6 +49,7 @@ impl AwsApi {
         let (mut tags, gone) = self
             .describe_tags_and_gone(&collect_arns(&here, |lb| lb.load_balancer_arn()))
             .await?;
+        // One that was deleted between the two calls has no tags any more, and is left out.
         Ok(here
             .into_iter()
             .filter(|lb| !is_gone(&gone, lb.load_balancer_arn()))
@@ -71,6 +73,7 @@ impl AwsApi {
         let (mut tags, gone) = self
             .describe_tags_and_gone(&collect_arns(&all, |l| l.listener_arn()))
             .await?;
+        // One that was deleted between the two calls is left out.
         Ok(all
             .into_iter()
             .filter(|l| !is_gone(&gone, l.listener_arn()))

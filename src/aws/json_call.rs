@@ -13,6 +13,7 @@ use tower::ServiceExt;
 
 use crate::aws::AwsApi;
 use crate::clients::aws_error::classify_code;
+use crate::clients::call_retry::{RetrySchedule, retry_call};
 use crate::clients::https;
 use crate::model::{ApiError, ErrorClass};
 use crate::wire::{Request, Wire};
@@ -34,9 +35,11 @@ pub(super) struct JsonOperation {
 
 /// In a network without a way to the service, it never answers.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is asked where it is throttled or fails inside.
-const ATTEMPTS: u32 = 3;
-const RETRY_INTERVAL: Duration = Duration::from_millis(700);
+/// Where it is throttled or fails inside.
+const RETRIES: RetrySchedule = RetrySchedule {
+    first_wait: Duration::from_millis(700),
+    max_retries: 2,
+};
 
 impl AwsApi {
     /// The operation's answer; none where what is asked for does not exist.
@@ -45,21 +48,12 @@ impl AwsApi {
         of: JsonOperation,
         asked: &Value,
     ) -> Result<Option<Value>> {
-        let mut attempt = 1;
-        loop {
-            match self.call_json_once(of, asked).await {
-                Ok(answer) => return Ok(Some(answer)),
-                Err(error) if error.class == ErrorClass::Absent => return Ok(None),
-                Err(error) => {
-                    let passes =
-                        matches!(error.class, ErrorClass::Throttled | ErrorClass::Transient);
-                    if !passes || attempt == ATTEMPTS {
-                        return Err(error);
-                    }
-                }
-            }
-            tokio::time::sleep(RETRY_INTERVAL * attempt).await;
-            attempt += 1;
+        let passes =
+            |class: ErrorClass| matches!(class, ErrorClass::Throttled | ErrorClass::Transient);
+        match retry_call(RETRIES, passes, || self.call_json_once(of, asked)).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.class == ErrorClass::Absent => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

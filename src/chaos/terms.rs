@@ -12,7 +12,7 @@ use crate::inventory;
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
 use crate::plan::{BudgetConsent, OnDeadline, Plan, SingleReplicas, Strategy};
-use crate::route::{Route, ShiftSpec, StepSpec};
+use crate::route::{Route, ShiftSpec};
 use crate::run::error::RunError;
 use crate::twin::{Twin, fault, scenario};
 
@@ -46,11 +46,8 @@ impl Trial<'_> {
         groups.extend(blues.iter().map(|g| g.name.clone()));
         // Target groups are named by the shifts of the route.
         let shifts = |f: fn(&ShiftSpec) -> &String| -> BTreeSet<String> {
-            let shifts = route.steps.iter().filter_map(|step| match &step.spec {
-                StepSpec::Shift { shift, .. } => Some(f(shift).clone()),
-                _ => None,
-            });
-            shifts.collect()
+            let shifts = route.steps.iter().filter_map(|s| s.spec.shifted_traffic());
+            shifts.map(|shift| f(shift).clone()).collect()
         };
         // On a long way a target group may be green first and blue later; of such a one nothing is said.
         let green_targets = &shifts(|s| &s.green) - &shifts(|s| &s.blue);
@@ -86,11 +83,8 @@ pub(super) async fn read_before(snapshot: &Snapshot, plan: &Plan) -> Result<Inve
 }
 
 fn green_names_in(route: &Route) -> Vec<String> {
-    let greens = route.steps.iter().filter_map(|step| match &step.spec {
-        StepSpec::CreateGreen { group, .. } => Some(group.name.clone()),
-        _ => None,
-    });
-    greens.collect()
+    let greens = route.steps.iter().filter_map(|s| s.spec.created_group());
+    greens.map(|green| green.name.clone()).collect()
 }
 
 /// The runner's clock, as far off the world's as the rules say.

@@ -74,9 +74,11 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
         let (cluster, region) = (&plan_input.plan.cluster, plan_input.plan.region.as_deref());
         let reached = cx.connect_cluster(cluster, region).await?;
         let until = args.until.as_deref();
+        // Reading, judging and showing, which change nothing.
         let ahead =
             prepare_route(cx, &reached, &plan_input, until, &commands, Some(&cx.ui)).await?;
         let Some(ahead) = ahead else { return Ok(None) };
+        // A session that is too short is told before the question, while another one can still be got.
         if let Some(end) = credential_expiry::read_session_end(&reached).await
             && let Some(note) =
                 credential_expiry::expiry_warning(&end, ahead.estimate, reached.clock.now())
@@ -114,6 +116,7 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
         until: args.until,
         judged: route.judged,
     };
+    // A pause that was asked for is a success with `--pause-ok`.
     let view = match execute_run(&context, request).await {
         Err(pause) if args.pause_ok && pause.is_planned_pause => {
             return cx.ui.report_planned_pause(&pause);

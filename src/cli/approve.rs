@@ -147,6 +147,7 @@ fn choose_step(
         let ids: Vec<&str> = state.steps.iter().map(|s| s.id.as_str()).collect();
         format!("its steps are {}", ids.join(", "))
     };
+    // Whatever is approved in a rollback would be approved for nothing.
     if state.phase == RunPhase::Rollback {
         return Err(RunError::new(
             RunErrorKind::Mismatch,

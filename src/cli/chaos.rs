@@ -86,12 +86,14 @@ pub fn run_chaos(
         before: calm.begin_inventory.as_ref(),
         ..trial
     };
+    // One seed is told event by event; of many only the tally and what failed.
     let (of, what) = match request.what {
         TrialSelection::One => return run_one_seed(ui, &trial, first, again),
         TrialSelection::Seeds(seeds) => (Some(seeds), "seed"),
         TrialSelection::EveryRecord => (None, "the death at record"),
     };
     let bar = BatchProgress::new(ui, of);
+    // The batch stops at the first failure, unless all of them are wanted.
     let each = |tally: &TrialTally| {
         bar.set_position(ui, tally.trials);
         request.keep_going || tally.failed.is_empty()
@@ -104,6 +106,7 @@ pub fn run_chaos(
     bar.drop();
     let tally = tally.map_err(runtime_failed)?;
     print_summary(ui, &tally, request.what)?;
+    // The first failure is the command's error; the others are named.
     for report in tally.failed.values().skip(1) {
         let (number, why) = (report.number, failure_reason(report));
         ui.print_note(&format!("{what} {number} fails: {why}"));

@@ -38,6 +38,7 @@ pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), RunErro
     };
     let title = format!("## eksup check: `{}` to {}", plan.cluster, plan.to);
     let summary = format!("{title}\n\n{}", findings::render_markdown(&found));
+    // A CI system shows the findings in places of its own, beside the output.
     cx.ui.annotate_findings(&found, &summary);
     match cx.ui.format {
         OutputFormat::Text => cx

@@ -75,6 +75,7 @@ impl CommandContext {
         region: Option<&str>,
     ) -> Result<ClusterConnection, RunError> {
         let clock = Clock::system();
+        // A wrong path is told before anything is asked of AWS.
         if let Some(path) = &self.global.kubeconfig {
             std::fs::File::open(path).map_err(|error| {
                 let path = path.display();
@@ -84,6 +85,7 @@ impl CommandContext {
         // What is typed goes before the plan, and the plan before the environment.
         let region = self.global.region.as_deref().or(region);
         let profile = self.global.profile.as_deref();
+        // An unknown profile would fall through to other credentials, and so to another account.
         if let Some(name) = profile
             && let Some(others) = sdk_config::profiles_instead_of(name).await
         {
@@ -244,6 +246,7 @@ fn find_only_plan() -> Result<PathBuf, RunError> {
         .filter(|path| path.extension().is_some_and(|e| e == "yaml" || e == "yml"))
         .collect();
     found.sort();
+    // With several plans none is guessed: the wrong cluster would be upgraded.
     match found.as_slice() {
         [only] => Ok(only.clone()),
         [] => Err(usage_error("name a plan, or a cluster with --cluster")

@@ -93,11 +93,13 @@ fn typed_command() -> String {
 }
 
 fn run_command(cx: &CommandContext, command: Command) -> Result<(), RunError> {
+    // The flag is global, and two of its formats are of one command alone.
     if cx.global.format.general_format().is_none() && !matches!(command, Command::Policy(_)) {
         return Err(usage_error(
             "only `eksup policy` has this format; use --format text, json or markdown",
         ));
     }
+    // Commands that may do without a network start their runtime themselves.
     match command {
         Command::Init(args) => run_with_network(init::init_plan(cx, args)),
         Command::Check(args) => check::check_cluster(cx, args),

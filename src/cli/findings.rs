@@ -48,6 +48,7 @@ pub fn render_text(found: &[Finding], paint: Painter) -> String {
         };
         // Writing to a String cannot fail.
         let _ = match (group.describe_count(), group.shared_detail()) {
+            // One object: its own detail.
             (None, _) => writeln!(
                 out,
                 "{weight} {} {}: {}",
@@ -55,6 +56,7 @@ pub fn render_text(found: &[Finding], paint: Painter) -> String {
                 paint.bold(&group.join_subjects()),
                 group.full_detail()
             ),
+            // Several with the same detail: it is told once, and they are listed.
             (Some(count), Some(detail)) => {
                 let heading = writeln!(
                     out,
@@ -64,6 +66,7 @@ pub fn render_text(found: &[Finding], paint: Painter) -> String {
                 );
                 heading.and_then(|()| write!(out, "{}", wrap_list(&capped_subjects(&group))))
             }
+            // Several with details of their own: a line each, up to a bound.
             (Some(count), None) => {
                 let title = Code::parse_code(group.code).map_or("", Code::title);
                 let subject = only_subject(&group);
@@ -153,10 +156,12 @@ pub fn annotate_findings(found: &[Finding]) -> Vec<String> {
                 Severity::Warning => "warning",
                 Severity::Info => "notice",
             };
+            // An annotation is one line of text, so long lists are cut.
             let object = match group.describe_count() {
                 Some(count) => format!("{count} ({})", capped_subjects(group)),
                 None => group.join_subjects(),
             };
+            // Members that differ in their details share the code's title.
             let detail = match (group.shared_detail(), Code::parse_code(group.code)) {
                 (Some(detail), _) => detail.to_owned(),
                 (None, Some(code)) => code.title().to_owned(),

@@ -51,6 +51,7 @@ pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), RunErr
             }
         })?;
     let inventory = reached.read_inventory(args.to).await?;
+    // A version that was named is checked against what EKS offers; otherwise EKS's default is taken, if it is newer.
     let to = match args.to {
         Some(to) => check_target(&inventory, to)?,
         None => default_target(&inventory)?,
@@ -59,6 +60,7 @@ pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), RunErr
     // What is written must be a plan; anything else is a mistake of this program.
     plan::parse_plan(&path.display().to_string(), &text)?;
     write_file(&path, &text)?;
+    // Several hops take hours each, so their number is told before the plan is read.
     let hops = list_hops(inventory.cluster.version, to);
     cx.ui.print_note(&match hops.as_slice() {
         [_] => format!("the upgrade has one hop, to {to}"),
@@ -135,16 +137,19 @@ fn default_target(inventory: &Inventory) -> Result<Minor, RunError> {
 pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     let cluster = &inventory.cluster;
     let mut template = plan::PlanTemplate::default();
+    // What must be in a plan is written out, with what the cluster has.
     template.set_value("cluster", quote_yaml(&cluster.name));
     template.set_value("region", &inventory.region);
     template.set_value("to", format!("\"{to}\""));
     template.add_note("to", format!("The cluster is at {} now.", cluster.version));
+    // Pins are shown as a comment: a plan that pins what runs would hold the add-ons back.
     if !inventory.addons.is_empty() {
         let addons = inventory.addons.iter();
         let pins = addons.map(|addon| format!("{}: {}", addon.name, addon.version));
         let pins: Vec<String> = pins.collect();
         template.show_example("addons.pins", format!("{{{}}}", pins.join(", ")));
     }
+    // Each group with what a person recognizes it by.
     if inventory.managed_groups().next().is_some() {
         let groups = inventory.managed_groups().map(|group| {
             let nodes = inventory.nodes_of(&group.name).count();
@@ -161,6 +166,7 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     if let Some(groups) = render_self_managed(inventory) {
         template.set_value("autoScalingGroups", groups);
     }
+    // A guess from names, and so with a note that says what was guessed.
     if let Some(routes) = render_routes(inventory) {
         template.set_value("traffic.routes", routes);
         template.add_note(

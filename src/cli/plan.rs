@@ -81,6 +81,7 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunEr
             state.run,
             state.steps.len()
         ));
+        // Steps that are done are left out; findings are not judged again for a run that has begun.
         let now = reached.clock.now();
         let said = plan_gates::summarize_run_gates(&reached, &plan, &route, state).await?;
         let over = state.steps.iter().filter(|s| s.status.is_over());
@@ -169,6 +170,7 @@ fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Re
         ));
     };
     let mut next = cx.command_again("apply", &args.plan);
+    // Only a plan that nothing blocks is saved: `apply` would refuse any other.
     if let Some(out) = &args.out {
         save_plan(&path, out, &route, &inventory)?;
         cx.ui.print_note(&format!("saved to {}", out.display()));

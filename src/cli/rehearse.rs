@@ -74,6 +74,7 @@ pub struct RehearseArgs {
 /// Runs a plan against the twin: once, or with `--chaos` under what seeds decide.
 pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), RunError> {
     let input = read_plan_input(cx, &args.plan)?;
+    // A snapshot that was given, a bundled one of this cluster, or one of the live cluster, in this order.
     let snapshot = match &args.snapshot {
         Some(path) => offline::read_snapshot(path)?,
         None => bundled_snapshot(&input.plan.cluster)
@@ -93,6 +94,7 @@ pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), RunE
         };
         return chaos::run_chaos(&cx.ui, &input, &snapshot, &ask);
     }
+    // One seed for the process and the twin makes a rehearsal repeatable.
     fastrand::seed(args.seed);
     run_in_virtual_time(run_rehearsal(cx, args, input, snapshot))
 }
@@ -103,6 +105,7 @@ fn rehearse_commands(cx: &CommandContext, args: &RehearseArgs) -> RunCommands {
     let snapshot: Vec<String> = (args.snapshot.iter())
         .flat_map(|path| option("snapshot", path.display().to_string()))
         .collect();
+    // All that decides how the rehearsal goes is written out, its seed included.
     let mut own = snapshot.clone();
     own.extend(option("seed", args.seed.to_string()));
     for rule in &args.faults {
@@ -118,6 +121,7 @@ fn rehearse_commands(cx: &CommandContext, args: &RehearseArgs) -> RunCommands {
             .iter()
             .flat_map(|step| option("until", step.clone())),
     );
+    // Nothing is left to roll back or to approve when the process ends.
     RunCommands {
         resume: cx.command_with_flags("rehearse", &args.plan, own),
         beyond_until,
@@ -154,6 +158,7 @@ async fn run_rehearsal(
     let Some(ahead) = prepare_route(cx, &reached, &input, until, &commands, None).await? else {
         return Ok(());
     };
+    // From here on it is `apply`'s own code, with a twin for a cluster.
     let (asker, stop) = stop::stop_channel();
     signals::listen_for_signals(asker, cx.ui.clone())?;
     let context = RunContext {

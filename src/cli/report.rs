@@ -25,6 +25,7 @@ pub struct ReportArgs {
 
 /// Writes one page about a run, from its recorded events.
 pub fn write_report(cx: &CommandContext, args: ReportArgs) -> Result<(), RunError> {
+    // A run's folder, its file, or the newest run there is.
     let path = match args.run {
         Some(path) if path.is_dir() => path.join("events.jsonl"),
         Some(path) => path,
@@ -46,6 +47,7 @@ pub fn write_report(cx: &CommandContext, args: ReportArgs) -> Result<(), RunErro
                 .with_hint(format!("the run's events are in {}", path.display())));
         }
     };
+    // A page of HTML is nothing to print on a terminal; Markdown is.
     let output = match (args.output, cx.ui.format) {
         (Some(output), _) => output,
         (None, OutputFormat::Markdown) => return cx.ui.write_result(&text),

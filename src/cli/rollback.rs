@@ -65,6 +65,7 @@ pub async fn check_version_rollback(
             state.run
         )));
     };
+    // Read again, as EKS's answer changes with nodes, add-ons and time.
     let facts = version_rollback::read_facts(reached, &hop).await?;
     let against =
         version_rollback::rollback_blockers(&facts, &hop, route, scope, reached.clock.now());
@@ -79,9 +80,27 @@ pub async fn check_version_rollback(
     )))
 }
 
+/// What is asked before anything is touched.
+pub const ROLLBACK_QUESTION: &str = "Roll this run back?";
+
+/// Returns where the run is, as it is shown before the question.
+pub fn describe_run(state: &RunState, route: &Route) -> Vec<String> {
+    let mut lines = vec![format!(
+        "run {} ({} -> {}):",
+        state.run, route.from, route.to
+    )];
+    lines.extend(
+        status_lines(state, route, None)
+            .iter()
+            .map(|line| format!("  {line}")),
+    );
+    lines
+}
+
 /// Rolls the run of a cluster back, as far as that goes.
 pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<(), RunError> {
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
+    // The flags are part of the command that continues the rollback after a pause.
     let mut flags = Vec::new();
     if args.control_plane {
         flags.push("--control-plane".to_owned());
@@ -90,6 +109,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
         flags.push("--auto-approve".to_owned());
     }
     let commands = cx.run_commands("rollback", &args.plan, flags, None);
+    // Refused before anything is read: a pipeline must not wait for an answer that never comes.
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
         return Err(usage_error(
             "there is no terminal to ask for confirmation: use --auto-approve",
@@ -110,24 +130,22 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     // Everything that could refuse comes before the question, and the question before anything is touched.
     check_can_roll_back(&state, &reached.cluster.arn, &commands.plan)?;
     let route = stored_route(&state)?;
-    cx.ui.print_note(&format!(
-        "run {} ({} -> {}):",
-        state.run, route.from, route.to
-    ));
-    for line in status_lines(&state, &route, None) {
-        cx.ui.print_note(&format!("  {line}"));
+    for line in describe_run(&state, &route) {
+        cx.ui.print_note(&line);
     }
     let scope = unless_stopped(
         &stop,
         rollback_scope::read_scope(&reached, &state, &route, args.control_plane),
     )
     .await?;
+    // Nothing that moved workloads is left to roll back: said instead of asked.
     check_rollback_worthwhile(&state, &scope)
         .map_err(|e| e.or_next_command(&cx.command_again("status", &args.plan)))?;
     if args.control_plane {
         let plain = cx.command_again("rollback", &args.plan);
         check_version_rollback(&reached, &state, &route, &scope, &plain).await?;
     }
+    // What is rolled back, what stays and whose cluster it is stand right above the question.
     for line in scope.describe_lines() {
         cx.ui.print_note(&format!("  {line}"));
     }
@@ -136,7 +154,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     })
     .await?;
     cx.ui.print_note(&target.describe());
-    if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Roll this run back?")).await? {
+    if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm(ROLLBACK_QUESTION)).await? {
         return Err(RunError::new(RunErrorKind::Cancelled, "not confirmed")
             .with_next_command(commands.resume));
     }

@@ -56,6 +56,7 @@ pub async fn prepare_route(
         for line in said.lines {
             cx.ui.print_note(&line);
         }
+    // A new route is shown as `plan` shows it.
     } else {
         let said = match &found.route {
             Some(route) => plan_gates::summarize_gates(&plan_input.plan, route, None, now)?,

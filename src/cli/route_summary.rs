@@ -133,6 +133,7 @@ impl<'a> PlannedRoute<'a> {
                 sizes.insert(blue, self.blue_size(blue));
             }
         }
+        // Nodes of other groups, and those that Karpenter makes, are there all the time.
         let replaced: u64 = sizes.values().sum();
         let others = self
             .inventory
@@ -140,25 +141,25 @@ impl<'a> PlannedRoute<'a> {
         counts.before = replaced + others;
         counts.peak = counts.before;
         for step in &self.route.steps {
-            match &step.spec {
-                StepSpec::CreateGreen {
-                    blue, group, surge, ..
-                } => {
-                    seen = true;
-                    let whole = self.green_size(blue, group.scaling.desired);
-                    let first = surge.map_or(whole, |surge| u64::from(surge).min(whole));
-                    sizes.insert(&group.name, first);
-                    counts.peak = counts.peak.max(others + sizes.values().sum::<u64>());
-                    // Grown by the drain as blue shrinks.
-                    if surge.is_some() {
-                        sizes.insert(&group.name, whole);
-                        sizes.insert(blue, first);
-                    }
+            if let StepSpec::CreateGreen {
+                blue, group, surge, ..
+            } = &step.spec
+            {
+                seen = true;
+                let whole = self.green_size(blue, group.scaling.desired);
+                let first = surge.map_or(whole, |surge| u64::from(surge).min(whole));
+                sizes.insert(&group.name, first);
+                counts.peak = counts.peak.max(others + sizes.values().sum::<u64>());
+                // Grown by the drain as blue shrinks.
+                if surge.is_some() {
+                    sizes.insert(&group.name, whole);
+                    sizes.insert(blue, first);
                 }
-                StepSpec::Retire { blue, .. } => drop(sizes.insert(blue, 0)),
-                _ => {}
+            } else if let StepSpec::Retire { blue, .. } = &step.spec {
+                sizes.insert(blue, 0);
             }
         }
+        // What is left at the end; a blue that stays at zero nodes counts as none.
         counts.after = others + sizes.values().sum::<u64>();
         seen.then_some(counts)
     }
@@ -168,11 +169,14 @@ impl<'a> PlannedRoute<'a> {
             let own = inventory.nodes.iter();
             return own.filter(|n| n.nodegroup_name() == Some(blue)).count() as u64;
         }
-        let of_green = self.route.steps.iter().find_map(|s| match &s.spec {
-            StepSpec::CreateGreen {
+        let of_green = self.route.steps.iter().find_map(|s| {
+            let StepSpec::CreateGreen {
                 blue: of, group, ..
-            } if of == blue => Some(group.scaling.desired),
-            _ => None,
+            } = &s.spec
+            else {
+                return None;
+            };
+            (of == blue).then_some(group.scaling.desired)
         });
         u64::try_from(of_green.unwrap_or_default()).unwrap_or_default()
     }
@@ -232,6 +236,7 @@ impl<'a> PlannedRoute<'a> {
                     kubelet,
                     ..
                 } => {
+                    // Blue and green have a row each, and blue's changes only when it is retired.
                     let version =
                         kubelet.map_or_else(|| "custom AMI".to_owned(), |v| v.to_string());
                     let nodes = nodes_text(self.green_size(blue, group.scaling.desired));
@@ -260,7 +265,18 @@ impl<'a> PlannedRoute<'a> {
                         set(what, blue.to_owned(), green.to_owned());
                     }
                 }
-                _ => {}
+                // No row: these end as they were, or change an object that has a row already.
+                StepSpec::Bake { .. }
+                | StepSpec::LaunchTemplate { .. }
+                | StepSpec::HoldGreen { .. }
+                | StepSpec::HoldBlue { .. }
+                | StepSpec::CordonBlue { .. }
+                | StepSpec::AttachTargets { .. }
+                | StepSpec::AddToRules { .. }
+                | StepSpec::DetachTargets { .. }
+                | StepSpec::Drain { .. }
+                | StepSpec::Soak { .. }
+                | StepSpec::ReleaseGreen { .. } => {}
             }
         }
         rows
@@ -338,10 +354,7 @@ pub fn step_group(spec: &StepSpec) -> Option<&'static str> {
 }
 
 fn green_name(step: &RouteStep) -> Option<&str> {
-    match &step.spec {
-        StepSpec::CreateGreen { group, .. } => Some(&group.name),
-        _ => None,
-    }
+    step.spec.created_group().map(|group| group.name.as_str())
 }
 
 fn nodes_text(count: u64) -> String {

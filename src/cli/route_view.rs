@@ -37,6 +37,7 @@ pub fn render_text(
         paint.bold(&title),
         planned.describe_count()
     );
+    // The head: key and value, in two columns. A key that repeats is shown once.
     let mut last = String::new();
     for (key, text) in planned.headline(gates) {
         let text = wrap_text(&text, PAGE_WIDTH - KEY_WIDTH);
@@ -50,15 +51,18 @@ pub fn render_text(
         }
         last = key;
     }
+    // What the cluster looks like before and after, before the steps that make it so.
     let rows = planned.before_and_after();
     if !rows.is_empty() {
         let _ = write!(out, "\n{}", render_before_after(&rows, paint));
     }
+    // Of a run that is open the steps that are done are named only.
     let over = route.steps.iter().map(|s| s.id.as_str());
     let over: Vec<&str> = over.filter(|id| planned.done.contains(*id)).collect();
     if !over.is_empty() {
         let _ = writeln!(out, "\ndone already: {}", over.join(", "));
     }
+    // The steps under their parts. One that is in no part stays under the heading before it.
     let mut group = "";
     for (i, step) in planned.steps_left() {
         if let Some(own) = step_group(&step.spec).filter(|own| *own != group) {
@@ -70,6 +74,7 @@ pub fn render_text(
             write_details(&mut out, planned, step, paint);
         }
     }
+    // Notes come last: they explain choices and ask for nothing.
     if !route.notes.is_empty() {
         let _ = writeln!(out);
         for note in &route.notes {
@@ -80,6 +85,7 @@ pub fn render_text(
             );
         }
     }
+    // The hint is left out where nothing is left to do.
     if !details && planned.steps_left().next().is_some() {
         let hint = "`eksup plan --details` shows each step's id, what it touches and why";
         let _ = writeln!(out, "\n{}", paint.dim(hint));
@@ -154,9 +160,11 @@ fn wrap_text(text: &str, width: usize) -> Vec<String> {
 pub fn render_markdown(planned: &PlannedRoute<'_>, gates: &[String]) -> String {
     let route = planned.route;
     let mut out = format!("{}.\n\n", planned.describe_count());
+    // The head as a list.
     for (key, text) in planned.headline(gates) {
         let _ = writeln!(out, "- **{}**: {}", escape_cell(&key), escape_cell(&text));
     }
+    // Before and after as a table; a route without changes has none.
     let rows = planned.before_and_after();
     if !rows.is_empty() {
         let _ = writeln!(out, "\n| | before | after |\n| --- | --- | --- |");
@@ -169,6 +177,7 @@ pub fn render_markdown(planned: &PlannedRoute<'_>, gates: &[String]) -> String {
         out,
         "\n| # | part | step | about | |\n| --: | --- | --- | --: | --- |"
     );
+    // The part is shown in its first row only.
     let mut group = "";
     for (i, step) in planned.steps_left() {
         let own = step_group(&step.spec).unwrap_or(group);
@@ -185,6 +194,7 @@ pub fn render_markdown(planned: &PlannedRoute<'_>, gates: &[String]) -> String {
     }
     let _ = writeln!(
         out,
+        // Ids and reasons are folded away, as a reviewer looks for the steps first.
         "\n<details><summary>What each step touches, and why</summary>\n\n| # | id | touches | why |\n| --: | --- | --- | --- |"
     );
     for (i, step) in planned.steps_left() {
@@ -202,6 +212,7 @@ pub fn render_markdown(planned: &PlannedRoute<'_>, gates: &[String]) -> String {
         );
     }
     let _ = writeln!(out, "\n</details>");
+    // Notes come last: they explain choices and ask for nothing.
     for (i, note) in route.notes.iter().enumerate() {
         let space = if i == 0 { "\n" } else { "" };
         let _ = writeln!(out, "{space}- {}", escape_cell(note));

@@ -52,23 +52,42 @@ pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), Ru
             .write_json_line(&crate::report::json::version_line())?;
     }
     loop {
-        let read = read_status(cx, &args, &reached).await?;
-        if cx.ui.format == OutputFormat::Json {
-            cx.ui.write_json_line(&status_to_json(&reached, &read))?;
+        let read = read_status(cx, &args.plan, &reached).await?;
+        let text = render_reading(cx, &reached, &read);
+        // A screen is drawn again in its place; a log and a program get the status once more.
+        let redraws = args.watch && cx.ui.env.stdout_terminal && cx.ui.format == OutputFormat::Text;
+        let ahead = if redraws {
+            "\u{1b}[H\u{1b}[2J\u{1b}[3J"
         } else {
-            let text = render_text(cx, &reached, &read);
-            // A screen is drawn again in its place; a log gets the text once more.
-            let ahead = match (args.watch, cx.ui.env.stdout_terminal) {
-                (true, true) => "\u{1b}[H\u{1b}[2J\u{1b}[3J",
-                (true, false) | (false, _) => "",
-            };
-            cx.ui.write_result(&format!("{ahead}{text}"))?;
-        }
+            ""
+        };
+        cx.ui.write_result(&format!("{ahead}{text}"))?;
         let open = read.state.as_ref().is_some_and(|s| !s.is_closed());
         if !args.watch || !open {
             return Ok(());
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
+    }
+}
+
+/// Returns what one look at the run shows: text, or a line of JSON.
+pub async fn render_status_screen(
+    cx: &CommandContext,
+    plan: &PlanArg,
+    reached: &ClusterConnection,
+) -> Result<String, RunError> {
+    let read = read_status(cx, plan, reached).await?;
+    Ok(render_reading(cx, reached, &read))
+}
+
+fn render_reading(
+    cx: &CommandContext,
+    reached: &ClusterConnection,
+    read: &StatusReading,
+) -> String {
+    match cx.ui.format {
+        OutputFormat::Json => format!("{}\n", status_to_json(reached, read)),
+        OutputFormat::Text | OutputFormat::Markdown => render_text(cx, reached, read),
     }
 }
 
@@ -89,7 +108,7 @@ struct StatusReading {
 
 async fn read_status(
     cx: &CommandContext,
-    args: &StatusArgs,
+    plan_arg: &PlanArg,
     reached: &ClusterConnection,
 ) -> Result<StatusReading, RunError> {
     let now = reached.clock.now();
@@ -110,7 +129,7 @@ async fn read_status(
     let lock = KubeRunStore(reached.kube.clone()).read_lease().await?;
     let lock = lock.filter(|l| !l.holder.is_empty());
     let route = state.as_ref().map(stored_route).transpose()?;
-    let plan = cx.load_plan(&args.plan).ok().map(|(_, plan)| plan);
+    let plan = cx.load_plan(plan_arg).ok().map(|(_, plan)| plan);
     let open = state.as_ref().filter(|s| !s.is_closed());
     let is_other_plan = match (&plan, open) {
         (Some(plan), Some(state)) => plan_digest(plan) != state.plan_digest,
@@ -142,7 +161,7 @@ async fn read_status(
         }
         (Some(_) | None, Some(_) | None) => (None, None),
     };
-    let commands = cx.run_commands("apply", &args.plan, Vec::new(), None);
+    let commands = cx.run_commands("apply", plan_arg, Vec::new(), None);
     // A command with another plan than the run's would only be refused.
     let next = state
         .as_ref()
@@ -183,6 +202,7 @@ fn status_to_json(reached: &ClusterConnection, read: &StatusReading) -> serde_js
                 "steps": steps.collect::<Vec<_>>(),
             })
         });
+    // The expiry is counted by the holder's own clock, as the times of the lock are.
     let lock = read.lock.as_ref().map(|lock| {
         let lasts = lock
             .duration_seconds
@@ -191,6 +211,7 @@ fn status_to_json(reached: &ClusterConnection, read: &StatusReading) -> serde_js
             (lock.renewed_at.zip(lasts)).and_then(|(at, lasts)| at.checked_add(lasts).ok());
         json!({"holder": lock.holder, "renewedAt": lock.renewed_at, "expiresAt": expires})
     });
+    // Keys are always there, with null for what does not apply, so that a reader need not tell absent from empty.
     json!({
         "type": "status",
         "at": reached.clock.now(),
@@ -221,6 +242,7 @@ fn render_text(cx: &CommandContext, reached: &ClusterConnection, read: &StatusRe
         .rollback
         .as_ref()
         .map(|r| r.describe(reached.clock.now()));
+    // Below the run what is read of the cluster itself; a part without lines has no title.
     for (title, lines) in [
         ("rollback", &rollback.unwrap_or_default()),
         ("live", &read.live.lines),
@@ -255,6 +277,9 @@ fn render_status(
     let how = match (state.phase, state.outcome, &state.paused) {
         (_, Some(outcome), _) => outcome.as_str().replace('_', " "),
         (_, None, Some(why)) => format!("paused: {why}"),
+        (_, None, None) if let Some(step) = find_stuck_step(state, read) => {
+            format!("stuck at `{}`", step.id)
+        }
         (RunPhase::Rollback, None, None) => "being rolled back".to_owned(),
         (RunPhase::Forward | RunPhase::Closed, None, None) => "under way".to_owned(),
     };
@@ -326,6 +351,13 @@ fn render_status(
     text
 }
 
+/// The step that failed, once the process that met the failure has ended.
+fn find_stuck_step<'a>(state: &'a RunState, read: &StatusReading) -> Option<&'a StepState> {
+    let failed = |s: &&StepState| matches!(s.status, StepStatus::Failed | StepStatus::UndoFailed);
+    let failed = state.steps.iter().find(failed);
+    failed.filter(|_| read.lock.is_none())
+}
+
 /// How a step was done, or why it failed. Once it is being rolled back, how it was done is no longer so.
 fn step_note(step: &StepState) -> Option<&str> {
     match step.status {
@@ -379,6 +411,7 @@ fn next_command(
     commands: &RunCommands,
 ) -> Option<(String, String)> {
     let next = |what: &str, command: &str| Some((what.to_owned(), command.to_owned()));
+    // While a process holds the lock any command would only be refused.
     if is_held {
         return None;
     }
@@ -389,6 +422,7 @@ fn next_command(
             .and_then(|rollback| next("continues the rollback", &rollback)),
         (RunPhase::Forward, _) => {
             let first = state.steps.iter().find(|s| !s.status.is_over());
+            // An approval counts as missing only while its step has not begun.
             let waits = first.filter(|step| {
                 let asked = &gates.json["approvals"];
                 asked.get(&step.id).is_some_and(serde_json::Value::is_null)

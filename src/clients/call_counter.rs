@@ -66,6 +66,7 @@ impl CallCounter {
             Some(answer) => {
                 let body = answer.body().bytes().unwrap_or_default();
                 let body = String::from_utf8_lossy(body);
+                // JSON services name the error in a header, query services in the body.
                 let code = answer.headers().get("x-amzn-errortype").unwrap_or_default();
                 let throttled = |text: &str| THROTTLING_WORDS.iter().any(|w| text.contains(w));
                 if answer.status().as_u16() == THROTTLED_STATUS
@@ -77,6 +78,7 @@ impl CallCounter {
                     CallEnd::Failed
                 }
             }
+            // No answer came: a timeout or a lost connection.
             None => CallEnd::Failed,
         };
         self.count_made(&call);

@@ -184,6 +184,7 @@ fn named_profile_provider(
     let instance = ImdsCredentialsProvider::builder()
         .configure(&provider_config)
         .build();
+    // In the order of the SDK's own default chain, without the environment's keys.
     CredentialsProviderChain::first_try("Profile", named)
         .or_else("WebIdentityToken", web_identity)
         .or_else("EcsContainer", container)

@@ -133,6 +133,7 @@ pub fn mint_token(
     let (instructions, _) = sign(request, &params).map_err(|e| failed(&e))?.into_parts();
     let mut presigned = http::Request::get(&url).body(()).map_err(|e| failed(&e))?;
     instructions.apply_to_request_http1x(&mut presigned);
+    // The form that EKS's webhook expects, as `aws eks get-token` prints it.
     Ok(format!(
         "k8s-aws-v1.{}",
         URL_SAFE_NO_PAD.encode(presigned.uri().to_string())

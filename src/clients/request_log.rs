@@ -99,6 +99,7 @@ pub fn log_requests(wire: Wire) -> Wire {
     Wire::new(tower::service_fn(move |request: Request| {
         let wire = wire.clone();
         async move {
+            // Without a log nothing is put together for it.
             if !tracing::enabled!(tracing::Level::INFO) {
                 return wire.oneshot(request).await;
             }

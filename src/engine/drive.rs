@@ -126,9 +126,8 @@ impl<W: EngineEnv> Engine<'_, W> {
                 return Ok(TurnOutcome::Done { how, at_once });
             }
             Decision::Refuse(refusal) => {
-                let text = refusal.to_string();
-                let why = self.refusal_text(planned, way, text, Some(&looked.before_image))?;
-                let refusal = StepRefusal { why, ..refusal };
+                let refusal =
+                    self.add_step_states(planned, way, refusal, Some(&looked.before_image))?;
                 return Ok(TurnOutcome::RunEnded(
                     self.record_stuck(planned, way, refusal, None).await?,
                 ));
@@ -142,15 +141,16 @@ impl<W: EngineEnv> Engine<'_, W> {
             // The state of the cluster goes into the reason already here, because a person may be asked in a later
             // round without another look.
             Decision::Yield {
-                why,
+                refusal,
                 recheck,
                 overdue,
             } => {
-                self.emit_wait(planned, driver, why.clone());
-                let why = self.refusal_text(planned, way, why, Some(&looked.before_image))?;
+                self.emit_wait(planned, driver, refusal.to_string());
+                let refusal =
+                    self.add_step_states(planned, way, refusal, Some(&looked.before_image))?;
                 let pause = StepPause::until_recheck(looked_at, recheck);
                 return Ok(TurnOutcome::Yield {
-                    why,
+                    refusal,
                     overdue,
                     pause,
                 });
@@ -234,7 +234,7 @@ impl<W: EngineEnv> Engine<'_, W> {
     fn emit_wait(&self, planned: &PlannedStep<W>, driver: &mut StepDriver, why: String) {
         let why = match self.lease {
             Some(lock) if !lock.is_held() => format!(
-                "{why} (the API server has not answered for a while; what is known of the cluster may be old)"
+                "{why} (the API server has not answered for a while; what is known of the cluster may be out of date)"
             ),
             Some(_) | None => why,
         };
@@ -277,6 +277,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         let now = move || -> Timestamp { world.now() };
         match way {
             Direction::Rollback { before, early } => {
+                // A rollback compares with the before-image; the way forward with nothing but its own history.
                 let mut trail = self.rollback_history(planned).unwrap_or_default();
                 trail.early = *early;
                 planned
@@ -446,7 +447,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         self.append_entry(JournalEntry::ClockMoved { seconds })
             .await?;
         let text = format!(
-            "this machine's clock has moved by {seconds} s against its own timer (suspended, or set); waits continue as if it had not"
+            "this machine's clock has moved by {seconds} s against its own timer (the machine was suspended, or the clock was set); waits continue as if it had not"
         );
         let step = Some(planned.id.clone());
         self.world.emit_event(EventKind::Notice { step, text });
@@ -454,6 +455,22 @@ impl<W: EngineEnv> Engine<'_, W> {
     }
 
     /// A refusal of a step that has acted shows what was before, what was done and what is now.
+    /// A refusal whose reason holds its fix too, and the states of the step's object.
+    fn add_step_states(
+        &self,
+        planned: &PlannedStep<W>,
+        way: &Direction,
+        refusal: StepRefusal,
+        now: Option<&Value>,
+    ) -> Result<StepRefusal, EngineError> {
+        let why = self.refusal_text(planned, way, refusal.to_string(), now)?;
+        Ok(StepRefusal {
+            why,
+            fix: None,
+            ..refusal
+        })
+    }
+
     fn refusal_text(
         &self,
         planned: &PlannedStep<W>,

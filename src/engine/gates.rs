@@ -130,7 +130,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         } else {
             WindowClosed::Wait(
                 REST_RECHECK_INTERVAL,
-                format!("{why}; what has begun is finished before"),
+                format!("{why}; a step that has begun is finished first"),
             )
         }))
     }

@@ -64,6 +64,12 @@ impl StepRefusal {
     }
 }
 
+impl From<String> for StepRefusal {
+    fn from(why: String) -> Self {
+        Self::new(why)
+    }
+}
+
 impl fmt::Display for StepRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.fix {

@@ -42,7 +42,7 @@ impl DrivenStep {
 /// A step that has nothing to do for a while; where it yields, why, and whether it is overdue.
 struct WaitingState {
     pause: StepPause,
-    yields: Option<(String, bool)>,
+    yields: Option<(StepRefusal, bool)>,
 }
 
 impl<W: EngineEnv> Engine<'_, W> {
@@ -92,7 +92,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             "everything is as it was before the run".to_owned()
         } else {
             format!(
-                "everything is as it was before the run, but for {}",
+                "everything is as it was before the run, except for {}",
                 kept.join(", ")
             )
         };
@@ -180,7 +180,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 driven.waiting = None;
                 let turn = match planned.step.undo_kind() {
                     UndoKind::Nothing => TurnOutcome::Done {
-                        how: "it changed nothing that stays".to_owned(),
+                        how: "it changed nothing that lasts".to_owned(),
                         at_once: true,
                     },
                     UndoKind::Impossible(why) => {
@@ -216,12 +216,12 @@ impl<W: EngineEnv> Engine<'_, W> {
                         yields: None,
                     },
                     TurnOutcome::Yield {
-                        why,
+                        refusal,
                         overdue,
                         pause,
                     } => WaitingState {
                         pause,
-                        yields: Some((why, overdue)),
+                        yields: Some((refusal, overdue)),
                     },
                 });
             }
@@ -232,8 +232,8 @@ impl<W: EngineEnv> Engine<'_, W> {
             // A wait that does not yield holds up the steps behind it, and as long as one is left a person is not
             // asked.
             match &stands.yields {
-                Some((why, overdue)) if !place.early => {
-                    yields.push((place, why.clone(), *overdue));
+                Some((refusal, overdue)) if !place.early => {
+                    yields.push((place, refusal.clone(), *overdue));
                 }
                 Some(_) => {}
                 None => hopeful = true,
@@ -267,31 +267,33 @@ impl<W: EngineEnv> Engine<'_, W> {
     /// Nothing is left to do but what does not come: each step that waits for it says so.
     async fn record_all_stuck(
         &mut self,
-        yields: Vec<(&RollbackCandidate, String, bool)>,
+        yields: Vec<(&RollbackCandidate, StepRefusal, bool)>,
     ) -> Result<RunOutcome, EngineError> {
         let steps = self.steps;
         // Each reason is written down for its own step, and the first step names the outcome.
         let mut first = None;
         let mut reasons = Vec::new();
-        for (place, why, _) in yields {
+        let mut short_workloads = Vec::new();
+        for (place, refusal, _) in yields {
             let planned = &steps[place.index];
             let way = Direction::Rollback {
                 before: place.before.clone(),
                 early: place.early,
             };
-            self.record_stuck(planned, &way, StepRefusal::new(&why), None)
-                .await?;
+            let why = &refusal.why;
             reasons.push(match &first {
-                None => why,
+                None => why.clone(),
                 Some(_) => format!("`{}`: {why}", planned.id),
             });
+            short_workloads.extend(refusal.short_workloads.clone());
+            self.record_stuck(planned, &way, refusal, None).await?;
             first.get_or_insert_with(|| planned.id.clone());
         }
         Ok(RunOutcome::Stuck {
             step: first.unwrap_or_default(),
             why: reasons.join("\n"),
             next: NextStep::Resume,
-            short_workloads: Vec::new(),
+            short_workloads,
             denied: None,
             closed: false,
         })

@@ -100,7 +100,7 @@ impl Step<ToyWorld> for Raised {
         let held = self.needs.is_some_and(|n| number(n) > 0) || (trail.early && !self.early);
         match (held, self.yields) {
             (true, Some(overdue)) => Decision::Yield {
-                why,
+                refusal: why.into(),
                 recheck,
                 overdue,
             },

@@ -91,7 +91,7 @@ pub enum EngineError {
     NoOpenRun,
     /// Asked to stop, and the journal could not be written to in time.
     #[error(
-        "stopped by a signal while the run's checkpoint in the cluster could not be written; it says which actions had begun"
+        "stopped by a signal while the run's checkpoint in the cluster could not be written; the checkpoint says which actions had begun"
     )]
     StoppedUnrecorded,
     /// The program and the journal disagree.

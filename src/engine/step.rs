@@ -38,7 +38,8 @@ pub enum Decision<A> {
     /// As `Wait`, in a rollback; and what is waited for may come from steps that are rolled back later, so they go on
     /// meanwhile. A person is asked once nothing else of them is left to do and this one is `overdue`.
     Yield {
-        why: String,
+        /// What is waited for, and what a person does about it.
+        refusal: StepRefusal,
         recheck: Duration,
         overdue: bool,
     },
@@ -54,11 +55,11 @@ impl<A> Decision<A> {
             Self::Act(act) => Decision::Act(f(act)),
             Self::Wait { why, recheck } => Decision::Wait { why, recheck },
             Self::Yield {
-                why,
+                refusal,
                 recheck,
                 overdue,
             } => Decision::Yield {
-                why,
+                refusal,
                 recheck,
                 overdue,
             },

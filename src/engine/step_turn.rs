@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::refusal::StepRefusal;
 use super::retry::RetryState;
 use super::run::RunOutcome;
 
@@ -37,7 +38,7 @@ pub(super) enum TurnOutcome {
     Wait(StepPause),
     /// The same; and what it waits for may come from steps that are rolled back later.
     Yield {
-        why: String,
+        refusal: StepRefusal,
         /// It has waited for longer than it may.
         overdue: bool,
         pause: StepPause,

@@ -36,6 +36,7 @@ pub(super) async fn read_limits(
         offerings: offerings.unwrap_or_default(),
         ..Limits::default()
     };
+    // A sum that leaves one instance out would be too small, so there is none then.
     if let Some(in_use) = in_use {
         limits.cpus = in_use.by_type;
         if in_use.by_quota.is_none() {
@@ -46,6 +47,7 @@ pub(super) async fn read_limits(
         }
         limits.cpus_in_use = in_use.by_quota;
     }
+    // More volumes than are counted leave the sum unknown, and not at what was counted.
     match storage {
         Some(Some(storage)) => {
             limits.storage_in_use = Some(storage.by_type);

@@ -265,6 +265,8 @@ async fn wait_until_reachable(
     patience: Duration,
     say: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(), ApiError> {
+    // No `retry_call`: the bound is a time and not a number of tries, the wait stays the same because a server that starts
+    // is to be met soon, and a person is told of the first failure.
     let began = tokio::time::Instant::now();
     let mut said = false;
     loop {

@@ -73,6 +73,7 @@ pub async fn read_addon_schemas(
     mut inventory: Inventory,
 ) -> Result<Inventory> {
     let notes = UnreadNotes::default();
+    // A schema that is denied is noted as unread; only what may pass ends the reading.
     let each = versions.iter().map(async |(name, version)| {
         let schema = notes
             .or_none(aws.describe_addon_schema(name, version))
@@ -85,6 +86,7 @@ pub async fn read_addon_schemas(
         .await?;
     let mut schemas: BTreeMap<String, BTreeMap<AddonVersion, String>> = BTreeMap::new();
     for (name, version, schema) in found.into_iter().flatten() {
+        // An add-on without a schema has an empty one, which tells it from one that was not read.
         schemas.entry(name).or_default().insert(version, schema);
     }
     inventory.addon_schemas = schemas;

@@ -41,6 +41,7 @@ async fn refresh_and_wait(
     say: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<InsightsRefreshOutcome, ApiError> {
     let not_completed = |why: String| Ok(InsightsRefreshOutcome::NotCompleted { why });
+    // Insights that are fresh enough need no refresh.
     let age = aws.read_upgrade_insights_age(cluster).await?;
     if age.is_some_and(|age| age <= INSIGHTS_FRESH_FOR) {
         return Ok(InsightsRefreshOutcome::Completed);
@@ -58,6 +59,7 @@ async fn refresh_and_wait(
     }
     let began = tokio::time::Instant::now();
     let mut shows = under_way;
+    // A refresh takes minutes at most; one that does not end leaves the answer unknown.
     while began.elapsed() < REFRESH_TIMEOUT {
         tokio::time::sleep(REFRESH_POLL_INTERVAL).await;
         let now = aws.describe_insights_refresh(cluster).await?;

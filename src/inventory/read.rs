@@ -324,6 +324,7 @@ async fn read_updates_in_progress(
         .buffered(AWS_CALL_CONCURRENCY)
         .try_collect()
         .await?;
+    // A status that the SDK does not know may be one of an update that goes on.
     let going = |u: &eks::Update| {
         use eks::UpdateStatus::{InProgress, Unknown};
         matches!(u.status, InProgress | Unknown)
@@ -382,6 +383,7 @@ async fn read_launch_templates(
     nodegroups: &[eks::Nodegroup],
     notes: &UnreadNotes,
 ) -> Result<Vec<AskedVersion>> {
+    // Several groups may use one version, which is read once.
     let used: BTreeSet<(&str, &str)> = nodegroups
         .iter()
         .filter_map(|g| g.launch_template.as_ref())
@@ -391,6 +393,7 @@ async fn read_launch_templates(
         let found = notes
             .or_none(aws.describe_launch_template_version(id, version))
             .await?;
+        // Kept under the name that was asked for: `$Latest` is answered with a number.
         Ok::<_, ApiError>(found.map(|found| (version.to_owned(), found)))
     });
     let found: Vec<Option<AskedVersion>> = stream::iter(each)

@@ -74,6 +74,7 @@ fn scrub_commands(container: &mut Value) {
     };
     let image = container.get("image").and_then(Value::as_str);
     let is = |name: &str| image.is_some_and(|i| i.contains(name));
+    // Two programs have flags that findings depend on; of all others nothing is kept.
     let kept = if is("cluster-autoscaler") {
         marks::AUTOSCALER_FLAGS
     } else if is("aws-load-balancer-controller") {

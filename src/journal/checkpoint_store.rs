@@ -234,7 +234,8 @@ pub fn parse_checkpoint(text: &CheckpointText) -> Result<RunState, JournalError>
     }
 }
 
-/// Waits between tries, says so, and knows when to give up.
+/// Waits between tries, says so, and knows when to give up. No `retry_call`: between two tries the record is made again or
+/// a conflict is resolved, and the bound is a time, because a run must outlast an API server that restarts.
 struct StoreRetry<'a> {
     notify: &'a NoticeCallback,
     what: &'static str,

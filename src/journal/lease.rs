@@ -100,6 +100,7 @@ impl RunLease {
         holder: &str,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Self, LeaseError> {
+        // From here on the lock is ours, and it is renewed beside whatever the process does.
         let (held, renewed, before) = acquire_lease(&*remote, &clock, holder, say).await?;
         let (tx, grip) = watch::channel(LeaseState::Held(renewed));
         let now = Arc::new(Notify::new());
@@ -161,6 +162,7 @@ impl RunLease {
                 | LeaseState::Lost(_)
                 | LeaseState::Refused(..) => return,
             };
+            // A renewal moves the deadline, so the loop begins again with the new one.
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(renewed.timer + LEASE_RENEW_DEADLINE) => return,

@@ -457,6 +457,7 @@ impl RunState {
                 &format!("the run has no step `{id}`"),
             ));
         };
+        // A rollback and a closed run begin no step any more.
         if self.phase != RunPhase::Forward {
             return Err(illegal_record(
                 record,
@@ -481,6 +482,7 @@ impl RunState {
     }
 
     fn check_may_close(&self, record: &Record, outcome: FinalOutcome) -> Result<(), JournalError> {
+        // Each outcome belongs to one phase, and the first two promise that no step is left.
         let (phase, open) = match outcome {
             FinalOutcome::Done => (RunPhase::Forward, self.current_step()),
             FinalOutcome::RolledBack => (RunPhase::Rollback, self.steps_to_undo().next()),

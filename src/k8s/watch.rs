@@ -64,6 +64,7 @@ pub(super) async fn keep_feed_current<F: WatchFeed>(kube: KubeApi, feed: F) {
     let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
     let mut wait = WatchBackoff::default();
     loop {
+        // Each round begins with a whole list, which is where its watches go on from.
         let mut version = match kube.list_with_version(F::LIST_PATH, F::to_model).await {
             Ok((all, version)) => {
                 feed.replace_objects(all);
@@ -89,6 +90,7 @@ pub(super) async fn keep_feed_current<F: WatchFeed>(kube: KubeApi, feed: F) {
                     feed.mark_failed(error);
                     wait.wait_longer().await;
                 }
+                // Changes were missed, so that only a new list is current again.
                 WatchEnd::TooOld(error) => {
                     feed.mark_failed(error);
                     wait.wait_longer().await;
@@ -290,6 +292,7 @@ impl LineBuffer {
 }
 
 /// Waits that grow, each a little more or less than the last times two, so that many clients do not come at once.
+/// No `retry_call`: a watch is never given up.
 #[derive(Default)]
 struct WatchBackoff {
     tries: u32,

@@ -158,11 +158,13 @@ impl Window {
         let Some(zone) = find_time_zone(&self.time_zone) else {
             return Vec::new();
         };
+        // Days are those of the window's own time zone. Openings that began on an earlier day may still last.
         let today = now.to_zoned(zone.clone()).date();
         (-LOOKBACK_DAYS..=LOOKAHEAD_DAYS)
             .filter_map(|n| today.checked_add(n.days()).ok())
             .filter(|date| self.days.is_empty() || self.days.contains(&Day::from_date(*date)))
             .filter_map(|date| {
+                // A window that ends before it begins ends on the next day.
                 let last = if self.to <= self.from {
                     date.tomorrow().ok()?
                 } else {

@@ -30,12 +30,14 @@ impl NodeRegistration {
     }
 
     fn of_text(text: &str) -> Self {
+        // Comments are no settings, but the first line names the script's interpreter.
         let alive = text.lines().filter(|l| {
             let line = l.trim_start();
             !line.starts_with('#') || line.starts_with("#!")
         });
         let alive: Vec<&str> = alive.collect();
         let mut found = Self::default();
+        // Flags of the kubelet, as scripts give them.
         for line in &alive {
             for pair in flag_values(line, "--node-labels") {
                 if let Some((key, value)) = pair.split_once('=') {
@@ -47,6 +49,7 @@ impl NodeRegistration {
                 .taints
                 .extend(taints.iter().filter_map(|t| parse_taint(t)));
         }
+        // The same in NodeConfig and in Bottlerocket's TOML.
         found.read_taint_list(&alive);
         found.read_settings(&alive);
         found.taints.sort();

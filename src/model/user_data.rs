@@ -13,7 +13,7 @@ pub struct UserDataTraits {
     pub edits_kubelet_files: bool,
     /// It has a NodeConfig, which nodeadm of Amazon Linux 2023 reads.
     pub has_node_config: bool,
-    /// A NodeConfig says which cluster to join, which EKS does not add for an image of one's own.
+    /// A NodeConfig says which cluster to join, which EKS does not add for a custom AMI.
     pub names_cluster: bool,
     /// It is settings in TOML, as Bottlerocket reads them, and nothing else.
     pub is_toml: bool,
@@ -83,6 +83,8 @@ impl UserDataTraits {
     /// The same, with more lines of text in it.
     pub fn stand_in_with(&self, more: &str) -> String {
         let mut text = String::new();
+        // The traits are written as the shortest text that is read as having them, and no word of the original is
+        // kept.
         if self.is_toml {
             text += "[settings.kubernetes]\n";
         } else if self.has_scripts || self.has_node_config {

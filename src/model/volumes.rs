@@ -223,6 +223,7 @@ fn is_data_word(word: &str) -> bool {
         "datadir",
         "persistent",
     ];
+    // `data0` and `data1` are disks of one store.
     DATA_WORDS.contains(&word.trim_end_matches(|c: char| c.is_ascii_digit()))
 }
 
@@ -279,6 +280,7 @@ fn is_made_at_start(word: &str) -> bool {
         "dexconfig",
         "xtables",
     ];
+    // Whole words only: `toolsdata` is no word of the list.
     STARTUP_WORDS.contains(&word)
 }
 

@@ -18,6 +18,7 @@ fn check_capacities(r: &mut ValueReader, f: &MapFields<'_>, strategy: Strategy) 
     for capacity in capacities.filter_map(|group| group.value_of("capacity")) {
         let full = matches!(&capacity.what, TreeValue::Scalar { text, .. } if text == "full");
         let surge = matches!(capacity.what, TreeValue::Map(_));
+        // Rolling grows green as blue shrinks; recreate has no green while blue is emptied.
         match strategy {
             Strategy::Rolling if full => r.note_problem(
                 CONTRADICTION_CODE,
@@ -57,6 +58,7 @@ pub fn set_default_capacities(plan: &mut ReadValues) {
 pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, to_known: bool) {
     check_capacities(r, f, plan.strategy);
     let list_at = f.location_of("nodeGroups");
+    // Each entry is compared with those before it only, so that a pair is named once.
     for (i, group) in plan.all_groups().enumerate() {
         for earlier in plan.all_groups().take(i) {
             if group.blue == earlier.blue {
@@ -79,6 +81,7 @@ pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, 
                 );
             }
         }
+        // A node group that one entry fills and another one empties would be old and new at once.
         if let Some(green) = &group.green
             && plan
                 .all_groups()
@@ -94,6 +97,7 @@ pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, 
                 "a group is either old or new: remove one of the two entries",
             );
         }
+        // Only Amazon Linux releases name a minor; of others it is unknown, and EKS judges them.
         if to_known
             && let Some(release) = &group.release_version
             && let Some(minor) = release_minor(release)
@@ -113,6 +117,7 @@ pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, 
             );
         }
     }
+    // A pin asks for a version, and a skip for no change: neither can win.
     for name in &plan.addons.skip {
         if plan.addons.pins.contains_key(name) {
             r.note_problem(
@@ -123,6 +128,7 @@ pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, 
             );
         }
     }
+    // kube-proxy is the one add-on whose version is bound to the control plane's.
     if to_known
         && let Some(pin) = plan.addons.pins.get("kube-proxy")
         && let Ok(minor) = Minor::from_reported(pin.as_str())
@@ -138,6 +144,7 @@ pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, 
             "kube-proxy must not be newer than the API server: pin an older one, or none",
         );
     }
+    // The node's deadline would come first, and the pod's would mean nothing.
     if plan.drain.pod_deadline > plan.drain.node_deadline {
         let (pod, node) = (
             duration::format_duration(plan.drain.pod_deadline),
@@ -145,6 +152,7 @@ pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, 
         );
         r.note_problem(CONTRADICTION_CODE, f.location_of("drain"), format!("a pod has {pod} to go (`podDeadline`), and its whole node only {node} (`nodeDeadline`)"), "make `nodeDeadline` at least as long as `podDeadline`");
     }
+    // Only what was written is a contradiction: the key's default stands in every plan.
     if plan.strategy != Strategy::Canary
         && f.get("drain")
             .is_some_and(|d| d.value_of("canaryBake").is_some())

@@ -11,6 +11,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut last = u64::MAX;
     while !rest.is_empty() {
+        // Each turn takes a number and its unit.
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let number: u64 = rest.get(..digits)?.parse().ok()?;
         let unit = match rest.as_bytes().get(digits)? {
@@ -20,6 +21,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
             b's' => 1,
             _ => return None,
         };
+        // Each unit is smaller than the one before it, so that no time is written in two ways.
         if unit >= last {
             return None;
         }
@@ -27,6 +29,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         total = total.checked_add(number.checked_mul(unit)?)?;
         rest = &rest[digits + 1..];
     }
+    // An empty text passes the loop, and is no duration.
     (!text.is_empty()).then(|| Duration::from_secs(total))
 }
 

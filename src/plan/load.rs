@@ -41,6 +41,7 @@ pub fn parse_plan_bytes(name: &str, bytes: &[u8]) -> Result<Plan, PlanErrors> {
         return Err(too_large_error(name, bytes.len() as u64));
     }
     let save = "save the file as UTF-8";
+    // UTF-16 is what some editors write, and its first byte would be told as damage.
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(PlanErrors::for_whole_file(
             name,
@@ -52,6 +53,7 @@ pub fn parse_plan_bytes(name: &str, bytes: &[u8]) -> Result<Plan, PlanErrors> {
     match std::str::from_utf8(bytes) {
         Ok(text) => parse_plan(name, text),
         Err(error) => {
+            // The place of the damage is shown behind the part that could be read.
             let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
             let mut at = SourceLocation {
                 start: good.len(),

@@ -32,6 +32,7 @@ fn describe_key(key: &PlanKey, path: &str) -> String {
         KeyDefault::OfItsKeys => "of its keys".to_owned(),
     };
     let mut parts = vec![key.meaning.to_owned()];
+    // Words with a meaning of their own get a sentence each; plain ones are only listed.
     let words = choice_within(&key.kind).map_or(&[][..], |choice| choice.words);
     if words.iter().all(|word| word.meaning.is_empty()) {
         parts.push(list_words("One of", words.iter().map(|word| word.spelling)));
@@ -45,6 +46,7 @@ fn describe_key(key: &PlanKey, path: &str) -> String {
     ));
     parts.push(describe_bounds(&key.kind));
     parts.push(key.more.to_owned());
+    // Most keys have only some of these parts.
     parts.retain(|part| !part.is_empty());
     format!("| `{path}` | {default} | {} |\n", parts.join(" "))
 }
@@ -56,7 +58,17 @@ fn describe_bounds(kind: &ValueKind) -> String {
             format!("At least `{}`.", super::duration::format_duration(*least))
         }
         ValueKind::Integer { least, most } if *most < 1_000 => format!("From {least} to {most}."),
-        _ => String::new(),
+        ValueKind::Duration { .. }
+        | ValueKind::Integer { .. }
+        | ValueKind::Version
+        | ValueKind::Text(_)
+        | ValueKind::Percent
+        | ValueKind::Boolean
+        | ValueKind::Choice(_)
+        | ValueKind::Map(_)
+        | ValueKind::ChoiceOrMap { .. }
+        | ValueKind::NamedValues { .. }
+        | ValueKind::List { .. } => String::new(),
     }
 }
 
@@ -65,7 +77,14 @@ fn map_within(kind: &ValueKind) -> Option<(&'static KeyMap, &'static str)> {
     match kind {
         ValueKind::Map(map) | ValueKind::ChoiceOrMap { map, .. } => Some((map, "")),
         ValueKind::List { items, .. } => map_within(items).map(|(map, _)| (map, "[]")),
-        _ => None,
+        ValueKind::Version
+        | ValueKind::Text(_)
+        | ValueKind::Duration { .. }
+        | ValueKind::Integer { .. }
+        | ValueKind::Percent
+        | ValueKind::Boolean
+        | ValueKind::Choice(_)
+        | ValueKind::NamedValues { .. } => None,
     }
 }
 
@@ -75,7 +94,13 @@ fn choice_within(kind: &ValueKind) -> Option<&'static Choice> {
         ValueKind::NamedValues { values: inner, .. } | ValueKind::List { items: inner, .. } => {
             choice_within(inner)
         }
-        _ => None,
+        ValueKind::Version
+        | ValueKind::Text(_)
+        | ValueKind::Duration { .. }
+        | ValueKind::Integer { .. }
+        | ValueKind::Percent
+        | ValueKind::Boolean
+        | ValueKind::Map(_) => None,
     }
 }
 
@@ -88,11 +113,13 @@ fn list_words(lead: &str, words: impl Iterator<Item = &'static str>) -> String {
 }
 
 fn known_texts(kind: &ValueKind) -> &'static [&'static str] {
-    match kind {
-        ValueKind::Text(rule) => rule.known,
-        ValueKind::List { items, .. } => known_texts(items),
-        _ => &[],
+    if let ValueKind::List { items, .. } = kind {
+        return known_texts(items);
     }
+    if let ValueKind::Text(rule) = kind {
+        return rule.known;
+    }
+    &[]
 }
 
 /// The table of a part of the plan: `plan` for the top level alone, else the name of one of its keys.

@@ -98,6 +98,7 @@ impl SchemaWriter {
                 })
             }),
             ValueKind::Text(rule) => self.describe_text(rule),
+            // Kinds that occur at many keys are written once and referred to.
             ValueKind::Duration { .. } => self.refer_to("DurationSchema", |_| {
                 json!({
                     "description": "A number with a unit, such as `30s`, `5m`, `1h30m`, `2d`.",
@@ -114,6 +115,7 @@ impl SchemaWriter {
             ValueKind::Boolean => json!({"type": "boolean"}),
             ValueKind::Choice(choice) => self.describe_choice(choice),
             ValueKind::Map(map) => self.refer_to(map.schema, |w| w.describe_map(map)),
+            // Both forms are offered, so that an editor completes either.
             ValueKind::ChoiceOrMap {
                 schema,
                 choice,

@@ -19,6 +19,7 @@ impl ValueReader {
     pub fn read_values(&mut self, map: &KeyMap, f: &MapFields<'_>) -> (ReadValues, bool) {
         let mut values = ReadValues::new();
         let mut complete = self.check_number_of_keys(map, f);
+        // Keys in the order of the table, so that problems have the order of the documents.
         for key in map.keys {
             let read = match f.get(key.name) {
                 Some(node) => self.read_value(&key.kind, node, &f.path_of(key.name), key.example),
@@ -29,11 +30,13 @@ impl ValueReader {
                     None
                 }
             };
+            // A wrong value has a problem already; its default keeps later checks from failing for the same cause.
             match read.or_else(|| key.default_value()) {
                 Some(value) => drop(values.insert(key.name.to_owned(), value)),
                 None => complete &= !matches!(key.default, KeyDefault::Required),
             }
         }
+        // Rules between keys come last, as they look at what was read.
         complete &= match map.rule {
             MapRule::Any => true,
             MapRule::OneKey => values.len() == 1,
@@ -49,6 +52,7 @@ impl ValueReader {
         let given = f.given_keys();
         match given.as_slice() {
             [_] => true,
+            // The problem shows every form, as nothing says which one was meant.
             [] => {
                 let wanted: Vec<String> = map
                     .keys
@@ -105,6 +109,7 @@ impl ValueReader {
             ValueKind::Boolean => self.read_boolean(node, path).map(Value::Bool),
             ValueKind::Choice(choice) => self.read_word(choice, node, path),
             ValueKind::Map(map) => self.read_map_value(map, node, path),
+            // What was written decides which form is meant, so that its problems are those of that form.
             ValueKind::ChoiceOrMap { choice, map, .. } => match node.what {
                 TreeValue::Map(_) => self.read_map_value(map, node, path),
                 TreeValue::Null | TreeValue::Scalar { .. } | TreeValue::List(_) => {
@@ -154,6 +159,7 @@ impl ValueReader {
     fn read_version(&mut self, node: &TreeNode, path: &str) -> Option<Minor> {
         let text = self.read_text(node, path, "1.30")?;
         let Ok(minor) = text.parse::<Minor>() else {
+            // A patch version such as 1.30.4 is what `kubectl version` shows, so the fix names its minor.
             let help = match Minor::from_reported(&text) {
                 Ok(minor) => {
                     format!("EKS takes a minor version only: write `{path}: \"{minor}\"`")
@@ -168,6 +174,7 @@ impl ValueReader {
             );
             return None;
         };
+        // A number far outside is a typing mistake; whether EKS offers it today, a check of the cluster says.
         if !MINORS.contains(&minor.number()) {
             self.note_problem(
                 "plan::value",
@@ -218,6 +225,7 @@ impl ValueReader {
         path: &str,
         example: &str,
     ) -> Option<Value> {
+        // A key without a value is an empty map, as everywhere in a plan.
         let entries: &[MapEntry] = match &node.what {
             TreeValue::Map(entries) => entries,
             TreeValue::Null => &[],
@@ -229,6 +237,7 @@ impl ValueReader {
         let mut all = ReadValues::new();
         for (i, entry) in entries.iter().enumerate() {
             let path = format!("{path}.{}", shorten_text(&entry.key));
+            // Compared with those before it, so that a pair is noted once.
             if entries[..i].iter().any(|e| e.key == entry.key) {
                 self.note_problem(
                     "plan::duplicate-key",
@@ -238,6 +247,7 @@ impl ValueReader {
                 );
                 continue;
             }
+            // The name itself is checked before its value: a wrong name makes the value meaningless.
             if let Some((message, help)) = self.find_wrong_text(names, &entry.key, &path) {
                 self.note_problem("plan::value", entry.at, message, help);
                 continue;
@@ -297,6 +307,7 @@ impl ValueReader {
         path: &str,
     ) -> Option<()> {
         let number = |value: &Value| value.as_u64().unwrap_or_default();
+        // The second of a pair is the one that is wrong, so the problem stands at it.
         for (pair, item) in percents.windows(2).zip(&nodes[1.min(nodes.len())..]) {
             let (before, after) = (number(&pair[0]), number(&pair[1]));
             if after <= before {
@@ -309,6 +320,7 @@ impl ValueReader {
                 return None;
             }
         }
+        // The last step is where the traffic stays.
         match percents.last().map(number) {
             Some(100) => Some(()),
             Some(last) => {
@@ -321,6 +333,7 @@ impl ValueReader {
                 None
             }
             None => {
+                // A value that is no list has a problem already.
                 if matches!(list.what, TreeValue::List(_)) {
                     self.note_problem(
                         "plan::value",

@@ -77,9 +77,11 @@ impl PlanTemplate {
         let path = format!("{parent}{}", key.name);
         let given = self.values.get(path.as_str());
         let example = self.examples.get(path.as_str());
+        // Keys that few need are left out of a first plan.
         if given.is_none() && example.is_none() && key.init == InitUse::LeftOut {
             return String::new();
         }
+        // A section is written as a whole, with the keys in it one level deeper.
         if let (ValueKind::Map(map), InitUse::Written, None) = (&key.kind, key.init, given) {
             let keys = self.render_keys(map, &format!("{path}."), &format!("{indent}  "));
             return format!(
@@ -88,6 +90,7 @@ impl PlanTemplate {
                 key.name
             );
         }
+        // What was found or is a written default is in force; the rest is an example behind `#`.
         let (mark, value) = match (given, key.init, &key.default) {
             (Some(value), _, _) => ("", value.as_str()),
             (None, InitUse::Written, KeyDefault::Written(default)) => ("", *default),

@@ -67,6 +67,7 @@ pub fn parse_tree(text: &str) -> Result<TreeNode, PlanProblem> {
         parser: Parser::new_from_str(text),
         text,
     };
+    // An empty file is an empty plan, and its missing keys are told as such.
     let root = loop {
         match events.next()? {
             (Event::StreamStart | Event::DocumentStart(..) | Event::Comment(..), _) => {}
@@ -80,6 +81,7 @@ pub fn parse_tree(text: &str) -> Result<TreeNode, PlanProblem> {
         }
     };
     loop {
+        // Nothing may follow: a second document would be ignored in silence.
         match events.next()? {
             (Event::StreamEnd, _) => return Ok(root),
             (Event::DocumentStart(..), at) => {
@@ -103,6 +105,7 @@ impl<'t> YamlEvents<'t> {
             match self.parser.next_event() {
                 Some(Ok((Event::Comment(..), _))) => {}
                 Some(Ok((event, span))) => return Ok((event, self.location_of(&span))),
+                // The parser counts columns from 0, and its marker may lie behind the end of the text.
                 Some(Err(error)) => {
                     let marker = error.marker();
                     let at = SourceLocation {
@@ -146,9 +149,11 @@ impl<'t> YamlEvents<'t> {
         at: SourceLocation,
         depth: usize,
     ) -> Result<TreeNode, PlanProblem> {
+        // Each level is a call on the stack, and the file is somebody else's.
         if depth > MAX_TREE_DEPTH {
             return Err(too_deep_problem(at));
         }
+        // Anchors and tags are refused on every kind of node, before the node itself is read.
         match &event {
             Event::Scalar(_, _, anchor, tag) => refuse_extras(*anchor, tag.is_some(), at)?,
             Event::SequenceStart(_, anchor, tag) | Event::MappingStart(_, anchor, tag) => {
@@ -174,6 +179,7 @@ impl<'t> YamlEvents<'t> {
                     if matches!(event, Event::MappingEnd) {
                         break TreeValue::Map(entries);
                     }
+                    // A key may be any scalar, also one that reads as a number or as null.
                     let key = match self.read_node(event, key_at, depth + 1)?.what {
                         TreeValue::Scalar { text, .. } => text,
                         TreeValue::Null => String::from("null"),
@@ -195,6 +201,7 @@ impl<'t> YamlEvents<'t> {
                 }
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => return Err(no_anchors_problem(at)),
+            // The end of a collection or a document where a value belongs.
             _ => {
                 return Err(PlanProblem::new(
                     "plan::syntax",

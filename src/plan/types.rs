@@ -221,7 +221,7 @@ impl Consent {
     }
 }
 
-/// What happens to pods that run to an end: those of Jobs, and others that nothing restarts.
+/// What happens to pods that run to completion: those of Jobs, and others that nothing restarts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", from = "WrittenConsent<JobsWord>")]
 pub enum Jobs {

@@ -112,10 +112,12 @@ impl ValueReader {
         } else {
             format!("`{path}`")
         };
+        // A section without content is one of defaults only.
         match &node.what {
             TreeValue::Null => {}
             TreeValue::Map(entries) => {
                 for entry in entries {
+                    // An unknown key is never ignored: most often it is a known key with a typing mistake.
                     if !known.contains(&entry.key.as_str()) {
                         let help = match nearest_word(&entry.key, known.iter().copied()) {
                             Some(near) => format!(
@@ -130,6 +132,7 @@ impl ValueReader {
                             format!("{place} has no key `{}`", shorten_text(&entry.key)),
                             help,
                         );
+                    // Readers of YAML differ in which of two they take, so neither is taken silently.
                     } else if let Some(first) = fields.entries.iter().find(|e| e.key == entry.key) {
                         let help = format!(
                             "keep one of the two; the first is on line {}",
@@ -146,6 +149,7 @@ impl ValueReader {
                     }
                 }
             }
+            // Three keys show what is meant; all of them would hide it.
             TreeValue::Scalar { .. } | TreeValue::List(_) => {
                 self.note_wrong_type(
                     node,
@@ -179,6 +183,7 @@ impl ValueReader {
         least: Duration,
     ) -> Option<Duration> {
         let text = self.read_text(node, path, "10m")?;
+        // Each bound has a message of its own, because the fix differs.
         match spelled::parse_duration(&text) {
             Some(read) if read > MAX_WAIT => {
                 self.note_problem(
@@ -221,6 +226,7 @@ impl ValueReader {
         path: &str,
         range: RangeInclusive<i64>,
     ) -> Option<i64> {
+        // A quoted number is a text to YAML, and `plain` tells the two apart.
         let TreeValue::Scalar { text, plain: true } = &node.what else {
             self.note_wrong_type(
                 node,
@@ -229,6 +235,7 @@ impl ValueReader {
             );
             return None;
         };
+        // A number too large for the type reads as no number; the bounds are told either way.
         match text.parse::<i64>() {
             Ok(number) if range.contains(&number) => Some(number),
             Ok(_) => {
@@ -276,6 +283,7 @@ impl ValueReader {
             [only] => only.clone(),
             _ => format!("one of {}", all.join(", ")),
         };
+        // Quotes do not matter here: every word is a text.
         let TreeValue::Scalar { text, .. } = &node.what else {
             self.note_wrong_type(node, path, &all);
             return None;
@@ -283,6 +291,7 @@ impl ValueReader {
         if let Some(word) = words.iter().find(|w| w.spelling == text) {
             return Some(word);
         }
+        // A near word is offered first; all words are told in any case.
         let help = match nearest_word(text, words.iter().map(|w| w.spelling)) {
             Some(near) => format!("did you mean `{near}`? Write {all}"),
             None => format!("write {all}"),
@@ -316,6 +325,7 @@ impl ValueReader {
     /// Notes that a value is of the wrong kind.
     pub fn note_wrong_type(&mut self, node: &TreeNode, path: &str, wanted: &str) {
         let path = if path.is_empty() { "a plan" } else { path };
+        // The help differs by what was written: a key left empty may mean its default, and quotes hide a number.
         let help = match node.what {
             TreeValue::Null => {
                 format!("write {wanted}, or remove the key to have its default")

@@ -151,7 +151,7 @@ plan_words! {
 }
 
 plan_words! {
-    /// What happens to pods that run to an end; [`super::Jobs`] with its list is made of it.
+    /// What happens to pods that run to completion; [`super::Jobs`] with its list is made of it.
     JobsWord {
         Wait = "wait", "they may finish, within `nodeDeadline`";
         Evict = "evict", "they are evicted like any other";

@@ -6,7 +6,7 @@ use super::Finding;
 use super::codes::Code;
 use super::input::ReadinessInput;
 use crate::model::{AddonVersion, Inventory, addon_schema};
-use crate::route::{Route, StepSpec};
+use crate::route::Route;
 
 /// The versions on a route of the add-ons that have a configuration.
 pub fn configured_versions(
@@ -17,10 +17,7 @@ pub fn configured_versions(
         let mut addons = inventory.addons.iter();
         addons.any(|a| a.name == name && a.configuration_values.is_some())
     };
-    let changes = route.steps.iter().filter_map(|s| match &s.spec {
-        StepSpec::Addon { change, .. } => Some(change),
-        _ => None,
-    });
+    let changes = route.steps.iter().filter_map(|s| s.spec.addon_change());
     changes
         .filter(|change| configured(&change.name))
         .map(|change| (change.name.clone(), change.version.clone()))

@@ -6,7 +6,7 @@ use super::input::ReadinessInput;
 use super::{Finding, Severity};
 use crate::model::aws_status::AddonStatus;
 use crate::model::{AddonVersion, Minor};
-use crate::route::{self, StepSpec};
+use crate::route;
 
 /// Judges the add-ons.
 pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
@@ -159,15 +159,12 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
     let mut at = None;
     let mut misfit = None;
     for step in &route.steps {
-        match &step.spec {
-            StepSpec::Addon { change, .. } if change.name == name => {
-                version = change.version.clone();
-            }
-            StepSpec::ControlPlane { to, .. } => {
-                misfit = misfit.or(at.filter(|m| !runs(&version, *m)));
-                at = Some(*to);
-            }
-            _ => {}
+        if let Some(change) = step.spec.addon_change().filter(|c| c.name == name) {
+            version = change.version.clone();
+        }
+        if let Some(to) = step.spec.control_plane_target() {
+            misfit = misfit.or(at.filter(|m| !runs(&version, *m)));
+            at = Some(to);
         }
     }
     misfit = misfit.or(at.filter(|m| !runs(&version, *m)));

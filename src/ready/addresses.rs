@@ -153,6 +153,7 @@ fn report_unknown(
 ) {
     let fix = "check the settings of DaemonSet kube-system/aws-node (WARM_*, MINIMUM_IP_TARGET, ENABLE_PREFIX_DELEGATION, \
          AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG) and the free addresses of the subnets";
+    // The plugin's settings decide how many addresses a node keeps ready.
     if case.inventory.cni.is_none() {
         out.push(Finding::new(
             Code::AddressesUnknown,

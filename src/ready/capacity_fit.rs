@@ -316,12 +316,14 @@ fn keep_reportable(
         .flat_map(|c| route::subnet_zones(case.inventory, c.blue))
         .collect();
     let pod_of = |key: &NamespacedName| case.inventory.pods.iter().find(|p| p.key == *key);
+    // A volume that none of blue's zones can use keeps the pod off whatever the room is.
     let in_reach = |key: &NamespacedName| {
         let volumes = pod_of(key).map(|pod| volumes::volumes_of_pod(volumes, pod));
         volumes.unwrap_or_default().iter().all(|v| {
             v.nodes.is_empty() && (v.zones.is_empty() || v.zones.iter().any(|z| zones.contains(z)))
         })
     };
+    // Each of these has a check of its own, with a fix that this one could not name.
     let told_elsewhere = |key: &NamespacedName, r: &Refusal| match r {
         Refusal::Unschedulable | Refusal::Taint { .. } | Refusal::NodeAffinity => true,
         Refusal::VolumeAffinity => !in_reach(key),
@@ -336,6 +338,7 @@ fn keep_reportable(
         | Refusal::PodAntiAffinity { .. }
         | Refusal::ExistingAntiAffinity { .. } => false,
     };
+    // One node that refuses for its room is enough: with room there, the pod would have a place.
     left.into_iter()
         .filter(|(key, no)| no.nodes == 0 || !no.reasons.keys().all(|r| told_elsewhere(key, r)))
         .collect()
@@ -406,6 +409,7 @@ fn report_spreads(
             ),
             "set `nodeTaintsPolicy: Honor` in its topologySpreadConstraints, so that cordoned nodes do not count",
         );
+        // Only what no size of green places blocks.
         out.push(if left_at_most.contains(&owner_of(pod)) {
             finding
         } else {

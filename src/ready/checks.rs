@@ -69,6 +69,7 @@ fn report_unread(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             why,
             "allow the call (`eksup policy` prints what is needed), or check by hand what it would have returned",
         );
+        // A reading on which other checks depend blocks: without it they would pass unseen.
         let required = REQUIRED_READINGS.iter().find(|r| r.is_of(op));
         out.push(match required {
             Some(reading) if reading.is_blocking(case) => Finding {

@@ -83,6 +83,7 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         let finding = Finding::new(Code::ServerDiffers, &subject, detail, fix);
         out.push(finding.with_severity(severity));
     }
+    // Told so that nobody waits for eksup to replace these nodes.
     if cluster.auto_mode {
         out.push(Finding::new(
             Code::AutoMode,
@@ -232,11 +233,13 @@ fn check_free_ips(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Findin
         .iter()
         .filter(|s| inventory.cluster.subnet_ids.contains(&s.id))
         .collect();
+    // EKS needs two zones for the control plane's network interfaces, so zones are counted and not subnets.
     let zones: BTreeSet<&str> = own
         .iter()
         .filter(|s| s.free_ips >= MIN_FREE_IPS)
         .map(|s| s.zone.as_str())
         .collect();
+    // Subnets that could not be read have a finding of their own.
     if own.is_empty() || zones.len() >= 2 {
         return;
     }

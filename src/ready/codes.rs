@@ -52,7 +52,7 @@ codes! {
     DoesNotFit = "EKSUP-N006", Blocker, "Pods of blue do not fit on green";
     DaemonOnBlueOnly = "EKSUP-N007", Warning, "A DaemonSet selects blue nodes only";
     NodeNotReady = "EKSUP-N008", Blocker, "A blue node is not Ready";
-    ImageStays = "EKSUP-N009", Warning, "A node group with an image of its own keeps its old kubelet";
+    ImageStays = "EKSUP-N009", Warning, "A node group with a custom AMI keeps its old kubelet";
     Fargate = "EKSUP-N010", Warning, "Fargate pods keep their kubelet until they are recreated";
     SelfMoving = "EKSUP-N011", Info, "Karpenter or Auto Mode replaces its own nodes";
     AddressesUnknown = "EKSUP-N030", Warning, "It is unknown how many addresses green needs";
@@ -126,8 +126,8 @@ codes! {
     TargetBehind = "EKSUP-R001", Blocker, "The plan's version is older than the cluster's";
     NoSuchGroup = "EKSUP-R002", Blocker, "The plan names a node group that does not exist";
     NodeLeftBehind = "EKSUP-R003", Blocker, "A node's kubelet would be too old for the control plane";
-    ImageMissing = "EKSUP-R004", Blocker, "A node group with an image of its own gets no new image";
-    ImageForHop = "EKSUP-R005", Blocker, "A node group with an image of its own must stop over at a minor in between";
+    ImageMissing = "EKSUP-R004", Blocker, "A node group with a custom AMI gets no new image";
+    ImageForHop = "EKSUP-R005", Blocker, "A node group with a custom AMI must be upgraded to a minor in between first";
     GreenTaken = "EKSUP-R006", Blocker, "Green's name belongs to a node group that eksup did not create";
     TemplateDecides = "EKSUP-R007", Blocker, "The launch template and the plan contradict each other";
     ReleaseMismatch = "EKSUP-R008", Blocker, "The release version is not for the target version";

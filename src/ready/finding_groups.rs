@@ -73,6 +73,7 @@ pub fn group_findings(found: &[Finding]) -> Vec<FindingGroup<'_>> {
     let mut sorted: Vec<&Finding> = found.iter().collect();
     sorted.sort_by_key(|f| f.severity);
     let mut by_key: BTreeMap<(Severity, &str, &str), usize> = BTreeMap::new();
+    // Findings that share a fix are one thing to do, so the fix is part of the key.
     for finding in sorted {
         let key = (
             finding.severity,

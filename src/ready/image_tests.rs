@@ -174,7 +174,7 @@ fn user_data_is_judged_by_the_image_that_green_gets() {
         (old(&found), unsure(&found)),
         (None, Some(Severity::Warning))
     );
-    // Images of one's own, by their names.
+    // Custom AMIs, by their names.
     let known = "golden-amazon-linux-2023-k8s-1.33";
     assert_eq!(old(&with_user_data(BOOTSTRAP, Some(known), OWN)), blocks);
     let unknown = with_user_data(BOOTSTRAP, Some("golden-42"), OWN);

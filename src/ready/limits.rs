@@ -31,16 +31,15 @@ fn most_groups(case: &ReadinessInput<'_>) -> usize {
     let mut most = there.len();
     // A group that is kept at zero nodes still counts.
     for step in case.route.iter().flat_map(|r| &r.steps) {
-        match &step.spec {
-            StepSpec::CreateGreen { group, .. } if is_managed(&group.name) => {
-                there.insert(&group.name);
-            }
-            StepSpec::Retire {
-                blue, delete: true, ..
-            } => {
-                there.remove(blue.as_str());
-            }
-            _ => {}
+        let created = step.spec.created_group();
+        if let Some(green) = created.filter(|green| is_managed(&green.name)) {
+            there.insert(&green.name);
+        }
+        if let StepSpec::Retire {
+            blue, delete: true, ..
+        } = &step.spec
+        {
+            there.remove(blue.as_str());
         }
         most = most.max(there.len());
     }
@@ -63,6 +62,7 @@ fn check_group_quota(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let there = case.inventory.managed_groups().count();
     let room = usize::try_from(quota).unwrap_or(0).saturating_sub(there);
     let names: Vec<&str> = case.changes.iter().map(|c| c.blue.name.as_str()).collect();
+    // A default that is assumed is told as one.
     let told = if read.is_some() {
         "the quota \"Managed node groups per cluster\" is"
     } else {
@@ -198,6 +198,7 @@ fn check_cpu_quotas(case: &ReadinessInput<'_>, limits: &Limits, out: &mut Vec<Fi
     let Some(in_use) = &limits.cpus_in_use else {
         return;
     };
+    // Green runs beside blue, so the peak of the route counts and not its end.
     let (most, unknown) = most_cpus(case, limits);
     let tell = |subject: String, detail: String| {
         Finding::new(

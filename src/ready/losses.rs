@@ -46,6 +46,7 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 let losses = host_paths.entry(system).or_default();
                 losses.add_loss(&name, volume.describe());
             }
+            // A claim may be on the node's disk too, by a volume that names a path and no node.
             for claim in &pod.claims {
                 let volume = volumes.get(&(pod.key.namespace.as_str(), claim.as_str()));
                 if let Some(path) = volume.and_then(|v| unbound_host_path(v)) {
@@ -74,6 +75,7 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     );
     for (system, losses) in host_paths {
         let consent = losses.consent_snippet("hostPath", &drain.host_path);
+        // A storage system that keeps replicas has a way of its own to move its data.
         match system {
             None => losses.report_losses(
                 out,
@@ -109,7 +111,7 @@ pub fn covers_either_name(scope: &ConsentScope, pod: &Pod, name: &WorkloadName) 
     scope.covers_pod(pod) || scope.covers_workload(name)
 }
 
-/// Says what happens to a pod that runs to an end.
+/// Says what happens to a pod that runs to completion.
 fn report_finite_pod(
     case: &ReadinessInput<'_>,
     pod: &Pod,

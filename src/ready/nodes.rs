@@ -112,6 +112,7 @@ fn health(case: &ReadinessInput<'_>, group: &Nodegroup, subject: &str, out: &mut
 fn subnets(case: &ReadinessInput<'_>, group: &Nodegroup, subject: &str, out: &mut Vec<Finding>) {
     let inventory = case.inventory;
     let unread = |u: &Unread| u.op.starts_with("ec2:DescribeSubnets");
+    // Where subnets could not be read, none of them is known to be gone.
     if inventory.unread.iter().any(unread) {
         return;
     }
@@ -139,7 +140,7 @@ fn subnets(case: &ReadinessInput<'_>, group: &Nodegroup, subject: &str, out: &mu
     ));
 }
 
-/// Groups with an image of their own that the route leaves as they are.
+/// Groups with a custom AMI that the route leaves as they are.
 fn check_unmoved_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for group in &case.inventory.nodegroups {
         let kubelet = route::oldest_kubelet(case.inventory, group);
@@ -148,7 +149,7 @@ fn check_unmoved_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::ImageStays,
                 format!("node group {}", group.name),
-                format!("it has an image of its own and stays at kubelet {kubelet}"),
+                format!("it has a custom AMI and stays at kubelet {kubelet}"),
                 "to upgrade it too, set `nodeGroups[].ami` or `launchTemplateVersion` for it",
             ));
         }

@@ -147,6 +147,7 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
     for pod in case.moving_pods() {
         let top = case.workloads.workload_of(pod);
+        // Jobs run to completion and have no number of pods to keep.
         let Some(workload) = top.filter(|w| w.kind != "Job") else {
             continue;
         };
@@ -161,6 +162,7 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                     && b.selector.as_ref().is_some_and(|s| s.matches(&pod.labels))
             })
         };
+        // A surge makes it harmless, where the Deployment allows one; otherwise it is told why not.
         if workload.desired == 1 && !budgeted() {
             let surge = case.plan.drain.single_replicas == SingleReplicas::Surge;
             out.push(match surge_refusal(case, pod).filter(|_| surge) {

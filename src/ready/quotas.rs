@@ -219,6 +219,7 @@ fn check_surge(
 /// that it is not certain.
 fn check_daemon_pods(case: &ReadinessInput<'_>, quota: &ResourceQuota, out: &mut Vec<Finding>) {
     for certain in [true, false] {
+        // First the pods that come for certain; only if they fit, those that may come too.
         let (needed, counted) = count_daemon_pods(case, quota, certain);
         let Some(why) = refusal(quota, &needed, &BTreeMap::new()) else {
             continue;
@@ -228,6 +229,7 @@ fn check_daemon_pods(case: &ReadinessInput<'_>, quota: &ResourceQuota, out: &mut
         );
         report(case, quota, &counted, detail, raise(quota), out);
         if let Some(finding) = out.pop() {
+            // What is not certain is no reason to stop.
             let severity = match certain {
                 true => finding.severity,
                 false => Severity::Warning,

@@ -29,11 +29,14 @@ fn check_classic(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let steps = case.route.iter().flat_map(|r| &r.steps);
     // The route has decided; this only tells of it.
     let left: BTreeSet<(&str, &str)> = steps
-        .filter_map(|step| match &step.spec {
-            StepSpec::DetachTargets {
+        .filter_map(|step| {
+            let StepSpec::DetachTargets {
                 blue, target_group, ..
-            } if is_classic(target_group) => Some((blue.as_str(), target_group.as_str())),
-            _ => None,
+            } = &step.spec
+            else {
+                return None;
+            };
+            is_classic(target_group).then_some((blue.as_str(), target_group.as_str()))
         })
         .collect();
     for (blue, name) in left {

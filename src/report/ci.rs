@@ -83,6 +83,7 @@ enum StepBoundary {
 
 /// Returns whether the lines of a step begin or end with this event. The line that tells the end stands below the fold.
 fn step_boundary(view: &RunView, kind: &EventKind) -> Option<StepBoundary> {
+    // A step that the route does not have, such as one of a later version, has its id for a title.
     let begins = |step: &str, ahead: &str| {
         let (place, title) = match view.find_step(step) {
             Some((at, known)) => (
@@ -99,6 +100,7 @@ fn step_boundary(view: &RunView, kind: &EventKind) -> Option<StepBoundary> {
     match kind {
         EventKind::StepStarted { step, .. } => begins(step, ""),
         EventKind::UndoBegan { step } => begins(step, "Roll back: "),
+        // A pause and the end of the run close the section of the step that was open.
         EventKind::StepDone { .. }
         | EventKind::StepSkipped { .. }
         | EventKind::StepFailed { .. }

@@ -84,6 +84,7 @@ impl<O: Write + Send> EventSink for LineSink<O> {
     }
 
     fn show_event(&mut self, view: &RunView, event: &RunEvent) -> io::Result<()> {
+        // Progress and retries come every few seconds; one that says the same again is told at intervals only.
         let due = if let EventKind::Progress(progress) = &event.kind {
             let why = reason_without_times(&progress.why);
             let what = format!("{:?} {why}", progress.done);
@@ -131,6 +132,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
     } else {
         "run"
     };
+    // The match lists every kind, so that a new event is not left out of the log by chance.
     Some(match &event.kind {
         EventKind::RunOpened {
             run,
@@ -228,6 +230,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
             )
         }
         EventKind::RunClosed { outcome, summary } => {
+            // Outcomes of a later version are told in their own word.
             let outcome = match outcome.as_str() {
                 "done" => paint.green("done"),
                 _ => paint.red(&outcome.replace('_', " ")),
@@ -248,6 +251,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
 /// `drain-blue ip-10-0-1-7: 3/9 pods, waiting 4m10s, PDB shop/web allows 0 of 3`.
 fn progress_line(view: &RunView, at: Timestamp, progress: &StepProgress) -> Option<String> {
     let (_, step) = view.find_step(&progress.step)?;
+    // A part, such as a node of a drain, has a count of its own.
     let (label, count) = match &progress.part {
         Some(part) => (format!("{} {part}", step.id), step.parts.get(part)?),
         None => (step.id.clone(), &step.count),
@@ -260,6 +264,7 @@ fn progress_line(view: &RunView, at: Timestamp, progress: &StepProgress) -> Opti
             .replace("/100 percent", "%");
         line += ", ";
     }
+    // How long nothing has moved is what a person watches for.
     let still = count.moved.map(|m| time_between(m, at)).unwrap_or_default();
     if still >= Duration::from_secs(1) {
         line += &format!("waiting {}, ", format_duration(still));

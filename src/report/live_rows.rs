@@ -32,12 +32,14 @@ pub fn render_rows(view: &RunView, width: usize, paint: Painter) -> Vec<String> 
 fn run_row(view: &RunView, width: usize, paint: Painter) -> String {
     let name = format!("{} {} -> {}", view.cluster, view.from, view.to);
     let now = view.now.unwrap_or_default();
+    // A rollback has no estimate, so it has no bar either.
     if view.is_rolling_back() {
         let back = view.steps.iter().filter(|s| s.mark == StepMark::Undone);
         let text = format!("rolling back, {} steps are rolled back", back.count());
         return format!("{} {}", paint.bold(&name), paint.yellow(&text));
     }
     let finished = format!("{}/{} steps", view.count_finished(), view.steps.len());
+    // Without estimates the bar counts steps.
     let (share, tail) = match view.estimate_progress() {
         Some(progress) => {
             let left = describe_left(progress.left, now);
@@ -53,6 +55,7 @@ fn run_row(view: &RunView, width: usize, paint: Painter) -> String {
             (share, finished)
         }
     };
+    // The bar takes what the texts leave of the line.
     let used = visible_width(&name) + tail.chars().count() + 4;
     let bar = draw_bar(share, width.saturating_sub(used).clamp(8, 40), paint);
     format!("{} {bar} {tail}", paint.bold(&name))
@@ -88,6 +91,7 @@ fn add_step_rows(
         .started
         .map(|from| time_between(from, now))
         .unwrap_or_default();
+    // The head: place, time and title.
     let place = format!("{at:>4}/{}", view.steps.len());
     let title = if step.mark == StepMark::Undoing {
         format!("Roll back: {}", step.title)
@@ -117,6 +121,7 @@ fn add_step_rows(
     if !row.is_empty() {
         rows.push(format!("        {row}"));
     }
+    // Below it the parts that are not finished, such as nodes; more than a few would push the steps off the screen.
     let open: Vec<_> = step
         .parts
         .iter()
@@ -127,6 +132,7 @@ fn add_step_rows(
             .moved
             .map(|from| time_between(from, now))
             .unwrap_or_default();
+        // A part that has not moved for some seconds shows for how long.
         let still = if still >= Duration::from_secs(5) {
             format!(" {}", paint.yellow(&format_duration(still)))
         } else {

@@ -52,6 +52,7 @@ pub fn render_markdown(view: &RunView) -> String {
             ""
         }
     );
+    // The time is that of the whole run, with its pauses.
     let total = view
         .opened
         .zip(view.now)
@@ -85,6 +86,7 @@ pub fn render_markdown(view: &RunView) -> String {
         out,
         "| # | step | state | took | how |\n| --: | --- | --- | --: | --- |"
     );
+    // A row for every step, also those that have not begun.
     for (i, step) in view.steps.iter().enumerate() {
         let time = step
             .started

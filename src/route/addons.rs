@@ -82,6 +82,7 @@ pub fn offers_on_minor<'a>(
 ) -> Vec<&'a AddonOffer> {
     let runs_here = |offer: &&AddonOffer| {
         let arch = |n: &crate::model::kube::Node| n.labels.get("kubernetes.io/arch").cloned();
+        // An offer without architectures is one for all of them.
         offer.architectures.is_empty()
             || inventory
                 .nodes
@@ -195,8 +196,8 @@ pub fn push_addons_before_nodes(draft: &mut RouteDraft<'_>, ami_types: &[Option<
         Some(_) | None => draft.add_problem(
             Obstacle::CniTooOld,
             format!("add-on {name}"),
-            format!("it will be at {current} when the green nodes come, and nodes with AL2023 need {MIN_CNI_FOR_AL2023} or newer"),
-            if frozen { "take vpc-cni out of `addons.skip` and `addons.pins`, or pin a newer version" } else { "update the add-on by hand first: EKS lists no version that would do" },
+            format!("it will be at {current} when the green nodes join, and nodes with AL2023 need {MIN_CNI_FOR_AL2023} or newer"),
+            if frozen { "take vpc-cni out of `addons.skip` and `addons.pins`, or pin a newer version" } else { "update the add-on by hand first: EKS lists no version that is new enough" },
         ),
     }
 }
@@ -234,7 +235,7 @@ fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonV
             draft.add_problem(
                 Obstacle::PinUnusable,
                 format!("add-on {name}"),
-                format!("it is pinned to {pin}, and {current} runs"),
+                format!("it is pinned to {pin}, which is older than {current}, which runs now"),
                 fix,
             );
             return None;
@@ -328,7 +329,9 @@ fn push_addon_steps(
         step_draft.why = if last {
             why.clone()
         } else {
-            Some(format!("{name} goes up one of its minors at a time"))
+            Some(format!(
+                "{name} is updated by one of its own minor versions at a time"
+            ))
         };
         draft.push_step(id, step_draft);
         // What follows on the route sees the add-on at this version.

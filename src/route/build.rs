@@ -37,8 +37,8 @@ fn build_with_trigger(
         draft.add_problem(
             Obstacle::TargetBehind,
             format!("cluster {}", plan.cluster),
-            format!("it is at {from}, and the plan goes to {to}"),
-            "write a newer `to`; `eksup rollback --control-plane` rolls a recent upgrade back by one minor",
+            format!("it is at {from}, and the plan's `to` is {to}"),
+            "set a newer `to`; `eksup rollback --control-plane` rolls a recent upgrade back by one minor",
         );
         return Err(draft.problems);
     }
@@ -81,14 +81,14 @@ fn build_with_trigger(
                 let list: Vec<&str> = now.iter().map(|m| m.origin.name.as_str()).collect();
                 let why = match rule {
                     MigrationTrigger::Skew => format!(
-                        "a kubelet may trail the API server by three minors at most (two if it is older than 1.25), and {to} is further away"
+                        "a kubelet may be three minors older than the API server at most (two if the kubelet is older than 1.25), and {to} is further away"
                     ),
                     MigrationTrigger::Match => {
                         "EKS refused a hop until node groups match the control plane".to_owned()
                     }
                 };
                 draft.add_note(format!(
-                    "Node groups {} stop over at {}: {why}.",
+                    "Node groups {} are first upgraded to {}: {why}.",
                     list.join(", "),
                     draft.at
                 ));
@@ -160,7 +160,7 @@ fn push_hop(draft: &mut RouteDraft<'_>) {
         draft.push_step(
             format!("bake-control-plane-{to}"),
             step_draft.with_reason(format!(
-                "with nodes and add-ons still of {from}, EKS's version rollback is open"
+                "while nodes and add-ons are still at {from}, EKS can roll the control plane back"
             )),
         );
     }
@@ -206,7 +206,7 @@ fn check_pairs_are_served(
         );
         if let Some(other) = draft.inventory.nodegroups.iter().find(|g| served(&g.name)) {
             let note = format!(
-                "Target groups {blue} and {green} are served by {}, which does not move: their weights stay.",
+                "Target groups {blue} and {green} are served by {}, which does not move: their weights are not changed.",
                 other.name
             );
             draft.add_note(note);
@@ -233,7 +233,7 @@ fn check_all_groups_move(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<'_
                 Obstacle::NodeLeftBehind,
                 format!("node group {}", group.name),
                 "EKS refuses the next hop until every managed node group has the control plane's version, and this plan does not move it",
-                "name it under `nodeGroups`, with an image if it has one of its own",
+                "name it under `nodeGroups`, with `ami` if it has a custom AMI",
             );
         }
     }

@@ -21,14 +21,14 @@ const ZONE_LABELS: [&str; 2] = [
 /// Amazon Linux 2 images end with this minor's predecessor.
 const LAST_AL2: Minor = Minor::new(32);
 
-/// The image type of a group's green on `minor`; none where an image of its own decides.
+/// The image type of a group's green on `minor`; none where a custom AMI decides.
 pub fn green_ami_type(
     inventory: &Inventory,
     mover: &GroupMigration<'_>,
     minor: Minor,
 ) -> Option<String> {
     let blue = mover.origin.ami_type.as_deref();
-    // An image of one's own decides by itself, and EKS refuses an image type beside it (EKS-NG-5).
+    // A custom AMI decides by itself, and EKS refuses an image type beside it (EKS-NG-5).
     if mover.plan_entry.ami.is_some()
         || mover.plan_entry.launch_template_version.is_some()
         || blue == Some("CUSTOM")
@@ -216,7 +216,7 @@ pub fn explain_green_size(
     }
     if size != live {
         reasons.push(format!(
-            "green gets {size} nodes for blue's {live}, one a zone, because a volume needs a node in its zone"
+            "green gets {size} nodes for blue's {live}, one in each zone, because a volume needs a node in its zone"
         ));
     }
     (!reasons.is_empty()).then(|| reasons.join("; "))
@@ -242,7 +242,7 @@ pub fn build_green_group(
             draft.add_problem(
                 Obstacle::TemplateDecides,
                 subject.clone(),
-                format!("the plan gives it instance types, and its launch template says {decided}"),
+                format!("the plan gives it instance types, and its launch template sets {decided}"),
                 fix,
             );
             Vec::new()

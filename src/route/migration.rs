@@ -125,8 +125,8 @@ fn plan_group_move<'m, 'a>(
                 draft.add_problem(
                     Obstacle::GreenTaken,
                     format!("node group {green_name}"),
-                    format!("the plan wants it as green for {blue}, and a group of that name is there already, not made by eksup for {}", draft.at),
-                    "give green another name, or remove that group first",
+                    format!("the plan wants it as green for {blue}, and a node group of that name exists already, which eksup did not create for {}", draft.at),
+                    "give green another name, or delete that group first",
                 );
             }
             green_name.clone()
@@ -176,7 +176,7 @@ fn plan_group_move<'m, 'a>(
                 sides.push((i, live, other));
             }
             (true, Some(stays)) => {
-                draft.add_note_once(format!("Target group {name}: node group {stays} serves it too and does not move now, so green joins it and weights stay."));
+                draft.add_note_once(format!("Target group {name}: node group {stays} serves it too and does not move now, so green joins it and the weights are not changed."));
                 shared.push(live);
             }
             (false, _) if behind.contains(&other) => {
@@ -214,7 +214,7 @@ fn plan_group_move<'m, 'a>(
                 group.name
             ));
         } else if served_targets::is_filled_from_nodes(inventory, group) {
-            draft.add_note_once(format!("Target group {}: a load balancer controller fills it. It is never edited: the drain begins when the controller has registered nodes of green, and each blue node leaves it by label before its pods go.", group.name));
+            draft.add_note_once(format!("Target group {}: a load balancer controller fills it. eksup never changes it: the drain begins when the controller has registered nodes of green, and each blue node leaves it by label before its pods go.", group.name));
         } else if group.target_type == "instance" {
             note_manual_targets(draft, blue, group);
             shared.push(arn.clone());
@@ -236,15 +236,17 @@ fn joins_classic_balancer(draft: &mut RouteDraft<'_>, blue: &str, name: &str) ->
         draft.add_problem(
             Obstacle::TargetGroupUnread,
             format!("classic load balancer {name}"),
-            format!("node group {blue} serves it, and it is not among the classic load balancers that were read: whose it is is unknown, and it would be empty once {blue} is gone"),
+            format!("node group {blue} serves it, and it is not among the classic load balancers that were read: its owner is unknown, and it would be empty once {blue} is gone"),
             "allow elasticloadbalancing:DescribeLoadBalancers and DescribeTags; if it is deleted, detach it from the node group's Auto Scaling group (`aws autoscaling detach-load-balancers`); then plan again",
         );
         return false;
     };
+    // A controller would undo what eksup changes, so the nodes are moved by label instead.
     if served_targets::is_classic_controlled(inventory, balancer) {
-        draft.add_note_once(format!("Classic load balancer {name}: a controller fills it. It is never edited: the drain begins when the controller has registered nodes of green, and each blue node leaves it by label before its pods go."));
+        draft.add_note_once(format!("Classic load balancer {name}: a controller fills it. eksup never changes it: the drain begins when the controller has registered nodes of green, and each blue node leaves it by label before its pods go."));
         return false;
     }
+    // Green joins by its Auto Scaling group all the same, and the difference is told.
     if !served_targets::manually_registered(inventory, blue, name).is_empty() {
         draft.add_note_once(format!("Classic load balancer {name}: instances of {blue} are registered one by one. Green joins it through its Auto Scaling group, so that nodes that come later are registered too; those of {blue} are deregistered one by one, and registered again in a rollback."));
     }
@@ -354,7 +356,7 @@ fn push_side_by_side(
                     &m.green,
                     live,
                     pairs[*i].rules.clone(),
-                    "weights are on the other target group now",
+                    "all weight is on the other target group now",
                 );
             }
         }
@@ -488,7 +490,7 @@ fn push_retirement(
             spec,
         );
         if delete {
-            step_draft = step_draft.with_no_return(format!("EKS makes node groups of the control plane's version only: {} cannot be made again as it was", m.blue));
+            step_draft = step_draft.with_no_return(format!("EKS creates node groups only at the control plane's version: {} cannot be created again as it was", m.blue));
             draft.groups.remove(&m.blue);
         }
         draft.push_step(format!("retire-{}", m.blue), step_draft);

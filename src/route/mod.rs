@@ -12,6 +12,7 @@ mod node_registration;
 mod problem;
 mod served_targets;
 pub mod step_gates;
+mod step_parts;
 mod step_specs;
 mod traffic;
 pub mod types;

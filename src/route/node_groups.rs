@@ -31,7 +31,7 @@ pub enum MigrationTrigger {
     Match,
 }
 
-/// Whether a group has an image of its own, which EKS does not replace.
+/// Whether a group has a custom AMI, which EKS does not replace.
 pub fn has_custom_image(inventory: &Inventory, group: &Nodegroup) -> bool {
     group.ami_type.as_deref() == Some("CUSTOM")
         || launch_template_of(inventory, group).is_some_and(|t| t.image.is_some())
@@ -115,7 +115,7 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         }
         // What an earlier run left at zero is nobody's blue any more.
         if is_retired(inventory, group) {
-            draft.add_note(format!("Node group {} was emptied by an earlier upgrade and stays at zero nodes: it is left alone.", group.name));
+            draft.add_note(format!("Node group {} was emptied by an earlier upgrade and stays at zero nodes: eksup does not change it.", group.name));
             continue;
         }
         let plan_entry = plan.node_group(&group.name);
@@ -127,7 +127,7 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
             draft.self_managed.insert(group.name.clone());
             note_uncloneable(draft, group);
         }
-        // A clone of a group with an image of its own keeps its kubelet, so it moves only with a new image.
+        // A clone of a group with a custom AMI keeps its kubelet, so it moves only with a new image.
         let given = plan_entry.ami.is_some() || plan_entry.launch_template_version.is_some();
         if has_custom_image(inventory, group) && !given {
             keep_or_add_problem(draft, group, kubelet, named);
@@ -259,7 +259,7 @@ pub fn image_of_green(draft: &mut RouteDraft<'_>, mover: &GroupMigration<'_>) ->
     found
 }
 
-/// A group with an image of its own and no new one: it may stay as it is while the skew allows.
+/// A group with a custom AMI and no new one: it may stay as it is while the skew allows.
 fn keep_or_add_problem(draft: &mut RouteDraft<'_>, group: &Nodegroup, kubelet: Minor, named: bool) {
     let to = draft.plan.to;
     let subject = format!("{} {}", group.source.group_words(), group.name);
@@ -276,21 +276,19 @@ fn keep_or_add_problem(draft: &mut RouteDraft<'_>, group: &Nodegroup, kubelet: M
         draft.add_problem(
             Obstacle::ImageMissing,
             subject,
-            format!("it has an image of its own, and a clone of it would keep kubelet {kubelet}"),
+            format!("it has a custom AMI, and a copy of it would keep kubelet {kubelet}"),
             fix,
         );
     } else if kubelet.kubelet_may_join(to) {
         draft.add_note(format!(
-            "Node group {} has an image of its own and the plan gives no new one: it stays at kubelet {kubelet}, which may work with {to}. To move it, {fix}.",
+            "Node group {} has a custom AMI and the plan gives no new one: it stays at kubelet {kubelet}, which may work with {to}. To move it, {fix}.",
             group.name
         ));
     } else {
         draft.add_problem(
             Obstacle::ImageMissing,
             subject,
-            format!(
-                "it has an image of its own with kubelet {kubelet}, which may not work with {to}"
-            ),
+            format!("it has a custom AMI with kubelet {kubelet}, which may not work with {to}"),
             fix,
         );
     }
@@ -377,7 +375,7 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
                 Obstacle::NodeLeftBehind,
                 format!("node {}", node.name),
                 format!(
-                    "its kubelet says `{}`, which is no version, so whether it works with an API server of {to} is unknown; and the plan does not move it",
+                    "its kubelet says `{}`, which is not a version, so whether it works with an API server of {to} is unknown; and the plan does not move it",
                     node.kubelet_version
                 ),
                 "look at the node; name its node group under `nodeGroups`, or remove the node",
@@ -395,7 +393,7 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
         }
     }
     for (owner, (kubelet, nodes)) in told {
-        // A group with an image of its own has been complained about already.
+        // A group with a custom AMI has been complained about already.
         if draft.has_problem_with(&owner) {
             continue;
         }

@@ -35,7 +35,7 @@ pub fn push_hold_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, grows_f
     );
     draft.push_step(
         format!("hold-{}", m.blue),
-        step_draft.with_reason("an autoscaler would drain closed nodes past windows and approvals, and remove empty ones that a rollback needs"),
+        step_draft.with_reason("an autoscaler would drain closed nodes without regard to windows and approvals, and remove empty nodes that a rollback needs"),
     );
 }
 
@@ -59,11 +59,11 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
             Obstacle::ImageForHop,
             format!("node group {}", origin.name),
             format!(
-                "it must stop over at {at} on its way, and the plan gives it an image for {} only",
+                "it must be upgraded to {at} first, and the plan gives it an image for {} only",
                 draft.plan.to
             ),
             format!(
-                "make a plan with `to: \"{at}\"` and an image for it first, then one to {}",
+                "make a plan with `to: \"{at}\"` and an image for {at} first, then a plan with `to: \"{}\"`",
                 draft.plan.to
             ),
         );
@@ -71,7 +71,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     // Zones before size: a volume may need one node more than blue has now.
     let (zones, size) = green_group::required_zones_and_size(draft, m.migration);
     let group = green_group::build_green_group(draft, m.migration, &m.green, size);
-    // EKS does not replace an image of one's own, so a template version with the new one is made first.
+    // EKS does not replace a custom AMI, so a template version with the new one is made first.
     let mut template_from = None;
     let image = node_groups::image_of_green(draft, m.migration);
     if let (Some(image), Some(template)) = (&image, &origin.launch_template) {
@@ -87,7 +87,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
                 Obstacle::TemplateVersionUnknown,
                 format!("node group {}", origin.name),
                 format!(
-                    "which version of launch template {id} it uses could not be read ({}), so none can be made like it",
+                    "which version of launch template {id} it uses could not be read ({}), so no version like it can be created",
                     template.version.as_deref().unwrap_or("it names none")
                 ),
                 "allow ec2:DescribeLaunchTemplateVersions on it, or set `launchTemplateVersion` instead of `ami`",
@@ -108,7 +108,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         draft.push_step(
             format!("template-{}", m.green),
             step_draft.with_reason(format!(
-                "{} has an image of its own, which EKS does not replace",
+                "{} has a custom AMI, which EKS does not replace",
                 m.blue
             )),
         );
@@ -119,7 +119,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         && let (Some(new), Some(old)) = (&group.ami_type, &origin.ami_type)
     {
         draft.add_note(format!(
-            "Node group {}: {old} has no images for {at}, or the plan says so; {} gets {new}.",
+            "Node group {}: {old} has no images for {at}, or the plan sets another type; {} gets {new}.",
             m.blue, m.green
         ));
     }
@@ -136,9 +136,9 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         m.blue
     );
     let why = if last && !origin.source.is_managed() {
-        "its nodes have the target's kubelet, which may not be newer than the API server, so green comes after the last hop"
+        "its nodes have the target's kubelet, which may not be newer than the API server, so green is created after the last hop"
     } else if last {
-        "EKS makes node groups of the control plane's version only, so green comes after the last hop"
+        "EKS creates node groups only at the control plane's version, so green is created after the last hop"
     } else {
         "the next hop would leave blue's kubelets too far behind"
     };
@@ -253,7 +253,7 @@ pub fn push_cordon_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     draft.push_step(
         format!("cordon-{}", m.blue),
         step_draft
-            .with_reason("all blues at once, before the first pod moves: so no pod moves twice"),
+            .with_reason("all blue node groups are closed before the first pod moves, so that no pod moves twice"),
     );
 }
 
@@ -370,7 +370,9 @@ pub fn push_add_to_rules(
     );
     draft.push_step(
         format!("register-{name}"),
-        step_draft.with_reason("a target group in no rule is never health-checked"),
+        step_draft.with_reason(
+            "the load balancer checks no targets of a target group that is in no rule",
+        ),
     );
 }
 

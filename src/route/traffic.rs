@@ -97,7 +97,7 @@ fn resolve_target_group<'a>(
             .map(|g| g.name.as_str())
             .collect();
         let fix = if near.is_empty() {
-            "make it first: eksup makes no target groups".to_owned()
+            "create it first: eksup creates no target groups".to_owned()
         } else {
             format!("the VPC has: {}", near.join(", "))
         };

@@ -54,13 +54,12 @@ impl Route {
         // From the end on, each step once; but what makes blue whole goes before the first step that brings traffic or
         // pods to it.
         for (i, step) in self.steps.iter().enumerate().rev() {
-            match step.spec {
-                StepSpec::ReleaseGreen { .. } | StepSpec::Retire { .. } | StepSpec::Soak { .. } => {
-                    back.push(step);
-                    continue;
-                }
-                StepSpec::HoldBlue { grows_first, .. } if grows_first => continue,
-                _ => {}
+            if ends_migration(&step.spec) {
+                back.push(step);
+                continue;
+            }
+            if step.spec.grows_blue_first() {
+                continue;
             }
             // Blues whose size is seen to before the traffic or a pod comes back to them.
             for first in self.blues_to_grow_before(i) {
@@ -71,14 +70,7 @@ impl Route {
             back.push(step);
         }
         // Within a run of such steps the way up's order is turned into the one that gets traffic off green first.
-        let rank = |step: &RouteStep| match step.spec {
-            StepSpec::DetachTargets { .. } => Some(0),
-            StepSpec::Shift { .. } => Some(1),
-            StepSpec::CordonBlue { .. } => Some(2),
-            StepSpec::Drain { .. } => Some(3),
-            StepSpec::AddToRules { .. } => Some(4),
-            _ => None,
-        };
+        let rank = |step: &RouteStep| rollback_rank(&step.spec);
         for neighbours in back.chunk_by_mut(|a, b| rank(a).is_some() && rank(b).is_some()) {
             neighbours.sort_by_key(|step| rank(step));
         }
@@ -89,15 +81,38 @@ impl Route {
     fn blues_to_grow_before(&self, i: usize) -> impl Iterator<Item = &RouteStep> {
         let of_this = self.steps[..i].iter().rev();
         let of_this = of_this.take_while(|s| !matches!(s.spec, StepSpec::ReleaseGreen { .. }));
-        of_this.filter(|s| {
-            matches!(
-                s.spec,
-                StepSpec::HoldBlue {
-                    grows_first: true,
-                    ..
-                }
-            )
-        })
+        of_this.filter(|s| s.spec.grows_blue_first())
+    }
+}
+
+/// Whether a step comes after the pods of a migration have moved: a rollback takes it first.
+fn ends_migration(spec: &StepSpec) -> bool {
+    matches!(
+        spec,
+        StepSpec::Soak { .. } | StepSpec::Retire { .. } | StepSpec::ReleaseGreen { .. }
+    )
+}
+
+/// The place, within one migration, of a step that brings traffic or pods back to blue; none of a step whose place is its
+/// own in the reversed route.
+fn rollback_rank(spec: &StepSpec) -> Option<u8> {
+    match spec {
+        StepSpec::DetachTargets { .. } => Some(0),
+        StepSpec::Shift { .. } => Some(1),
+        StepSpec::CordonBlue { .. } => Some(2),
+        StepSpec::Drain { .. } => Some(3),
+        StepSpec::AddToRules { .. } => Some(4),
+        StepSpec::Addon { .. }
+        | StepSpec::ControlPlane { .. }
+        | StepSpec::Bake { .. }
+        | StepSpec::LaunchTemplate { .. }
+        | StepSpec::CreateGreen { .. }
+        | StepSpec::HoldGreen { .. }
+        | StepSpec::HoldBlue { .. }
+        | StepSpec::AttachTargets { .. }
+        | StepSpec::Soak { .. }
+        | StepSpec::Retire { .. }
+        | StepSpec::ReleaseGreen { .. } => None,
     }
 }
 
@@ -252,7 +267,7 @@ pub struct DrainSpec {
     #[serde(default, skip_serializing_if = "ConsentScope::is_none")]
     pub host_path: ConsentScope,
     pub wait_for_jobs: bool,
-    /// Of the pods that run to an end, those that are evicted all the same.
+    /// Of the pods that run to completion, those that are evicted all the same.
     #[serde(default, skip_serializing_if = "ConsentScope::is_none")]
     pub evict_jobs: ConsentScope,
     pub single_replicas: SingleReplicas,

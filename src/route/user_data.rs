@@ -37,7 +37,7 @@ pub fn blue_os_family(inventory: &Inventory, blue: &Nodegroup) -> Option<OsFamil
     of_type.or_else(of_image).or_else(of_nodes)
 }
 
-/// What green's nodes will run. `ami_type`: green's; none where an image of its own decides.
+/// What green's nodes will run. `ami_type`: green's; none where a custom AMI decides.
 pub fn green_os_family(
     inventory: &Inventory,
     blue: &Nodegroup,
@@ -110,19 +110,19 @@ fn check_for_al2023(traits: &UserDataTraits, own_image: bool, meant: bool) -> Ve
             MAKE_TEMPLATE_VERSION_FIX,
         ));
     }
-    // For an image of one's own EKS merges nothing (EKS-NG-9), so what joins the node must be in the user data or the
+    // For a custom AMI EKS merges nothing (EKS-NG-9), so what joins the node must be in the user data or the
     // image.
     if own_image && !traits.is_unreadable && !traits.runs_bootstrap && !traits.is_toml {
         if !traits.has_node_config {
             found.push(build_misfit(
                 false,
-                "its launch template has no NodeConfig, and EKS adds none for an image of one's own: unless the image has one inside, green's nodes do not join",
+                "its launch template has no NodeConfig, and EKS adds none for a custom AMI: unless the image has one inside, green's nodes do not join",
                 MAKE_TEMPLATE_VERSION_FIX,
             ));
         } else if !traits.names_cluster {
             found.push(build_misfit(
                 false,
-                "the NodeConfig of its launch template names no `apiServerEndpoint`, which EKS does not add for an image of one's own",
+                "the NodeConfig of its launch template names no `apiServerEndpoint`, which EKS does not add for a custom AMI",
                 MAKE_TEMPLATE_VERSION_FIX,
             ));
         }
@@ -132,6 +132,7 @@ fn check_for_al2023(traits: &UserDataTraits, own_image: bool, meant: bool) -> Ve
 
 fn check_for_al2(traits: &UserDataTraits, own_image: bool) -> Vec<UserDataMisfit> {
     let mut found = Vec::new();
+    // Only the gravest misfit is told, because a new template version fixes all of them.
     if traits.is_toml {
         found.push(build_misfit(
             true,
@@ -147,7 +148,7 @@ fn check_for_al2(traits: &UserDataTraits, own_image: bool) -> Vec<UserDataMisfit
     } else if own_image && !traits.runs_bootstrap && !traits.is_unreadable {
         found.push(build_misfit(
             false,
-            "its launch template does not call /etc/eks/bootstrap.sh, and EKS does not for an image of one's own: unless the image does it itself, green's nodes do not join",
+            "its launch template does not call /etc/eks/bootstrap.sh, and EKS does not for a custom AMI: unless the image does it itself, green's nodes do not join",
             MAKE_TEMPLATE_VERSION_FIX,
         ));
     }

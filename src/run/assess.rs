@@ -108,6 +108,7 @@ impl Assessment {
         plan: &Plan,
         again: &str,
     ) -> Result<Option<PendingRoute>, RunError> {
+        // An open run keeps its route, whatever was found: `apply` continues it and plans nothing.
         if let Some(state) = &self.open_run {
             let route = stored_route(state)?;
             let over = |id: &str| state.find_step(id).is_some_and(|s| s.status.is_over());
@@ -118,10 +119,12 @@ impl Assessment {
                 judged: None,
             }));
         }
+        // A new run begins only with a route and without blockers.
         let blocked = count_blockers(&self.findings) > 0;
         let Some(route) = self.route.filter(|_| !blocked) else {
             return Err(not_ready_error(&plan.cluster, &self.findings, again));
         };
+        // A route without steps means that the cluster is as the plan wants it.
         Ok((!route.steps.is_empty()).then(|| PendingRoute {
             estimate: estimate_route(&route),
             new_route: Some(route),

@@ -18,6 +18,7 @@ pub fn write_file(path: &Path, text: &str) -> Result<(), RunError> {
         return std::fs::write(path, text).map_err(|error| write_error(path, &error));
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    // Beside the file, because a rename is atomic within one file system only.
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
     let beside = Path::new(&beside);
@@ -30,6 +31,7 @@ pub fn write_file(path: &Path, text: &str) -> Result<(), RunError> {
         })
         .and_then(|()| std::fs::rename(beside, path));
     written.map_err(|error| {
+        // The first error is the one that is told.
         let _ = std::fs::remove_file(beside);
         write_error(path, &error)
     })

@@ -6,6 +6,7 @@ use super::error::RunError;
 use super::output::RunOutput;
 use super::run_target::KnownCaller;
 use crate::aws::AwsApi;
+use crate::clients::call_retry::{RetrySchedule, retry_call};
 use crate::inventory::{self, refresh_insights};
 use crate::k8s::KubeApi;
 use crate::model::aws_status::ClusterStatus;
@@ -74,20 +75,13 @@ impl ClusterConnection {
 
 /// Tries again what is throttled, for about a minute: others may be using up the account's rate. Whatever else fails
 /// is told at once, as nothing has begun.
-pub async fn retry_throttled<T, F>(mut call: impl FnMut() -> F) -> Result<T, ApiError>
+pub async fn retry_throttled<T, F>(call: impl FnMut() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, ApiError>>,
 {
-    let mut wait = Duration::from_secs(2);
-    loop {
-        match call().await {
-            Err(error)
-                if error.class == ErrorClass::Throttled && wait <= Duration::from_secs(32) =>
-            {
-                tokio::time::sleep(error.retry_after.unwrap_or(wait)).await;
-                wait *= 2;
-            }
-            other => return other,
-        }
-    }
+    let schedule = RetrySchedule {
+        first_wait: Duration::from_secs(2),
+        max_retries: 5,
+    };
+    retry_call(schedule, |class| class == ErrorClass::Throttled, call).await
 }

@@ -36,7 +36,7 @@ pub fn expiry_warning(end: &SessionEnd, time: Duration, now: Timestamp) -> Optio
         SessionEnd::Never => None,
         SessionEnd::At { end, .. } if *end >= done => None,
         SessionEnd::At { end, renewed: true } => Some(format!(
-            "credentials end at {}, and the run is estimated to take until {}; they are fetched again from where they came from; should that fail, the run pauses with exit code 11, and continues with the same command",
+            "the credentials expire at {}, and the run is estimated to take until {}; eksup fetches new ones from the same source; if that fails, the run pauses with exit code 11, and continues with the same command",
             clock(*end),
             clock(done)
         )),
@@ -44,13 +44,13 @@ pub fn expiry_warning(end: &SessionEnd, time: Duration, now: Timestamp) -> Optio
             end,
             renewed: false,
         } => Some(format!(
-            "credentials end at {}, and the run is estimated to take until {}; the run then pauses with exit code 11, and continues with the same command; {LONGER_SESSION_HINT}",
+            "the credentials expire at {}, and the run is estimated to take until {}; the run then pauses with exit code 11, and continues with the same command; {LONGER_SESSION_HINT}",
             clock(*end),
             clock(done)
         )),
         SessionEnd::Unknown if time <= DEFAULT_SESSION_DURATION => None,
         SessionEnd::Unknown => Some(format!(
-            "credentials are of a session that does not say when it ends, and the run is estimated to take {}; should it end before, the run pauses with exit code 11, and continues with the same command; {LONGER_SESSION_HINT}",
+            "the credentials do not say when they expire, and the run is estimated to take {}; if they expire before its end, the run pauses with exit code 11, and continues with the same command; {LONGER_SESSION_HINT}",
             format_duration(time)
         )),
     }
@@ -79,10 +79,10 @@ mod tests {
             (
                 at("2026-11-21T14:05:00Z", true),
                 hours(4),
-                Some("fetched again"),
+                Some("fetches new ones"),
             ),
             (SessionEnd::Unknown, hours(1), None),
-            (SessionEnd::Unknown, hours(4), Some("does not say")),
+            (SessionEnd::Unknown, hours(4), Some("do not say")),
         ];
         for (end, time, words) in table {
             let said = expiry_warning(&end, time, now);

@@ -179,6 +179,7 @@ impl From<PlanErrors> for RunError {
 impl From<ApiError> for RunError {
     fn from(error: ApiError) -> Self {
         let text = error.to_string();
+        // The class decides the exit code and the hint, because each needs another fix.
         match error.class {
             ErrorClass::Expired => Self::new(RunErrorKind::Expired, text)
                 .with_hint("sign in again (such as `aws sso login`), then run the same command again"),
@@ -234,7 +235,7 @@ impl From<JournalError> for RunError {
             JournalError::OtherFormat { .. } => Self::new(RunErrorKind::Mismatch, text)
                 .with_hint("continue with the eksup version that began the run"),
             JournalError::Unreadable(_) => Self::new(RunErrorKind::Mismatch, text).with_hint(format!(
-                "look at it with `kubectl -n {} get configmap {} -o yaml`; somebody else has written it",
+                "look at it with `kubectl -n {} get configmap {} -o yaml`; somebody else has changed it",
                 crate::model::marks::RUN_NAMESPACE,
                 crate::model::marks::RUN_NAME
             )),
@@ -242,7 +243,7 @@ impl From<JournalError> for RunError {
                 .with_hint("another process executes the run now; this one has stopped"),
             JournalError::StoreCall(error) => error.into(),
             JournalError::StoreUnavailable { .. } => Self::new(RunErrorKind::Paused, text)
-                .with_hint("nothing is done that cannot be recorded; run the same command again when the API server answers"),
+                .with_hint("eksup does nothing that it cannot record; run the same command again when the API server answers"),
             JournalError::IllegalRecord { .. }
             | JournalError::BadLine { .. }
             | JournalError::Io { .. }

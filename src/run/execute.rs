@@ -103,6 +103,7 @@ fn describe_end(state: Option<&RunState>, view: &RunView) -> Vec<String> {
     if !lines.is_empty() {
         return lines;
     }
+    // A route that this eksup cannot read leaves only the ids of its steps.
     let begun = |s: &&StepState| s.status != StepStatus::Pending;
     let begun: Vec<&str> = (state.steps.iter().filter(begun))
         .map(|s| s.id.as_str())
@@ -112,7 +113,7 @@ fn describe_end(state: Option<&RunState>, view: &RunView) -> Vec<String> {
         ids => format!("these of its steps have begun: {}", ids.join(", ")),
     };
     vec![format!(
-        "run {}: {begun}; where traffic and nodes are cannot be told from its journal",
+        "run {}: {begun}; its journal does not say where traffic and nodes are",
         state.run
     )]
 }
@@ -195,7 +196,7 @@ mod tests {
         let note = version_rollback_note(&state, hop.done.unwrap()).unwrap();
         assert!(!note.contains("stays at"), "{note}");
         assert!(
-            note.contains("on its way from 1.28 to 1.29")
+            note.contains("being upgraded from 1.28 to 1.29")
                 && note.contains("when it is there, until "),
             "{note}"
         );

@@ -44,7 +44,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
             StepSpec::ControlPlane { from, to, .. } => match at {
                 StepPosition::Before => {}
                 StepPosition::Midway => {
-                    version = format!("control plane: on its way from {from} to {to}");
+                    version = format!("control plane: being upgraded from {from} to {to}");
                 }
                 StepPosition::After => version = format!("control plane: {to}"),
             },
@@ -66,7 +66,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
                     .is_some_and(|s| s.status == StepStatus::Undone);
                 let text = match at {
                     StepPosition::Before if back => "gone again",
-                    StepPosition::Before => "not built yet",
+                    StepPosition::Before => "not created yet",
                     StepPosition::Midway => "being built",
                     StepPosition::After => "in service",
                 };

@@ -37,6 +37,7 @@ impl RunStore for KubeRunStore {
                 Some(over) => {
                     let change = CheckpointChange {
                         state: Some(state),
+                        // The binding is large and seldom changes, so it is sent only when it does.
                         bound: (over.text.bound != *bound).then_some(bound),
                         remove_annotations: without,
                         ..CheckpointChange::default()

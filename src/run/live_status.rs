@@ -248,7 +248,7 @@ fn add_node_marks(nodes: &[Node], run: &str, out: &mut LiveStatus) {
         }
         for (key, what) in [
             (marks::DRAINING, "marked as being drained"),
-            (marks::SKIPPED, "marked as given up"),
+            (marks::SKIPPED, "marked as skipped"),
         ] {
             if by_us(key) {
                 found.push((what, format!("kubectl annotate node {{}} {key}-"), name));
@@ -299,6 +299,7 @@ async fn add_rules(
     route: Option<&Route>,
     out: &mut LiveStatus,
 ) -> Result<(), ApiError> {
+    // The rules of the route, each once, and their weights from the first before-image that still holds.
     let mut arns: Vec<String> = Vec::new();
     let mut before: BTreeMap<String, Vec<WeightedTargetGroup>> = BTreeMap::new();
     for step in route.iter().flat_map(|r| &r.steps) {
@@ -325,6 +326,7 @@ async fn add_rules(
     if arns.is_empty() {
         return Ok(());
     }
+    // Now against before: rules are read again, as the journal may be an act behind.
     let words = |forward: &[WeightedTargetGroup]| {
         let each: Vec<String> = forward
             .iter()
@@ -354,6 +356,7 @@ async fn add_rules(
             rule.conditions.join(" "),
             words(&rule.forward)
         ));
+        // At the goal, changed weights are what was asked for and nothing that is left.
         if was.is_some() && !state.is_some_and(has_reached_goal) {
             out.marks
                 .push(format!("weights of rule {}", short_rule(&rule.arn)));
@@ -386,6 +389,7 @@ fn modify_rule_command(rule: &ListenerRule, was: &[WeightedTargetGroup]) -> Stri
         .map(|t| serde_json::json!({"TargetGroupArn": t.arn, "Weight": t.weight}))
         .collect();
     let mut forward = serde_json::json!({"TargetGroups": groups});
+    // Without it the command would end the rule's stickiness.
     if let Some(seconds) = rule.stickiness_seconds {
         forward["TargetGroupStickinessConfig"] =
             serde_json::json!({"Enabled": true, "DurationSeconds": seconds});

@@ -70,6 +70,7 @@ fn note_nodes(said: &mut SaidNodes, snapshot: &CacheSnapshot) -> Vec<NodeStatusC
         state: state.to_owned(),
         ..NodeStatusChange::default()
     };
+    // A node is told once for each state, and Karpenter's nodes, which are of no group, never.
     for node in snapshot.nodes.values() {
         let Some(group) = node.nodegroup_name() else {
             continue;
@@ -83,6 +84,7 @@ fn note_nodes(said: &mut SaidNodes, snapshot: &CacheSnapshot) -> Vec<NodeStatusC
         }
     }
     said.has_looked = true;
+    // What was told and is not listed any more is gone.
     said.states.retain(|name, (group, _)| {
         let there = snapshot.nodes.contains_key(name);
         if !there {

@@ -54,7 +54,7 @@ impl Notifier {
                         Err(_) => format!("no answer within {} s", NOTIFICATION_TIMEOUT.as_secs()),
                     };
                     // A target that is away fails for each event; it is named once.
-                    let text = format!("{} was not told: {error}", target_name(target));
+                    let text = format!("{} was not notified: {error}", target_name(target));
                     let mut failures = failures
                         .lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -162,7 +162,7 @@ async fn send_notification(
 async fn post_webhook(url: &str, body: String) -> Result<(), String> {
     let url: http::Uri = url
         .parse()
-        .map_err(|_| "the address is no URL".to_owned())?;
+        .map_err(|_| "the address is not a URL".to_owned())?;
     let wire = https::build_https_wire(&kube::Config::new(url.clone())).map_err(|e| e.message)?;
     let request = http::Request::post(url)
         .header(http::header::CONTENT_TYPE, "application/json")

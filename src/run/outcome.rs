@@ -16,10 +16,11 @@ pub fn to_command_result(
     let resume = &commands.resume;
     Err(match ended {
         RunOutcome::Done => return Ok(()),
+        // What stays, such as versions, is named: whoever reads `rolled back` may count on all of it.
         RunOutcome::RolledBack { kept } => {
             let kept = match kept.as_slice() {
                 [] => String::new(),
-                kept => format!(", but for {}", kept.join(", ")),
+                kept => format!(", except for {}", kept.join(", ")),
             };
             RunError::new(
                 RunErrorKind::RolledBack,
@@ -36,6 +37,7 @@ pub fn to_command_result(
                 .with_next_command(resume);
             if planned { error.as_planned() } else { error }
         }
+        // Aborted by a second signal: nothing was recorded after it, and the acts that had begun go on in AWS.
         RunOutcome::Dropped => RunError::new(
             RunErrorKind::Paused,
             format!("run {run} was aborted; the journal says which actions had begun"),
@@ -45,8 +47,8 @@ pub fn to_command_result(
         RunOutcome::Unrecorded => RunError::new(
             RunErrorKind::Paused,
             format!(
-                "run {run} was stopped by a signal, and its journal in the cluster could not be written in time; it says \
-                 which actions had begun"
+                "run {run} was stopped by a signal, and its journal in the cluster could not be written in time; the journal \
+                 says which actions had begun"
             ),
         )
         .with_hint(format!(
@@ -54,6 +56,7 @@ pub fn to_command_result(
             LEASE_DURATION.as_secs()
         ))
         .with_next_command(resume),
+        // Two commands are needed, and the first is the approval.
         RunOutcome::Unapproved { step, approve } => RunError::new(
             RunErrorKind::Paused,
             format!("run {run} waits for approval of `{step}`"),
@@ -89,6 +92,7 @@ pub fn to_command_result(
                 RunErrorKind::Stuck,
                 format!("run {run} is stuck at `{step}`: {why}"),
             );
+            // A missing right is fixed in IAM or RBAC, and not in the cluster.
             if let Some(action) = denied {
                 error = error.with_hint(format!(
                     "allow `{action}`, then run the same command again; `eksup policy` prints all that is needed"

@@ -69,6 +69,7 @@ pub fn plan_differences(was: &Value, is: &Value) -> Vec<String> {
     let mut keys: Vec<&String> = was.keys().chain(is.keys()).collect();
     keys.sort();
     keys.dedup();
+    // Keys of either plan: one that was removed differs too.
     for key in keys {
         match (was.get(key), is.get(key)) {
             (Some(was), Some(is)) if was != is => lines.push(format!("{key}: {was} -> {is}")),

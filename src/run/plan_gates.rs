@@ -111,7 +111,10 @@ pub fn summarize_gates(
             (None, Some(left)) => {
                 let at = left.at.map(|at| format!(" at {at}")).unwrap_or_default();
                 (
-                    format!("was approved by {}{at}, not yet taken up", left.by),
+                    format!(
+                        "was approved by {}{at}; the run has not read the approval yet",
+                        left.by
+                    ),
                     json!({"by": left.by, "at": left.at, "takenUp": false}),
                 )
             }
@@ -154,7 +157,7 @@ fn describe_windows(said: &mut GateSummary, plan: &Plan, left: &[&RouteStep], no
     // A step that no window can hold is begun all the same; somebody has to know it beforehand.
     for (step, time) in &forecast.too_long {
         said.lines.push(format!(
-            "warning: `{step}` takes about {}, longer than any window is open; what has begun is finished outside",
+            "warning: `{step}` takes about {}, longer than any window is open; once begun, it is finished outside of the window",
             format_duration(*time)
         ));
     }

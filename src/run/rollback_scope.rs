@@ -51,7 +51,7 @@ impl RollbackScope {
         let mut lines = Vec::new();
         if !self.undone.is_empty() {
             lines.push(format!(
-                "is rolled back, in this order: {}",
+                "to be rolled back, in this order: {}",
                 self.undone.join(", ")
             ));
         }
@@ -64,7 +64,7 @@ impl RollbackScope {
             }
         }
         for (why, steps) in by_reason {
-            lines.push(format!("stays: {} ({why})", steps.join(", ")));
+            lines.push(format!("kept: {} ({why})", steps.join(", ")));
         }
         lines
     }
@@ -82,12 +82,10 @@ pub fn compute_scope(
             .find_step(&step.id)
             .is_some_and(|s| s.acts > 0 && s.status != StepStatus::Undone)
     };
-    let gone = |step: &RouteStep| match &step.spec {
-        StepSpec::Retire { .. } => match blues.get(&step.id) {
-            Some(BlueState::Unavailable(why)) => Some(why.clone()),
-            Some(BlueState::Available) | None => None,
-        },
-        _ => None,
+    // Only steps that retire a blue have a state of one.
+    let gone = |step: &RouteStep| match blues.get(&step.id) {
+        Some(BlueState::Unavailable(why)) => Some(why.clone()),
+        Some(BlueState::Available) | None => None,
     };
     let last_of =
         |pick: &dyn Fn(&RouteStep) -> bool| route.steps.iter().rposition(|s| acted(s) && pick(s));
@@ -111,16 +109,12 @@ pub fn compute_scope(
             Some(format!(
                 "it lies before `{at}`, which cannot be rolled back"
             ))
+        } else if step.spec.changes_version() && !control_plane {
+            Some("versions stay without `--control-plane`".to_owned())
+        } else if control_plane && hop.is_some_and(|hop| i < hop) {
+            Some("EKS rolls back the last hop only, and this came before it".to_owned())
         } else {
-            match &step.spec {
-                StepSpec::ControlPlane { .. } | StepSpec::Addon { .. } if !control_plane => {
-                    Some("versions stay without `--control-plane`".to_owned())
-                }
-                _ if control_plane && hop.is_some_and(|hop| i < hop) => {
-                    Some("EKS rolls back the last hop only, and this came before it".to_owned())
-                }
-                _ => None,
-            }
+            None
         };
         match why {
             Some(why) => out.kept.push((step.id.clone(), why)),
@@ -292,6 +286,7 @@ fn judge_blue(blue: &str, group: Option<&Nodegroup>, control_plane: Minor) -> Bl
             "node group {blue} is deleted, and EKS creates node groups only at the cluster's version"
         ));
     };
+    // Even a group that is there is of no use when its kubelets are too old to join.
     match &group.status {
         NodegroupStatus::Deleting | NodegroupStatus::DeleteFailed => {
             BlueState::Unavailable(format!("node group {blue} is {}", group.status))
@@ -320,9 +315,7 @@ pub fn deleted_greens(route: &Route, scope: &RollbackScope) -> BTreeSet<String> 
         .steps
         .iter()
         .filter(|s| scope.undone.contains(&s.id))
-        .filter_map(|s| match &s.spec {
-            StepSpec::CreateGreen { group, .. } => Some(group.name.clone()),
-            _ => None,
-        })
+        .filter_map(|s| s.spec.created_group())
+        .map(|green| green.name.clone())
         .collect()
 }

@@ -52,6 +52,7 @@ impl RollbackStatus {
     /// A few lines for people.
     pub fn describe(&self, now: Timestamp) -> Vec<String> {
         let mut lines = Vec::new();
+        // A point of no return that is passed says more than one that is ahead.
         match (&self.barrier, &self.until) {
             (Some(KeptStep { step, why }), _) => {
                 lines.push(format!("`{step}` cannot be rolled back: {why}"));
@@ -209,7 +210,8 @@ mod tests {
         };
         let begun = describe_hop(&begun, &["EKS update u is in progress".to_owned()], at(60));
         assert!(
-            begun.contains("on its way from 1.28 to 1.29") && begun.contains("when it is there"),
+            begun.contains("being upgraded from 1.28 to 1.29")
+                && begun.contains("when it is there"),
             "{begun}"
         );
         let late = describe_hop(&hop, &[], at(8 * 24 * 3600));

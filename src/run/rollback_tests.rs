@@ -351,7 +351,7 @@ fn what_eks_or_a_node_does_not_tell_stands_in_the_way() {
         })
     };
     let text = said(&unread(&[]), DAY);
-    assert!(text.contains("odd (they tell no version"), "{text}");
+    assert!(text.contains("odd (they report no version"), "{text}");
     let auto = unread(&[("eks.amazonaws.com/compute-type", "auto")]);
     assert_eq!(said(&auto, DAY), "");
 }

@@ -10,7 +10,7 @@ use super::rollback_scope::RollbackScope;
 use super::stored_run::{check_own_run, stored_route};
 use crate::journal::{FinalOutcome, RunPhase, RunState};
 use crate::plan::{Plan, plan_digest};
-use crate::route::{Route, StepSpec};
+use crate::route::Route;
 
 /// How long what workloads had before a route counts for the route that replaces it. The same process begins that within
 /// minutes; a process that died in between is followed by then, and clocks of machines differ by far less.
@@ -62,11 +62,7 @@ pub fn continued_rollback(
     let rollback = commands.rollback.as_ref()?;
     let with_versions = route.steps.iter().any(|step| {
         let acted = state.find_step(&step.id).is_some_and(|s| s.acts > 0);
-        matches!(
-            step.spec,
-            StepSpec::ControlPlane { .. } | StepSpec::Addon { .. }
-        ) && acted
-            && !state.keep.contains(&step.id)
+        step.spec.changes_version() && acted && !state.keep.contains(&step.id)
     });
     Some(match with_versions {
         true => format!("{rollback} --control-plane"),

@@ -270,6 +270,7 @@ async fn read_versions(reached: &ClusterConnection) -> VersionReading {
     let (aws, name) = (&reached.aws, reached.cluster.name.as_str());
     let mut unread = Vec::new();
     let mut note = |what: &str, error: ApiError| unread.push(format!("{what}: {}", error.message));
+    // Each part is read for itself: the run is over, and a part that is denied must not hide the others.
     let cluster = aws.describe_cluster(name).await;
     let cluster = cluster.map_err(|e| note("control plane", e)).ok();
     let (mut addons, mut groups) = (Vec::new(), Vec::new());
@@ -309,6 +310,7 @@ async fn read_versions(reached: &ClusterConnection) -> VersionReading {
             Vec::new()
         }
     };
+    // Versions of nodes and add-ons are told without the control plane's too.
     let objects = match &cluster {
         Some(cluster) => list_versions(cluster, &addons, &groups, &nodes),
         None => list_versions_without_cluster(&addons, &groups, &nodes),
@@ -356,6 +358,7 @@ fn list_versions_without_cluster(
         detail: group.release_version.clone(),
     });
     let mut objects: Vec<ObjectVersion> = addons.chain(groups).collect();
+    // Sorted, so that the reading before the run and the one after it can be compared.
     objects.sort();
     objects.extend(count_kubelets(nodes));
     objects

@@ -202,7 +202,7 @@ impl<'a> RunSession<'a> {
         else {
             return Err(RunError::new(
                 RunErrorKind::Unexpected,
-                "forward was asked to go back",
+                "a rollback was requested where only an apply is possible",
             ));
         };
         let LockedRun {
@@ -235,7 +235,7 @@ impl<'a> RunSession<'a> {
             (None, None) => {
                 return Err(RunError::new(
                     RunErrorKind::Locked,
-                    "the run has ended meanwhile, by another process",
+                    "another process has ended the run meanwhile",
                 ));
             }
         };

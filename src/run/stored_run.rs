@@ -35,7 +35,7 @@ pub fn check_own_run(state: &RunState, arn: &str) -> Result<(), RunError> {
             "check which cluster is meant: the plan's cluster and region, --profile, and the --kubeconfig and --context that were given",
         )
         .with_hint(format!(
-            "where this is the right one, the ConfigMap `{RUN_NAME}` in {RUN_NAMESPACE} came here with a backup of the other cluster: its run continues there, and whoever restored it decides about the copy"
+            "if this is the right cluster, the ConfigMap `{RUN_NAME}` in {RUN_NAMESPACE} was restored from a backup of the other cluster: that run continues there, and the person who restored the backup decides what becomes of this copy"
         )))
 }
 

@@ -50,7 +50,7 @@ impl LastHop {
         if self.is_finished {
             format!("stays at {}", self.to)
         } else {
-            format!("is on its way from {} to {}", self.from, self.to)
+            format!("is being upgraded from {} to {}", self.from, self.to)
         }
     }
 }
@@ -184,7 +184,7 @@ pub fn rollback_blockers(
     // All reasons are gathered before one is told, so that a person fixes them in one go.
     if let Some(update) = facts.updates.iter().find(|u| is_in_progress(u)) {
         blockers.push(format!(
-            "EKS update {} ({}) of cluster {name} is in progress, and cannot be stopped: wait for its end",
+            "EKS update {} ({}) of cluster {name} is in progress, and cannot be stopped: wait until it ends",
             update.id, update.kind
         ));
     } else if cluster.status != ClusterStatus::Active {
@@ -207,7 +207,7 @@ pub fn rollback_blockers(
             state_diff::format_time(until)
         )),
         Some(_) => {}
-        None => blockers.push(format!("the hop to {to} is not done")),
+        None => blockers.push(format!("the hop to {to} has not ended")),
     }
     check_support(facts, from, &mut blockers);
     check_nodes(facts, from, &deleted_greens(route, scope), &mut blockers);
@@ -272,7 +272,7 @@ fn check_nodes(
             // EKS rolls the nodes of Auto Mode back itself, first.
             continue;
         } else if kubelet.is_none() {
-            "they tell no version that can be read, so it is unknown: look at these nodes"
+            "they report no version that can be read: look at these nodes"
         } else if label("karpenter.sh/nodepool").is_some() {
             "Karpenter's: set the image of its node class to the version below, and let it replace them"
         } else if node.nodegroup_name().is_some() {
@@ -284,7 +284,7 @@ fn check_nodes(
     }
     for (what, names) in newer {
         blockers.push(format!(
-            "no kubelet may be newer than {from}, and these are, or may be: {} ({what})",
+            "no kubelet may be newer than {from} or of an unknown version: {} ({what})",
             names.join(", ")
         ));
     }

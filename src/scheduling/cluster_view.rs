@@ -387,16 +387,19 @@ impl<'a> ClusterView<'a> {
             topologies: &mut self.topologies,
             namespaces: self.namespaces,
         };
+        // Only pods whose rules may select this one are counted again.
         for number in self.states.concerned_by(pod) {
             let PodState {
                 pod: own,
                 spreads,
                 affinity,
             } = self.states.get_mut(number);
+            // Topology spread counts pods of its own namespace only.
             if own.key.namespace == pod.key.namespace {
                 spreads.iter_mut().for_each(|s| s.count_pod(arrival));
             }
             affinity.count_pod(own, arrival, around.namespaces);
+            // An anti-affinity holds in both directions: the pod that has it also keeps others away.
             if repels {
                 let at = std::iter::once(node);
                 affinity.count_existing_anti_affinity(own, pod, at, change, &mut around);

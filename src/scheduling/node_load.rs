@@ -72,6 +72,7 @@ impl NodeLoad {
         if taken.pods >= all.pods {
             short.push(Refusal::TooManyPods);
         }
+        // A resource that is not asked for is never short, even on a node that has none of it.
         let mut check = |resource: &str, all: i64, taken: i64, asked: i64| {
             if asked > 0 && asked > all - taken {
                 short.push(Refusal::Insufficient {

@@ -240,9 +240,11 @@ pub fn reaches_namespace(
     other: &str,
     namespaces: Option<&NamespaceLabels>,
 ) -> bool {
+    // Without a selector the list decides, and an empty list means the pod's own namespace.
     let Some(selector) = &term.namespace_selector else {
         return match term.namespaces.is_empty() {
             true => own == other,
+            // With both, either is enough.
             false => term.namespaces.iter().any(|n| n == other),
         };
     };

@@ -64,6 +64,7 @@ pub const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // kube-scheduler's own words, so that they can be compared with a pod's events.
         match self {
             Self::TooManyVolumes => f.write_str("node(s) exceed max volume count"),
             Self::Unschedulable => f.write_str("node(s) were unschedulable"),

@@ -28,6 +28,7 @@ pub fn count_lost(
         let node = pod.node.as_ref().and_then(|n| snapshot.nodes.get(n));
         let group = node.and_then(|n| n.nodegroup_name());
         let given_up = losses.get(&name);
+        // Where it worked before, on its blue, a failure is no accepted loss.
         if group.is_some_and(|g| given_up.is_some_and(|blue| !blue.contains(g))) {
             *counts.entry(name).or_default() += 1;
         }

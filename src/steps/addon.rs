@@ -122,7 +122,7 @@ impl AddonStep {
         let Some(addon) = &seen.addon else {
             return Decision::Refuse(
                 StepRefusal::new(format!(
-                    "add-on {} is gone; somebody removed it",
+                    "add-on {} is gone; somebody else deleted it",
                     change.name
                 ))
                 .with_fix("Add it again, or leave it out with `addons.skip`"),
@@ -141,7 +141,7 @@ impl AddonStep {
                         update.id,
                         self.timeout.as_secs()
                     ))
-                    .with_fix("See `aws eks describe-addon`"),
+                    .with_fix("Look at the add-on with `aws eks describe-addon`"),
                 );
             }
             return wait_polling(format!(
@@ -190,7 +190,7 @@ impl AddonStep {
                 "add-on {name} is at {}, which is neither what it was ({}) nor what this run asked for ({}): somebody \
                  else changes it",
                 addon.version, self.from, change.version
-            )).with_fix("Find out who does, and stop it"));
+            )).with_fix("Find out who changes it, and stop that"));
         }
         match &addon.status {
             AddonStatus::Creating | AddonStatus::Updating => {
@@ -198,7 +198,7 @@ impl AddonStep {
             }
             AddonStatus::Deleting => {
                 return Decision::Refuse(StepRefusal::new(format!(
-                    "add-on {name} is being deleted by somebody"
+                    "add-on {name} is being deleted, and not by this run"
                 )));
             }
             AddonStatus::Active
@@ -225,13 +225,13 @@ impl AddonStep {
                 // somebody's change.
                 UpdateStatus::Successful if late => {
                     return Decision::Refuse(StepRefusal::new(format!(
-                        "update {} of add-on {name} succeeded, and yet it is at {}: somebody changed it back",
+                        "update {} of add-on {name} succeeded, but it is at {} now: somebody else changed it back",
                         last.id, addon.version
-                    )).with_fix("Find out who does, and stop it"));
+                    )).with_fix("Find out who changes it, and stop that"));
                 }
                 UpdateStatus::Successful => {
                     return wait_polling(format!(
-                        "update {} succeeded, add-on {name} still reads {}",
+                        "update {} succeeded; EKS still reports add-on {name} at {}",
                         last.id, addon.version
                     ));
                 }
@@ -319,7 +319,7 @@ impl Step<StepWorld> for AddonStep {
             && past.acts == 0
         {
             return Decision::Done(format!(
-                "add-on {} is at {} already, beyond {}",
+                "add-on {} is already at {}, which is newer than {}",
                 addon.name, addon.version, self.change.version
             ));
         }
@@ -388,7 +388,9 @@ impl Step<StepWorld> for AddonStep {
         let name = &self.change.name;
         let (Some(was), Some(offers), Some(addon)) = (&before.change, &seen.offers, &seen.addon)
         else {
-            return Decision::Done(format!("add-on {name} is not there, or was not"));
+            return Decision::Done(format!(
+                "add-on {name} does not exist, or did not exist before the run"
+            ));
         };
         // Nothing is changed where nothing has to be: most add-on versions run on the minor below too.
         let busy = seen.updates.iter().any(is_in_progress);
@@ -409,7 +411,7 @@ impl Step<StepWorld> for AddonStep {
                 "add-on {name} {} does not run on {}, and no version runs on both: EKS would refuse to roll the \
                  control plane back",
                 addon.version, offers.below
-            )).with_fix("Roll back without the control plane: the rollback ends here then"));
+            )).with_fix("Roll back without the control plane: the rollback then ends at this step"));
         };
         let change = AddonChange {
             version,

@@ -168,7 +168,7 @@ impl Step<StepWorld> for BakeStep {
             &self.empty_group,
         ) {
             return Decision::Refuse(StepRefusal::new(format!(
-                "node group {green} has no node any more, and everything has moved there: nothing serves"
+                "node group {green} has no nodes any more, and all pods have moved to it: nothing serves"
             )).with_fix(format!("Make {green} healthy, or roll back: that opens {blue} again, which still has its nodes"))
             .with_next(NextStep::Rollback));
         }
@@ -180,7 +180,7 @@ impl Step<StepWorld> for BakeStep {
                 short => format!(". {}", describe_short(short)),
             };
             return Decision::Refuse(StepRefusal::new(format!(
-                "node group {green} has had no Ready node for {}s, and everything has moved there{short}",
+                "node group {green} has had no Ready node for {}s, and all pods have moved to it{short}",
                 seen.green_down_for.as_secs(),
             )).with_fix(format!("Make {green} healthy, or roll back: that opens {blue} again, which still has its nodes"))
             .with_next(NextStep::Rollback));
@@ -242,13 +242,13 @@ impl Step<StepWorld> for BakeStep {
         // At its end everything has to be well at the same look. That is waited for, but not forever.
         if left.unsigned_abs() > UNWELL_LIMIT {
             return Decision::Refuse(StepRefusal::new(format!(
-                "{}: not well {}s after its time: {trouble}",
+                "{}: still not healthy {}s after its time ended: {trouble}",
                 self.subject,
                 left.as_secs().abs()
             )));
         }
         Decision::Wait {
-            why: format!("{}: time is over, but {trouble}", self.subject),
+            why: format!("{}: its time is over, but {trouble}", self.subject),
             recheck: BAKE_RECHECK_INTERVAL,
         }
     }
@@ -286,7 +286,7 @@ fn describe_well(lost: &BTreeSet<String>) -> String {
     }
     let lost: Vec<&str> = lost.iter().map(String::as_str).collect();
     format!(
-        "{well}, but for those that fail without the nodes' credentials, as `amiType` in the plan accepts: {}",
+        "{well}, except for those that fail without the nodes' credentials, as `amiType` in the plan accepts: {}",
         lost.join(", ")
     )
 }

@@ -141,7 +141,7 @@ impl Step<StepWorld> for BlueProtectionStep {
         let free = self.node_names(seen, |n| !nodes::is_protected(n));
         if free.is_empty() {
             return Decision::Done(format!(
-                "the autoscaler leaves {}'s {} nodes alone",
+                "the autoscaler does not remove {}'s {} nodes",
                 self.blue,
                 seen.nodes.len()
             ));
@@ -174,6 +174,7 @@ impl Step<StepWorld> for BlueProtectionStep {
             BlueProtectionAct::Release { nodes: names } => {
                 nodes::allow_scale_down(world, names).await
             }
+            // The request is part of the act, so that a repeat after a crash is no second update.
             BlueProtectionAct::Grow {
                 desired,
                 max,
@@ -217,7 +218,7 @@ impl Step<StepWorld> for BlueProtectionStep {
             }
             NodegroupStatus::Deleting | NodegroupStatus::DeleteFailed => {
                 return Decision::Refuse(StepRefusal::new(format!(
-                    "node group {blue} is {}: nothing can go back to it",
+                    "node group {blue} is {}: nothing can be moved back to it",
                     group.status
                 )));
             }
@@ -251,7 +252,7 @@ impl Step<StepWorld> for BlueProtectionStep {
         }
         if seen.nodes.len() < wanted {
             return Decision::Refuse(StepRefusal::new(format!(
-                "{} of {wanted} nodes of {blue} have joined after {} minutes. Traffic and pods are where they were",
+                "{} of {wanted} nodes of {blue} have joined after {} minutes. Traffic and pods have not been moved",
                 seen.nodes.len(),
                 ROLLBACK_WAIT_LIMIT.as_secs() / 60
             )).with_fix("Find out why no instance starts or joins"));

@@ -155,45 +155,54 @@ pub fn build_step(
 /// `green`, where `route` has made it before `step`: with the strategy `recreate` blue goes first.
 fn created_before(route: &Route, step: &RouteStep, green: String) -> Option<String> {
     let before = route.steps.iter().take_while(|s| s.id != step.id);
-    let made = |s: &RouteStep| matches!(&s.spec, StepSpec::CreateGreen { group, .. } if group.name == green);
-    before.into_iter().any(made).then_some(green)
+    let mut groups = before.filter_map(|s| s.spec.created_group());
+    groups.any(|group| group.name == green).then_some(green)
 }
 
 /// The group that `blue` is to give way to.
 fn green_for(route: &Route, blue: &str) -> Option<String> {
-    route.steps.iter().find_map(|step| match &step.spec {
-        StepSpec::Retire {
+    route.steps.iter().find_map(|step| {
+        let StepSpec::Retire {
             blue: of, green, ..
-        } if of == blue => Some(green.clone()),
-        _ => None,
+        } = &step.spec
+        else {
+            return None;
+        };
+        (of == blue).then(|| green.clone())
     })
 }
 
 /// How the template version for the green of step `id` is made: by the last step before it that makes one of `template`.
 fn find_template_source(route: &Route, id: &str, template: &str) -> Option<TemplateSource> {
     let before = route.steps.iter().take_while(|s| s.id != id);
-    let made = before.filter_map(|s| match &s.spec {
-        StepSpec::LaunchTemplate {
+    let made = before.filter_map(|s| {
+        let StepSpec::LaunchTemplate {
             template: of,
             source_version,
             image,
-        } if of == template => Some(TemplateSource {
+        } = &s.spec
+        else {
+            return None;
+        };
+        (of == template).then(|| TemplateSource {
             template: of.clone(),
             source_version: *source_version,
             image: image.clone(),
-        }),
-        _ => None,
+        })
     });
     made.last()
 }
 
 /// How the pods of `green` came, and so how they go back.
 fn find_drain_spec(route: &Route, green: &str) -> DrainSpec {
-    let of_green = route.steps.iter().find_map(|step| match &step.spec {
-        StepSpec::Drain {
+    let of_green = route.steps.iter().find_map(|step| {
+        let StepSpec::Drain {
             green: to, drain, ..
-        } if to == green => Some(drain.clone()),
-        _ => None,
+        } = &step.spec
+        else {
+            return None;
+        };
+        (to == green).then(|| drain.clone())
     });
     // Every green has a drain that fills it. Without one nothing that could be lost is touched.
     of_green.unwrap_or_else(|| DrainSpec {

@@ -261,7 +261,7 @@ impl Step<StepWorld> for CordonBlueStep {
             Some(NodeClosing::Wait { why, recheck }) => Decision::Wait { why, recheck },
             Some(NodeClosing::Cordon { nodes }) => Decision::Act(CordonBlueAct::Cordon { nodes }),
             None => Decision::Done(format!(
-                "{} and its {} nodes take nothing new",
+                "{} and its {} nodes take no new pods",
                 self.blue,
                 seen.nodes.len()
             )),

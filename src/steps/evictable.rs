@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::engine::StepRefusal;
 use crate::k8s::cache::CacheSnapshot;
 use crate::model::consent::ConsentScope;
 use crate::model::kube::{Node, Pod, Taint};
@@ -16,10 +17,10 @@ pub enum PodVerdict {
     Evict,
     /// It stays, or is no obstacle, and why.
     Leave(&'static str),
-    /// It runs to an end, which is waited for.
+    /// It runs to completion, which is waited for.
     WaitForJob,
-    /// It would lose something, and the plan does not consent; what to write in the plan.
-    Block(String),
+    /// It would lose something, and the plan does not consent; the fix is what to write in the plan.
+    Block(StepRefusal),
 }
 
 /// What the plan consents to.
@@ -29,7 +30,7 @@ pub struct EvictionConsents<'a> {
     pub empty_dir: &'a ConsentScope,
     pub host_path: &'a ConsentScope,
     pub wait_for_jobs: bool,
-    /// Of the pods that run to an end, those that are evicted all the same.
+    /// Of the pods that run to completion, those that are evicted all the same.
     pub evict_jobs: &'a ConsentScope,
 }
 
@@ -55,19 +56,23 @@ pub fn judge_pod(pod: &Pod, consents: EvictionConsents<'_>) -> PodVerdict {
     // From here on something is lost with the pod, which takes a consent: the pod itself, then what is on its node's
     // disks.
     if pod.owner.is_none() && !consents.bare_pods.covers_pod(pod) {
-        return PodVerdict::Block(format!(
-            "no controller makes it again; add `pod {}` to `drain.barePods.evict` to consent to its loss",
-            pod.key
+        return PodVerdict::Block(StepRefusal::new("no controller creates it again").with_fix(
+            format!(
+                "Add `pod {}` to `drain.barePods.evict` to consent to its loss",
+                pod.key
+            ),
         ));
     }
     // The text names the very line that consents, so that a person decides about one workload and not about all.
     let lost = |volume: Option<&NodeVolume>, what: &str, key: &str| {
         volume.map(|v| {
-            PodVerdict::Block(format!(
-                "its {what} volume {} is lost; add `{}` to `drain.{key}.evict` to consent",
-                v.describe(),
-                WorkloadName::of_pod(pod)
-            ))
+            PodVerdict::Block(
+                StepRefusal::new(format!("its {what} volume {} would be lost", v.describe()))
+                    .with_fix(format!(
+                        "Add `{}` to `drain.{key}.evict` to consent",
+                        WorkloadName::of_pod(pod)
+                    )),
+            )
         })
     };
     if !consents.empty_dir.covers_pod(pod)
@@ -217,7 +222,7 @@ pub mod tests {
         let mut bare = pod("bare", "n");
         bare.owner = None;
         assert!(
-            matches!(judge_pod(&bare, NONE), PodVerdict::Block(why) if why.contains("barePods"))
+            matches!(judge_pod(&bare, NONE), PodVerdict::Block(why) if why.to_string().contains("barePods"))
         );
         assert_eq!(
             judge_pod(
@@ -234,7 +239,7 @@ pub mod tests {
         assert_eq!(judge_pod(&store, NONE), PodVerdict::Evict);
         store.node_volumes.push(empty_dir("data"));
         assert!(
-            matches!(judge_pod(&store, NONE), PodVerdict::Block(why) if why.contains("emptyDir volume data"))
+            matches!(judge_pod(&store, NONE), PodVerdict::Block(why) if why.to_string().contains("emptyDir volume data"))
         );
         store.phase = "Succeeded".into();
         assert!(matches!(judge_pod(&store, NONE), PodVerdict::Leave(_)));
@@ -260,12 +265,16 @@ pub mod tests {
             judge_pod(&web, consents)
         };
         assert_eq!(with(&data, &data), PodVerdict::Evict);
-        assert!(matches!(with(&other, &data), PodVerdict::Block(why) if why.contains("emptyDir")));
-        assert!(matches!(with(&data, &other), PodVerdict::Block(why) if why.contains("hostPath")));
+        assert!(
+            matches!(with(&other, &data), PodVerdict::Block(why) if why.to_string().contains("emptyDir"))
+        );
+        assert!(
+            matches!(with(&data, &other), PodVerdict::Block(why) if why.to_string().contains("hostPath"))
+        );
     }
 
     #[test]
-    fn pods_that_run_to_an_end_are_waited_for_whoever_owns_them() {
+    fn pods_that_run_to_completion_are_waited_for_whoever_owns_them() {
         let waiting = EvictionConsents {
             wait_for_jobs: true,
             ..NONE
@@ -277,7 +286,7 @@ pub mod tests {
         // It is not evicted, so that it loses nothing.
         assert_eq!(judge_pod(&runner, waiting), PodVerdict::WaitForJob);
         assert!(
-            matches!(judge_pod(&runner, NONE), PodVerdict::Block(why) if why.contains("barePods"))
+            matches!(judge_pod(&runner, NONE), PodVerdict::Block(why) if why.to_string().contains("barePods"))
         );
         let only_ci = only("pod shop/runner");
         let evicting = EvictionConsents {

@@ -304,8 +304,10 @@ impl Step<StepWorld> for CreateGreenStep {
             }
             if self.group_spec.template_from.is_some() && seen.template_version.is_none() {
                 return Decision::Refuse(
-                    StepRefusal::new("the launch template version with the new image is gone")
-                        .with_next(NextStep::Replan),
+                    StepRefusal::new(
+                        "the launch template version with the new image no longer exists",
+                    )
+                    .with_next(NextStep::Replan),
                 );
             }
             return Decision::Act(GreenAct::Create {
@@ -320,7 +322,7 @@ impl Step<StepWorld> for CreateGreenStep {
                 StepRefusal::new(format!(
                     "node group {name} exists and was not made by this run"
                 ))
-                .with_fix("Name another green with `nodeGroups[].green` in the plan, or delete it"),
+                .with_fix("Name another green with `nodeGroups[].green` in the plan, or delete that node group"),
             );
         }
         match &green.status {
@@ -498,7 +500,9 @@ impl Step<StepWorld> for CreateGreenStep {
         };
         // Only a group that this run has made is deleted.
         if before.status.is_some() || !self.is_ours(green) {
-            return Decision::Done(format!("node group {name} is not this run's; it stays"));
+            return Decision::Done(format!(
+                "node group {name} was not created by this run, and stays"
+            ));
         }
         match &green.status {
             NodegroupStatus::Deleting if !late => {
@@ -506,7 +510,7 @@ impl Step<StepWorld> for CreateGreenStep {
             }
             NodegroupStatus::Deleting | NodegroupStatus::DeleteFailed => {
                 return Decision::Refuse(StepRefusal::new(format!(
-                    "node group {name} could not be deleted, it is {}: {}. Its pods are gone from it",
+                    "node group {name} could not be deleted, it is {}: {}. All pods have left it",
                     green.status,
                     health_issues_text(&green.health)
                 )).with_fix("Fix the cause and delete it by hand"));
@@ -539,9 +543,9 @@ impl Step<StepWorld> for CreateGreenStep {
                 | Decision::Wait { .. }
                 | Decision::Yield { .. }
                 | Decision::Refuse(_) => Decision::Yield {
-                    why: format!(
+                    refusal: StepRefusal::new(format!(
                         "node group {name} is deleted when the traffic and its pods are back on blue"
-                    ),
+                    )),
                     recheck: EKS_POLL_INTERVAL,
                     overdue: true,
                 },

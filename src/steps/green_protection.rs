@@ -68,7 +68,10 @@ impl GreenProtectionStep {
 
     fn decide_release(&self, seen: &GreenProtectionObservation) -> Decision<GreenProtectionAct> {
         if seen.protected.is_empty() {
-            Decision::Done(format!("no node of {} is held by this run", self.green))
+            Decision::Done(format!(
+                "this run keeps no node of {} from scale-down",
+                self.green
+            ))
         } else {
             Decision::Act(GreenProtectionAct::Release {
                 nodes: seen.protected.clone(),
@@ -118,14 +121,16 @@ impl Step<StepWorld> for GreenProtectionStep {
             return match &seen.unfit_reason {
                 None => self.decide_release(seen),
                 Some(why) => Decision::Refuse(
-                    StepRefusal::new(format!("{why}, and it is all there is: nothing can run"))
-                        .with_fix(format!("Fix {}", self.green)),
+                    StepRefusal::new(format!(
+                        "{why}, and there are no other nodes: nothing can run"
+                    ))
+                    .with_fix(format!("Fix {}", self.green)),
                 ),
             };
         }
         if seen.unprotected.is_empty() {
             return Decision::Done(format!(
-                "the autoscaler leaves {}'s {} nodes alone",
+                "the autoscaler does not remove {}'s {} nodes",
                 self.green,
                 seen.protected.len()
             ));

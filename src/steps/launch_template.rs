@@ -136,6 +136,7 @@ impl Step<StepWorld> for LaunchTemplateStep {
             ("CreateLaunchTemplateVersion", &asked),
             &act.attempt,
         )?;
+        // The description makes the version findable, where the answer with its number is lost.
         let text = version_description(self.source_version, &act.image);
         world
             .aws
@@ -164,7 +165,7 @@ impl Step<StepWorld> for LaunchTemplateStep {
         _now: Timestamp,
     ) -> Decision<LaunchTemplateAct> {
         Decision::Done(format!(
-            "the version of launch template {} with {} stays, and nobody uses it",
+            "the version of launch template {} with {} stays, and no node group uses it",
             self.template, self.image
         ))
     }

@@ -125,6 +125,7 @@ pub async fn remove_drain_marks(world: &StepWorld, names: &[String]) -> Result<(
                 change.annotations.insert(key.to_owned(), None);
             }
         }
+        // The label may be somebody else's, with another value; then it stays.
         if node
             .labels
             .get(marks::EXCLUDE_FROM_LB)

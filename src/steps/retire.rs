@@ -20,7 +20,7 @@ use crate::steps::empty_proof::prove_group_empty;
 use crate::steps::retire_record::{AttachedTargetGroups, RetireAct, RetireBeforeImage};
 use crate::steps::traffic::registered_targets::{RegisteredIn, was_just_detached};
 use crate::steps::traffic::remaining_targets::{
-    may_deregister, may_detach, serves_alone, serves_alone_text,
+    LeftEmpty, may_deregister, may_detach, refuse_serving_alone, serves_alone,
 };
 use crate::steps::updates::{EKS_POLL_INTERVAL, health_issues_text};
 use crate::steps::workload_gate::{Shortage, WorkloadGate};
@@ -69,7 +69,7 @@ pub struct RetireObservation {
     green_unfit_reason: Option<String>,
     short: Shortage,
     /// Target groups and classic load balancers in which nobody but blue serves.
-    left_empty: Vec<String>,
+    left_empty: Vec<LeftEmpty>,
 }
 
 impl RetireStep {
@@ -119,7 +119,7 @@ impl RetireStep {
         }
         Some(if instances > 0 || !seen.nodes.is_empty() {
             wait_polling(format!(
-                "{instances} instances and {} nodes of {} are ending",
+                "{instances} instances and {} nodes of {} are terminating",
                 seen.nodes.len(),
                 self.blue
             ))
@@ -195,7 +195,7 @@ impl Step<StepWorld> for RetireStep {
             if seen.nodes.is_empty() {
                 // Even with blue gone the run must not end well while a workload lacks pods.
                 let gone = format!("{} {} is gone", self.source.group_words(), self.blue);
-                let meanwhile = format!("{gone}; the run is not done");
+                let meanwhile = format!("{gone}, but the run does not end");
                 return (seen.short)
                     .hold_back(BLUE_EMPTY_TIMEOUT, &meanwhile)
                     .unwrap_or(Decision::Done(gone));
@@ -271,10 +271,10 @@ impl Step<StepWorld> for RetireStep {
             };
         }
         if !seen.left_empty.is_empty() {
-            let why = serves_alone_text(&self.blue, self.green.as_deref(), &seen.left_empty);
+            let refusal = refuse_serving_alone(&self.blue, self.green.as_deref(), &seen.left_empty);
             return match is_overdue(past, now) {
-                true => Decision::Refuse(StepRefusal::new(why)),
-                false => wait_polling(why),
+                true => Decision::Refuse(refusal),
+                false => wait_polling(refusal.why),
             };
         }
         // Blue leaves its target groups and its connections drain before it is deleted, one Auto Scaling group in an
@@ -425,7 +425,7 @@ impl Step<StepWorld> for RetireStep {
             }
             _ if was_delete_requested(&trail.forward, now) => {
                 return Decision::Wait {
-                    why: format!("whether EKS was asked to delete {blue} shows in a moment"),
+                    why: format!("it is not known yet whether EKS was asked to delete {blue}"),
                     recheck: RETIRE_RECHECK_INTERVAL,
                 };
             }
@@ -490,7 +490,7 @@ impl Step<StepWorld> for RetireStep {
                 Decision::Done(format!("{why}; {blue} fills its target groups"))
             } else if late {
                 Decision::Refuse(StepRefusal::new(format!(
-                    "{why} after {} minutes. Traffic is where it was",
+                    "{why} after {} minutes. Traffic has not been moved",
                     ROLLBACK_WAIT_LIMIT.as_secs() / 60
                 )))
             } else {

@@ -409,7 +409,7 @@ impl WorkloadMonitor {
     }
 }
 
-/// The workload a pod belongs to. Pods that nothing makes again, that run to an end (Jobs, tasks of a pipeline), and
+/// The workload a pod belongs to. Pods that nothing makes again, that run to completion (Jobs, tasks of a pipeline), and
 /// those that stay with their node belong to none.
 pub(super) fn workload_of(pod: &Pod, replica_sets: &HashMap<String, String>) -> Option<String> {
     let owner = pod.owner.as_ref().filter(|_| is_long_running(pod))?;

@@ -59,7 +59,7 @@ fn a_pod_counts_only_while_it_is_ready_is_not_being_deleted_and_its_node_exists(
 }
 
 #[test]
-fn pods_of_a_custom_resource_count_and_those_that_run_to_an_end_do_not() {
+fn pods_of_a_custom_resource_count_and_those_that_run_to_completion_do_not() {
     let broker = owned("kafka-0", "StrimziPodSet", "kafka");
     let mut task = owned("task", "TaskRun", "build");
     task.restart_always = false;

@@ -246,7 +246,7 @@ fn until_pauses_with_7_and_says_where_things_stand() {
     for part in [
         "control plane: 1.28",
         "node group expense-blue: in service",
-        "node group expense-green: not built yet",
+        "node group expense-green: not created yet",
         "next: eksup rehearse p.yaml",
     ] {
         assert!(err.contains(part), "{part} is not in\n{err}");

@@ -30,6 +30,7 @@ const RETIRED: &[(&str, &str)] = &[
     ("anew", "again"),
     ("brother", "sibling"),
     ("laid hands", "changed"),
+    ("run to an end", "run to completion"),
 ];
 
 /// Every file that somebody reads: sources, tests, plans, documents.

@@ -65,6 +65,7 @@ pub fn to_class_name(class: PriorityClass) -> Option<String> {
 pub fn to_resource_quota(quota: v1::ResourceQuota) -> ResourceQuota {
     let spec = quota.spec.unwrap_or_default();
     let status = quota.status.unwrap_or_default();
+    // A scope by name alone means the same as one with the operator `Exists`.
     let plain = spec.scopes.into_iter().flatten().map(|name| QuotaScope {
         name,
         operator: "Exists".to_owned(),

@@ -220,6 +220,7 @@ impl PodParts<'_> {
             handler.is_some_and(|h| get(&h.http_get) || socket(&h.tcp_socket))
         };
         let lifecycle = |l: &v1::Lifecycle| handler(&l.post_start) || handler(&l.pre_stop);
+        // Every probe and hook counts, because each may send requests to another host.
         self.containers.iter().any(|c| {
             probe(&c.liveness_probe)
                 || probe(&c.readiness_probe)

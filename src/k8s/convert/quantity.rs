@@ -51,6 +51,7 @@ pub fn round_up_quantity(text: &str, scale: i128) -> Option<i64> {
     let (digits, suffix) = text.split_at(split);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let mantissa: i128 = format!("{whole}{fraction}").parse().ok()?;
+    // A suffix is a power of 1024 or of ten; anything else must be an exponent.
     let (binary, decimal) = match suffix {
         "" => (0, 0),
         "n" => (0, -9),

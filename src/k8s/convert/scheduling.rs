@@ -21,6 +21,7 @@ const DEFAULT_SCHEDULER: &str = "default-scheduler";
 /// Reads what a pod asks of its node.
 pub fn to_scheduling(spec: &v1::PodSpec) -> Scheduling {
     let affinity = spec.affinity.clone().unwrap_or_default();
+    // Only what is required keeps a pod from a node; preferences are left out.
     let pods = affinity.pod_affinity;
     let pods = pods.and_then(|a| a.required_during_scheduling_ignored_during_execution);
     let away = affinity.pod_anti_affinity;
@@ -164,6 +165,7 @@ fn is_sidecar(init: &v1::Container) -> bool {
 /// The ports of the node that the pod takes. On the host's network every port is the node's.
 fn collect_host_ports(spec: &v1::PodSpec) -> Vec<HostPort> {
     let host_network = spec.host_network.unwrap_or(false);
+    // Sidecars run beside the containers; other init containers have ended by then.
     let sidecars = spec.init_containers.iter().flatten();
     let containers = spec
         .containers
@@ -181,6 +183,7 @@ fn collect_host_ports(spec: &v1::PodSpec) -> Vec<HostPort> {
         })
     };
     let mut ports: Vec<HostPort> = ports.filter_map(host_port).collect();
+    // Two containers may name the same port, which is taken once.
     ports.sort();
     ports.dedup();
     ports

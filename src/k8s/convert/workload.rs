@@ -179,6 +179,7 @@ fn base_workload(
         labels: meta.labels.unwrap_or_default(),
         selector: chosen.map(to_selector),
         template_labels: template_meta.labels.unwrap_or_default(),
+        // Counts and strategy are each kind's own, and set by its conversion.
         desired: 0,
         ready: 0,
         available: 0,

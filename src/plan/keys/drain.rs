@@ -106,7 +106,7 @@ pub static DRAIN: KeyMap = KeyMap {
             },
             default: KeyDefault::Written("wait"),
             example: "{evict: [\"pod ci/runner-*\"]}",
-            meaning: "Pods that run to an end, of Jobs and others with `restartPolicy` `Never` or `OnFailure`.",
+            meaning: "Pods that run to completion, of Jobs and others with `restartPolicy` `Never` or `OnFailure`.",
             more: "",
             init: InitUse::LeftOut,
         },

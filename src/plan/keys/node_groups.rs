@@ -57,7 +57,7 @@ pub static NODE_GROUP: KeyMap = KeyMap {
             kind: ValueKind::Text(&text_rules::IMAGE_ID),
             default: KeyDefault::Absent("none"),
             example: "ami-0123456789abcdef0",
-            meaning: "For a group with an image of its own: the image for the target.",
+            meaning: "For a group with a custom AMI: the image for the target.",
             more: "eksup makes a version of the same template with it.",
             init: InitUse::LeftOut,
         },
@@ -69,7 +69,7 @@ pub static NODE_GROUP: KeyMap = KeyMap {
             },
             default: KeyDefault::Absent("none"),
             example: "7",
-            meaning: "For a group with an image of its own: a template version that has the new one already.",
+            meaning: "For a group with a custom AMI: a template version that has the new one already.",
             more: "Instead of `ami`.",
             init: InitUse::LeftOut,
         },
@@ -162,24 +162,25 @@ pub(super) const TIMEOUT: PlanKey = PlanKey {
 /// Notes contradictions between the keys; the group means something all the same.
 fn agrees_with_itself(r: &mut ValueReader, f: &MapFields<'_>, values: &ReadValues) -> bool {
     check_names_differ(r, f, values);
+    // Of two keys that decide the image, one would be ignored in silence.
     let given = |key: &str| values.contains_key(key);
     if given("ami") && given("launchTemplateVersion") {
         r.note_problem("plan::contradiction", f.location_of("ami"), "both `ami` and `launchTemplateVersion` say which image green has", "keep `ami` to have a template version made, or `launchTemplateVersion` for one that exists");
     }
     if given("ami") || given("launchTemplateVersion") {
+        // With an image in the launch template EKS refuses both keys (EKS-NG-5).
         for key in ["amiType", "releaseVersion"] {
             if given(key) {
                 r.note_problem(
                     "plan::contradiction",
                     f.location_of(key),
-                    format!(
-                        "`{key}` cannot go with an image of your own: EKS takes only one of them"
-                    ),
+                    format!("`{key}` cannot go with a custom AMI: EKS takes only one of them"),
                     format!("remove `{key}`, or remove `ami` and `launchTemplateVersion`"),
                 );
             }
         }
     }
+    // The entry is kept, so that checks of the whole plan see it too.
     true
 }
 

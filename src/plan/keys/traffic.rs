@@ -55,7 +55,7 @@ pub static TRAFFIC: KeyMap = KeyMap {
             default: KeyDefault::Written("100"),
             example: "80",
             meaning: "Least healthy share of green's targets before a step.",
-            more: "Besides, every zone in which green has targets must have a healthy one (but for `externalTrafficPolicy: Local`, where a node without a pod is unhealthy by design).",
+            more: "Besides, every zone in which green has targets must have a healthy one (except with `externalTrafficPolicy: Local`, where a node without a pod is unhealthy by design).",
             init: InitUse::LeftOut,
         },
         PlanKey {
@@ -196,6 +196,7 @@ fn names_one_rule(r: &mut ValueReader, f: &MapFields<'_>, values: &ReadValues) -
     let by_match = ["loadBalancer", "port", "conditions"]
         .iter()
         .any(|key| f.get(key).is_some());
+    // An ARN is enough by itself; with more beside it the two could disagree.
     if f.get("arn").is_some() {
         if by_match {
             r.note_problem(
@@ -210,6 +211,7 @@ fn names_one_rule(r: &mut ValueReader, f: &MapFields<'_>, values: &ReadValues) -
         }
         return !by_match && values.contains_key("arn");
     }
+    // Without an ARN it takes both: a load balancer has several listeners.
     if f.get("loadBalancer").is_none() {
         r.note_problem(
             "plan::missing",
@@ -228,5 +230,6 @@ fn names_one_rule(r: &mut ValueReader, f: &MapFields<'_>, values: &ReadValues) -
         );
         return false;
     }
+    // Keys that are given and wrong have their problems already.
     values.contains_key("loadBalancer") && values.contains_key("port")
 }

@@ -73,7 +73,7 @@ fn all_workloads_that_would_lose_an_empty_dir_have_one_way_out() {
 }
 
 #[test]
-fn pods_that_run_to_an_end_lose_nothing_while_they_are_waited_for() {
+fn pods_that_run_to_completion_lose_nothing_while_they_are_waited_for() {
     let run = |i: &mut Inventory| {
         let mut runner = running_pod("ci", "runner", "runner", "x", "expense-blue-0");
         runner.owner = None;

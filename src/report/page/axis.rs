@@ -42,10 +42,12 @@ impl TimeAxis {
     /// An axis from `from` to `to`, in which those of `gaps` that are long are cut.
     pub fn new(from: Timestamp, to: Timestamp, gaps: &[RunGap]) -> Self {
         let seconds = |a, b| time_between(a, b).as_secs_f64();
+        // Gaps are cut to the axis; those outside of it do not count.
         let inside = gaps
             .iter()
             .map(|g| (g.from.max(from), g.to.min(to)))
             .filter(|(a, b)| a < b);
+        // The axis is divided at the gaps. Gaps may overlap, so each begins where the last one ended at the earliest.
         let mut stretches = Vec::new();
         let mut at = from;
         for (a, b) in inside {
@@ -71,6 +73,7 @@ impl TimeAxis {
                 is_gap: false,
             });
         }
+        // A long gap gets a share of the running time at most: a night's pause would leave no room for the run.
         let running: f64 = stretches
             .iter()
             .filter(|s| !s.is_gap)
@@ -81,6 +84,7 @@ impl TimeAxis {
                 gap.drawn = gap.drawn.min(running * MAX_GAP_SHARE);
             }
         }
+        // An axis without length would divide by zero.
         let total: f64 = stretches.iter().map(|s| s.drawn).sum();
         Self {
             stretches,
@@ -116,16 +120,19 @@ impl TimeAxis {
 
     /// Labels at round times, none inside a gap and none so near the end that it would not fit.
     pub fn ticks(&self) -> Vec<Tick> {
+        // The finest round interval that does not crowd the axis; beyond the list it is a week.
         let step = TICK_STEPS
             .into_iter()
             .find(|s| self.total / *s as f64 <= MAX_TICKS)
             .unwrap_or(7 * 86_400);
         let mut ticks: Vec<Tick> = Vec::new();
         for stretch in self.stretches.iter().filter(|s| !s.is_gap) {
+            // Ticks stand at multiples of the interval, so that labels are round times.
             let first = stretch.from.as_second().div_euclid(step) * step;
             let mut at = Timestamp::from_second(first).unwrap_or(stretch.from);
             while at <= stretch.to {
                 let percent = self.percent(at);
+                // After a gap that is drawn short two ticks may fall on the same place.
                 let apart = ticks
                     .last()
                     .is_none_or(|last| percent - last.percent > 60.0 / MAX_TICKS);

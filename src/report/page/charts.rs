@@ -47,6 +47,7 @@ pub fn draw_timeline(report: &RunReport) -> Markup {
         bars: step_bars(report, step, &axis),
     });
     let rows: Vec<Row> = rows.collect();
+    // The legend names only what is drawn.
     let used = |wanted: Activity| {
         let spans = report.steps.iter().flat_map(|s| &s.spans);
         spans.into_iter().any(|s| s.activity == wanted)
@@ -106,6 +107,7 @@ fn step_bars(report: &RunReport, step: &StepReport, axis: &TimeAxis) -> Vec<Bar>
         ),
     });
     let mut bars: Vec<Bar> = spans.collect();
+    // The failure is a mark at the end, beside the bar of the work that failed.
     let failed = matches!(step.mark, StepMark::Failed | StepMark::UndoFailed);
     if let Some(last) = step.spans.last().filter(|_| failed) {
         let end = axis.percent(last.to);
@@ -147,6 +149,7 @@ pub fn draw_nodes(report: &RunReport) -> Markup {
     let Some(axis) = node_axis(report, &nodes) else {
         return html! {};
     };
+    // The legend names only states that occur, in the order of a node's life.
     let mut states: Vec<NodePhase> = nodes
         .iter()
         .flat_map(|n| n.spans.iter().map(|s| s.state))
@@ -160,6 +163,7 @@ pub fn draw_nodes(report: &RunReport) -> Markup {
             (class, word, true)
         })
         .collect();
+    // Groups in the order in which their first node appears.
     let mut groups: Vec<Option<&str>> = Vec::new();
     for node in &nodes {
         if !groups.contains(&node.group.as_deref()) {
@@ -251,6 +255,7 @@ fn draw_legend(entries: &[(&str, &str, bool)]) -> Markup {
 }
 
 fn draw_rows(name: &str, axis: &TimeAxis, report: &RunReport, rows: Vec<Row>) -> Markup {
+    // Gaps run through all rows, because they are the whole run's.
     let gaps: Vec<(f64, f64, bool)> = report
         .gaps
         .iter()

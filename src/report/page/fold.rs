@@ -325,6 +325,7 @@ impl ReportFold {
         let place = self.step_place(id);
         let step = &mut self.report.steps[place];
         let undoing = matches!(step.mark, StepMark::Undoing | StepMark::UndoFailed);
+        // An act after a failure is another attempt, forward or back.
         step.mark = match step.mark {
             StepMark::Pending | StepMark::Failed => StepMark::Running,
             StepMark::UndoFailed => StepMark::Undoing,
@@ -335,12 +336,14 @@ impl ReportFold {
             | StepMark::Undone) => other,
         };
         let is_open = self.active.contains(&place);
+        // Without a word about it a step does what it did; the first time, that is work.
         let now = match (activity, step.spans.last()) {
             _ if undoing => Activity::Undo,
             (Some(activity), _) => activity,
             (None, Some(last)) if is_open => last.activity,
             (None, _) => Activity::Work,
         };
+        // The same activity goes on in the same span, so that a bar is not cut at each event.
         if is_open && let Some(last) = step.spans.last_mut() {
             last.to = at;
             if last.activity == now {

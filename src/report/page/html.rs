@@ -61,6 +61,8 @@ struct PagePart {
 }
 
 fn page_parts(report: &RunReport) -> Vec<PagePart> {
+    // The order is that of questions: when, which nodes and pods, traffic, then what to look up. A part without
+    // anything to show is left out, and one whose emptiness is an answer stays.
     let part = |id, title, body| PagePart { id, title, body };
     let mut parts = vec![part("timeline", "Timeline", charts::draw_timeline(report))];
     if !report.nodes.is_empty() {
@@ -148,6 +150,7 @@ fn capitalized(text: &str) -> String {
 fn render_tiles(report: &RunReport) -> Markup {
     let (time, estimate) = time_words(report);
     let or_not = |text: Option<&str>| text.unwrap_or(NOT_RECORDED).to_owned();
+    // A run may be carried by several people and processes, with pauses between them.
     let callers = report.callers();
     let done = report.steps.iter().filter(|s| s.mark.is_over()).count();
     let pauses = report.gaps.iter();

@@ -86,6 +86,7 @@ fn head(out: &mut MarkdownText, report: &RunReport) {
         escape_cell(&name),
         word.to_lowercase()
     ));
+    // How it ended: a pause tells how the run goes on; a run without a last word tells its failed step.
     match (&report.end, &report.summary) {
         (RunEnd::Paused { why, resume }, _) => {
             let words = PauseWords::new(why, report.rehearsal == Some(true));
@@ -98,6 +99,7 @@ fn head(out: &mut MarkdownText, report: &RunReport) {
             }
         }
     }
+    // Who ran it, where and when. What the events do not hold is said to be unrecorded, never left out.
     let (time, estimate) = time_words(report);
     let or_not = |text: &Option<String>| text.clone().unwrap_or_else(|| NOT_RECORDED.to_owned());
     let callers = match report.callers().as_slice() {
@@ -121,6 +123,7 @@ fn head(out: &mut MarkdownText, report: &RunReport) {
         ]
         .map(Vec::from),
     );
+    // Also told below the table, because a report of a rehearsal may be read as one of a cluster.
     if report.rehearsal == Some(true) {
         out.paragraph("A rehearsal against the twin; nothing real was changed.");
     }
@@ -144,6 +147,7 @@ fn steps(out: &mut MarkdownText, report: &RunReport) {
         ]
     });
     out.table(&["#", "step", "state", "took", "estimated", "how"], rows);
+    // Times without a process explain why steps took longer than they worked.
     for gap in &report.gaps {
         let time = format_duration(time_between(gap.from, gap.to));
         let why = gap
@@ -186,6 +190,7 @@ fn nodes_and_pods(out: &mut MarkdownText, report: &RunReport) {
     if drained.is_empty() {
         return;
     }
+    // A comment on a merge request has a bound: the slowest nodes are kept, and the others counted.
     let left_out = drained.len().saturating_sub(MAX_NODE_ROWS);
     if left_out > 0 {
         drained.sort_by_key(|n| std::cmp::Reverse(drain_time(n)));
@@ -204,6 +209,7 @@ fn nodes_and_pods(out: &mut MarkdownText, report: &RunReport) {
     if left_out > 0 {
         out.paragraph(&format!("{left_out} more were empty sooner."));
     }
+    // Pods are named even where their times are not: a reader must see that they are missing.
     out.heading("Pods that took longest to move");
     let Some(pods) = &report.pods else {
         out.line("How long each pod took is not recorded.");
@@ -247,6 +253,7 @@ fn waits(out: &mut MarkdownText, report: &RunReport) {
 fn findings(out: &mut MarkdownText, report: &RunReport) {
     out.heading("Findings and consents");
     match &report.findings {
+        // An event file of an earlier version has none: that is not the same as no findings.
         None => out.item(&format!("findings are {NOT_RECORDED}")),
         Some(found) if found.is_empty() => out.item("no findings"),
         Some(found) => {
@@ -258,6 +265,7 @@ fn findings(out: &mut MarkdownText, report: &RunReport) {
             }
         }
     }
+    // What the plan gave consent to, which an auditor reads beside the findings.
     match &report.consents {
         None => out.item(&format!("consents are {NOT_RECORDED}")),
         Some(consents) if consents.is_empty() => out.item("the plan keeps the defaults"),

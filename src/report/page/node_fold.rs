@@ -94,6 +94,7 @@ impl NodeFold {
         if progress.unit.as_deref() != Some("pods") {
             return;
         }
+        // By name, as these files know no node before its first count.
         let found = self.counted.iter().position(|n| n.name == *part);
         let place = found.unwrap_or_else(|| {
             self.counted.push(NodeReport {
@@ -103,12 +104,14 @@ impl NodeFold {
             self.counted.len() - 1
         });
         let node = &mut self.counted[place];
+        // The total shrinks as pods go, so the largest one is the number of pods.
         node.pods = node.pods.max(Some(total));
         let state = if done >= total {
             NodePhase::Empty
         } else {
             NodePhase::Evicting
         };
+        // Counts that change nothing lengthen the span that is open.
         if node.spans.last().is_none_or(|s| s.state != state) {
             close_span(node, at);
             node.spans.push(NodeSpan {
@@ -124,6 +127,7 @@ impl NodeFold {
     pub fn note_pod(&mut self, at: Timestamp, change: &PodStatusChange) {
         self.has_pods = true;
         let key = (change.pod.clone(), change.node.clone());
+        // A pod is known by name and node: the one that replaces it may have the same name elsewhere.
         let place = match self.moving.remove(&key) {
             Some((place, state, why, since)) => {
                 self.pods[place].add_time(&state, why, since, at);
@@ -140,6 +144,7 @@ impl NodeFold {
             }
         };
         self.pods[place].last = Some(at);
+        // A pod that is gone has no state that goes on.
         if change.state == "gone" {
             self.pods[place].gone = Some(at);
         } else {

@@ -81,6 +81,7 @@ pub fn render_nodes(report: &RunReport) -> Markup {
         .iter()
         .filter(|n| n.spans.iter().any(|s| s.state.is_of_drain()))
         .collect();
+    // Only nodes that a drain touched have a row; the others have nothing to tell.
     let rows = drained.iter().map(|node| {
         let began = node.spans.iter().find(|s| s.state.is_of_drain());
         vec![
@@ -102,6 +103,7 @@ pub fn render_nodes(report: &RunReport) -> Markup {
         "waited for",
         "gone.",
     ];
+    // The slowest is what a reader looks for, so it is told in words above the drawing.
     let slowest = drained.iter().max_by_key(|n| drain_time(n));
     html! {
         @if let Some(slowest) = slowest {
@@ -129,6 +131,7 @@ fn node_waits(node: &NodeReport) -> String {
         NodePhase::WaitingTarget,
         NodePhase::WaitingJob,
     ] {
+        // Each cause with the time of all its spans, however often it came back.
         let of_state = node.spans.iter().filter(|s| s.state == state);
         let time: Duration = of_state.clone().map(|s| time_between(s.from, s.to)).sum();
         if let Some(first) = of_state.clone().next() {
@@ -202,6 +205,7 @@ fn traffic_table(report: &RunReport, traffic: &TrafficReport) -> Markup {
     };
     let share =
         |percent: Option<u64>| percent.map_or_else(|| NOT_RECORDED.to_owned(), |p| format!("{p}%"));
+    // Without counted requests their columns would be empty, so they are left out.
     let counted = |c: &ColourTraffic| c.requests.is_some();
     let requests = traffic
         .readings
@@ -212,6 +216,7 @@ fn traffic_table(report: &RunReport, traffic: &TrafficReport) -> Markup {
         columns.extend(["requests to green>", "requests to blue>"]);
     }
     let number = |n: Option<u64>| n.map_or_else(|| "not counted".to_owned(), |n| n.to_string());
+    // Events of an eksup without readings hold only the shares that were set.
     let rows: Vec<Vec<Markup>> = if traffic.readings.is_empty() {
         let shares = traffic.shares.iter();
         shares

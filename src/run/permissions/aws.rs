@@ -120,7 +120,7 @@ fn refused_findings(principal: &str, decisions: &[SimulatedDecision]) -> Vec<Fin
             Code::PermissionMissing,
             action,
             format!("IAM says that {principal} may not do it on {on}{more}, which the plan needs"),
-            "attach the policy that `eksup policy` prints to the caller, or take away what denies it",
+            "attach the policy that `eksup policy` prints to the caller, or remove the statement that denies it",
         )
     });
     let open = open.into_iter().map(|(action, keys)| {

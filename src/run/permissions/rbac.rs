@@ -68,6 +68,7 @@ fn change_rules(needs: &PermissionNeeds) -> Vec<RbacRule> {
 /// Every verb that a run of the plan needs, as [`render_yaml`] prints it; what only a snapshot reads is left out.
 pub fn required_verbs(needs: &PermissionNeeds) -> Vec<ResourceVerb<'static>> {
     let mut verbs = Vec::new();
+    // Rules name several resources and verbs at once; RBAC judges each pair for itself.
     for (groups, resources, each) in READ_RULES.iter().copied().chain(change_rules(needs)) {
         for (resource, verb) in resources
             .split(", ")
@@ -83,6 +84,7 @@ pub fn required_verbs(needs: &PermissionNeeds) -> Vec<ResourceVerb<'static>> {
         }
     }
     for (group, resource, changed) in RUN_RECORD_RULES {
+        // A create cannot be limited to a name: the API server does not know it yet when it judges.
         for (verb, name) in [
             ("create", None),
             ("get", Some(RUN_NAME)),

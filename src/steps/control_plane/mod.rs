@@ -143,15 +143,15 @@ impl ControlPlaneStep {
                     Decision::Done(format!("cluster {name} and its API server are at {to}"))
                 }
                 Ok(server) if *server == old => wait_rechecking(
-                    format!("EKS says {to}, the API server still answers {server}"),
+                    format!("EKS reports {to}, but the API server still reports {server}"),
                     API_SERVER_RECHECK_INTERVAL,
                 ),
                 // Neither the old nor the new one: what answers is not EKS's own, and will not change by waiting.
                 Ok(server) => Decision::Done(format!(
-                    "cluster {name} is at {to}; what answers for its API server calls itself {server}"
+                    "cluster {name} is at {to}; its API server reports version {server}"
                 )),
                 Err(why) => wait_rechecking(
-                    format!("EKS says {to}, the API server does not answer: {why}"),
+                    format!("EKS reports {to}, but the API server does not answer: {why}"),
                     API_SERVER_RECHECK_INTERVAL,
                 ),
             };
@@ -198,21 +198,24 @@ impl ControlPlaneStep {
                     }) =>
                 {
                     return Decision::Refuse(StepRefusal::new(format!(
-                        "update {} took cluster {name} to {to}, and now it is at {at}: somebody changed it since",
+                        "update {} took cluster {name} to {to}, and now it is at {at}: somebody else has changed it since",
                         last.id
-                    )).with_fix("Find out who does, and stop it"));
+                    )).with_fix("Find out who changes it, and stop that"));
                 }
                 // A later update went the other way. To ask again would begin a fight between two programs or two
                 // people.
                 UpdateStatus::Successful if was_undone_since(seen, last) => {
                     return Decision::Refuse(StepRefusal::new(format!(
-                        "update {} took cluster {name} to {to}, and another update took it back to {at}: not this run",
+                        "update {} took cluster {name} to {to}, and another update, not of this run, returned it to {at}",
                         last.id
-                    )).with_fix("Find out who did, and whether it is to stay"));
+                    )).with_fix("Find out who started that update, and whether the cluster is to stay at that version"));
                 }
                 UpdateStatus::Successful => {
                     return wait_rechecking(
-                        format!("update {} succeeded, the cluster still reads {at}", last.id),
+                        format!(
+                            "update {} succeeded; EKS still reports the cluster at {at}",
+                            last.id
+                        ),
                         API_SERVER_RECHECK_INTERVAL,
                     );
                 }
@@ -245,7 +248,7 @@ impl ControlPlaneStep {
                     update.kind,
                     self.timeout.as_secs()
                 ))
-                .with_fix("Ask AWS Support; the same command again goes on waiting for it"),
+                .with_fix("Ask AWS Support; the same command waits for the update again"),
             );
         }
         // The parameters tell a person whose update it is: another version, or logging that somebody changes at the
@@ -478,12 +481,13 @@ impl Step<StepWorld> for ControlPlaneStep {
             }
             ControlPlaneAct::Adopt { update } => {
                 format!(
-                    "take up EKS update {update}, which takes the control plane to {} already",
+                    "follow EKS update {update}, which already takes the control plane to {}",
                     self.to
                 )
             }
             ControlPlaneAct::Refresh => {
-                "StartInsightsRefresh, so that EKS judges its rollback again".to_owned()
+                "StartInsightsRefresh, so that EKS judges the rollback by the cluster as it is now"
+                    .to_owned()
             }
         }
     }

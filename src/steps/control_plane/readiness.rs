@@ -47,7 +47,7 @@ impl ControlPlaneStep {
             .collect();
         if !newer.is_empty() {
             let why = format!(
-                "no kubelet may be newer than {}, and these are, or tell no version: {}",
+                "no kubelet may be newer than {} or of an unknown version: {}",
                 self.from,
                 newer.join(", ")
             );
@@ -77,29 +77,32 @@ impl ControlPlaneStep {
         match readiness.refresh.as_ref().filter(|r| fresh(r)) {
             None if asked_at.is_some_and(|t| now.duration_since(t) < REFRESH_VISIBLE_WITHIN) => {
                 return Some(wait_rechecking(
-                    "EKS begins to judge its insights again".to_owned(),
+                    "EKS begins to refresh its insights".to_owned(),
                     API_SERVER_RECHECK_INTERVAL,
                 ));
             }
             None => return Some(Decision::Act(ControlPlaneAct::Refresh)),
             Some(refresh) if refresh.running && !trail.is_late(now, ROLLBACK_WAIT_LIMIT) => {
                 return Some(wait_rechecking(
-                    "EKS judges its insights again".to_owned(),
+                    "EKS refreshes its insights".to_owned(),
                     EKS_POLL_INTERVAL,
                 ));
             }
             // Insights from before are of another cluster than this one: what they say now is unknown.
             Some(refresh) if refresh.running || refresh.failed => {
                 let how = match refresh.running {
-                    true => format!("not within {} minutes", ROLLBACK_WAIT_LIMIT.as_secs() / 60),
-                    false => format!("it gave up: {}", refresh.message),
+                    true => format!(
+                        "it did not end within {} minutes",
+                        ROLLBACK_WAIT_LIMIT.as_secs() / 60
+                    ),
+                    false => format!("it failed: {}", refresh.message),
                 };
                 return Some(Decision::Refuse(
                     StepRefusal::new(format!(
-                        "EKS was to judge its insights on a rollback of cluster {} again, {how}",
+                        "EKS was asked to refresh its insights on a rollback of cluster {}: {how}",
                         seen.cluster.name
                     ))
-                    .with_fix("The same command again has EKS judge them once more"),
+                    .with_fix("The same command asks EKS again"),
                 ));
             }
             Some(_) => {}

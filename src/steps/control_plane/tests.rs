@@ -64,7 +64,7 @@ const NOW: &str = "2026-11-21T09:00:00Z";
 #[test]
 fn eks_alone_saying_so_is_not_done() {
     let decision = step().decide_next(&seen(28, "ACTIVE", 27), &StepHistory::default(), at(NOW));
-    assert!(matches!(decision, Decision::Wait { why, .. } if why.contains("still answers 1.27")));
+    assert!(matches!(decision, Decision::Wait { why, .. } if why.contains("still reports 1.27")));
     assert!(matches!(
         step().decide_next(&seen(28, "ACTIVE", 28), &StepHistory::default(), at(NOW)),
         Decision::Done(_)
@@ -271,13 +271,13 @@ fn a_control_plane_is_rolled_back_only_on_insights_that_eks_has_judged_again_and
         vec![insight("PASSING")],
         (false, true),
         1,
-        "gave up: no access",
+        "it failed: no access",
     );
     refused(
         vec![insight("PASSING")],
         (true, false),
         31,
-        "not within 30 minutes",
+        "it did not end within 30 minutes",
     );
     refused(vec![], judged, 1, "offers no rollback");
     refused(vec![insight("PENDING")], judged, 1, "is PENDING");

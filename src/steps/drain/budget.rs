@@ -102,7 +102,7 @@ impl Budgets {
         // From here on it is closed. The reason tells the reader whether waiting can help.
         if let Some(failed) = &budget.sync_failed {
             return closed(format!(
-                "PDB {} allows nothing because it cannot be worked out (SyncFailed): {failed}",
+                "PDB {} allows nothing because its controller cannot compute it (SyncFailed): {failed}",
                 budget.key
             ));
         }

@@ -23,7 +23,8 @@ pub fn refuse_dead_kubelet(
     spec: &DrainSpec,
     open: &[OpenNode<'_>],
     seen: &DrainObservation,
-) -> Option<String> {
+) -> Option<StepRefusal> {
+    // Without pods on the node there is nothing whose end is unknown.
     let dead = |o: &&OpenNode<'_>| {
         let unready = seen.elapsed.unready.get(&o.node.node.name);
         unready.is_some_and(|t| *t > DEAD_KUBELET_AFTER) && o.remaining_pods().next().is_some()
@@ -33,13 +34,17 @@ pub fn refuse_dead_kubelet(
         .filter(|_| !spec.skip_dead_kubelets)
         .find(dead)?;
     let node = &open.node.node;
-    Some(format!(
-        "the kubelet of {} does not answer (Ready is {}), so it is unknown whether its pods have stopped: {}. \
-         Repair or terminate the instance; a plan with `drain.deadKubelets: skip` accepts continuing without it",
-        node.name,
-        node.ready,
-        pod_names(open.remaining_pods())
-    ))
+    Some(
+        StepRefusal::new(format!(
+            "the kubelet of {} does not answer (Ready is {}), so it is unknown whether its pods have stopped: {}",
+            node.name,
+            node.ready,
+            pod_names(open.remaining_pods())
+        ))
+        .with_fix(
+            "Repair or terminate the instance; a plan with `drain.deadKubelets: skip` accepts continuing without it",
+        ),
+    )
 }
 
 /// What the plan says at a deadline, for the first node or pod beyond one.
@@ -95,13 +100,12 @@ pub fn decide_at_deadline(
                     continue;
                 }
                 Decision::Refuse(StepRefusal::new(format!(
-                    "{why}. `onDeadline: delete` deletes only what its budget refuses, one pod of a workload at a time and none \
-                     of one that is short; the node stays cordoned"
-                )).with_fix("Fix what is named"))
+                    "{why}. `onDeadline: delete` deletes only pods that a budget refuses, one pod of a workload at a time, and none of a workload that lacks Ready pods; the node stays cordoned"
+                )).with_fix("Fix what keeps the pods on the node"))
             }
             OnDeadline::Stop => Decision::Refuse(
                 StepRefusal::new(format!("{why}; the node stays cordoned"))
-                    .with_fix("Fix what is named"),
+                    .with_fix("Fix what keeps the pods on the node"),
             ),
         });
     }
@@ -237,7 +241,7 @@ fn waiting_reasons(state: &OpenNode<'_>, seen: &DrainObservation) -> String {
     }
     if !state.jobs.is_empty() {
         parts.push(format!(
-            "pods that run to an end are running: {}",
+            "pods that run to completion are still running: {}",
             pod_names(state.jobs.iter().copied())
         ));
     }

@@ -29,7 +29,7 @@ pub fn decide_drain(
     }
     // Evictions cannot win against what puts pods back on blue: each round would take a workload down for nothing.
     if let Some(returned) = &seen.returned_pod {
-        return Decision::Refuse(StepRefusal::new(returned.clone()));
+        return Decision::Refuse(returned.clone());
     }
     if let Some(workload) = &seen.returning_workload {
         return Decision::Refuse(
@@ -52,14 +52,14 @@ pub fn decide_drain(
             continue;
         }
         match planner.sort_pods(node) {
-            Err(refuse) => return Decision::Refuse(StepRefusal::new(refuse)),
+            Err(refusal) => return Decision::Refuse(refusal),
             Ok(state) if state.is_empty() => at.done += 1,
             Ok(state) => at.open.push(state),
         }
     }
     // Asked before any act: on a node whose kubelet does not answer no eviction has an end that could be seen.
-    if let Some(why) = refuse_dead_kubelet(spec, &at.open, seen) {
-        return Decision::Refuse(StepRefusal::new(why));
+    if let Some(refusal) = refuse_dead_kubelet(spec, &at.open, seen) {
+        return Decision::Refuse(refusal);
     }
     // Nodes leave their target groups before their pods do: a node without pods of a Local service answers nobody
     // (K8S-SVC-1).

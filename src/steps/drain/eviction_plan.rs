@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
+use crate::engine::StepRefusal;
 use crate::model::kube::{NamespacedName, Pod};
 use crate::route::DrainSpec;
 use crate::steps::drain::budget::{BudgetGate, Budgets};
@@ -106,7 +107,7 @@ impl<'a> EvictionPlanner<'a> {
     ///
     /// # Errors
     /// What no waiting changes: a pod that nobody consented to move, or that two budgets select.
-    pub fn sort_pods(&mut self, node: &'a BlueNode) -> Result<OpenNode<'a>, String> {
+    pub fn sort_pods(&mut self, node: &'a BlueNode) -> Result<OpenNode<'a>, StepRefusal> {
         let name = &node.node.name;
         let mut open = OpenNode {
             node,
@@ -132,7 +133,9 @@ impl<'a> EvictionPlanner<'a> {
             }
             match judge_pod(pod, plan_consents(self.spec)) {
                 PodVerdict::Leave(_) => {}
-                PodVerdict::Block(why) => return Err(format!("pod {} on {name}: {why}", pod.key)),
+                PodVerdict::Block(refusal) => {
+                    return Err(refusal.with_preface(&format!("pod {} on {name}: ", pod.key)));
+                }
                 PodVerdict::WaitForJob => open.jobs.push(pod),
                 // It was refused a moment ago: it is held, with the API server's own words, until the pause is over.
                 PodVerdict::Evict if !served && self.seen.refusals.contains_key(&pod.uid) => {
@@ -190,10 +193,10 @@ impl<'a> EvictionPlanner<'a> {
         &mut self,
         pod: &'a Pod,
         node: &str,
-    ) -> Result<Option<(HoldKind, String)>, String> {
+    ) -> Result<Option<(HoldKind, String)>, StepRefusal> {
         let gate = self.budgets.check_gate(pod);
         match &gate {
-            BudgetGate::TwoBudgets(names) => return Err(two_budgets_text(pod, node, names)),
+            BudgetGate::TwoBudgets(names) => return Err(refuse_two_budgets(pod, node, names)),
             // With a consent the API server is asked all the same: its webhooks, and so the operator, hear of it.
             BudgetGate::Closed { .. } if self.budget_rule_for(pod).asks_while_closed() => {}
             BudgetGate::Closed { why, .. } => return Ok(Some((HoldKind::Budget, why.clone()))),
@@ -232,7 +235,7 @@ impl<'a> EvictionPlanner<'a> {
             let kind = HoldKind::NoPlace {
                 more_nodes_help: no.more_nodes_help,
             };
-            return Ok(Some((kind, format!("it has nowhere to go: {}", no.why))));
+            return Ok(Some((kind, format!("no node can take it: {}", no.why))));
         }
         // From here on the pod goes: the pods after it find a smaller budget and fewer Ready neighbours.
         if let BudgetGate::Spend(budget) = &gate {
@@ -266,13 +269,13 @@ pub fn is_at_rest(spec: &DrainSpec, seen: &DrainObservation) -> bool {
         .all(|n| planner.sort_pods(n).is_ok_and(|open| open.is_empty()))
 }
 
-fn two_budgets_text(pod: &Pod, node: &str, names: &[NamespacedName]) -> String {
+fn refuse_two_budgets(pod: &Pod, node: &str, names: &[NamespacedName]) -> StepRefusal {
     let all: Vec<String> = names.iter().map(NamespacedName::to_string).collect();
-    format!(
-        "pod {} on {node} is selected by {} budgets ({}); the API server refuses such an eviction forever. \
-         Delete one of them or narrow its selector",
+    StepRefusal::new(format!(
+        "pod {} on {node} is selected by {} budgets ({}), and the API server never allows the eviction of such a pod",
         pod.key,
         names.len(),
         all.join(", ")
-    )
+    ))
+    .with_fix("Delete one of the budgets or narrow its selector")
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::engine::StepRefusal;
 use crate::steps::drain::budget::Budgets;
 use crate::steps::drain::observation::DrainObservation;
 use crate::steps::drain::observation::begun_pods;
@@ -87,7 +88,7 @@ impl MovementTracker {
     }
 
     /// Says which workload's pods have come back to a node that is being emptied, once that has happened too often.
-    pub fn find_returned(&mut self, seen: &DrainObservation) -> Option<String> {
+    pub fn find_returned(&mut self, seen: &DrainObservation) -> Option<StepRefusal> {
         let being_emptied = |n: &&super::observation::BlueNode| {
             n.begun_at(&seen.run).is_some() && !n.is_skipped_by(&seen.run)
         };
@@ -113,14 +114,17 @@ impl MovementTracker {
                 let came = self.arrivals.entry(key).or_default();
                 came.insert(pod.uid.clone());
                 if came.len() >= MAX_POD_RETURNS {
-                    return Some(format!(
-                        "{} was emptied of pods of {}, and {} new ones came to it although it is cordoned, the last of them pod \
-                         {}: its template names the node (spec.nodeName), or something binds its pods there. Change that; the node stays cordoned",
-                        name,
-                        workload.name,
-                        came.len(),
-                        pod.key
-                    ));
+                    return Some(
+                        StepRefusal::new(format!(
+                            "the drain moved the pods of {} off node {name}, and {} new ones came to the node although it \
+                             is cordoned, the last of them pod {}: its template names the node (spec.nodeName), or \
+                             something binds its pods to the node. The node stays cordoned",
+                            workload.name,
+                            came.len(),
+                            pod.key
+                        ))
+                        .with_fix("Stop what puts the pods there"),
+                    );
                 }
             }
         }
@@ -190,7 +194,7 @@ mod tests {
             assert_eq!(movement.find_returned(&look(&[again])), None);
             assert_eq!(movement.find_returned(&look(&[again])), None);
         }
-        let said = movement.find_returned(&look(&["e"])).unwrap();
+        let said = movement.find_returned(&look(&["e"])).unwrap().to_string();
         assert!(
             said.contains("Deployment shop/web") && said.contains("shop/e"),
             "{said}"

@@ -114,7 +114,7 @@ fn wait_for_workloads(
     if at.open.is_empty() && waited > spec.node_deadline {
         return Decision::Refuse(
             StepRefusal::new(format!(
-                "{text}, for {}s. No other node is drained while that is so",
+                "{text}, for {}s. No other node is drained until they are Ready again",
                 waited.as_secs()
             ))
             .with_fix("Fix them")
@@ -137,7 +137,7 @@ fn wait_for_controller(
     let waited = seen.elapsed.waiting;
     if at.open.is_empty() && waited > spec.node_deadline {
         return Decision::Refuse(StepRefusal::new(format!(
-            "{why}, for {}s. No node of blue leaves it before",
+            "{why}, for {}s. No node of blue leaves it until then",
             waited.as_secs()
         )).with_fix("Look at the events of the Service or TargetGroupBinding behind it, and at its controller"));
     }
@@ -155,7 +155,7 @@ fn finish_drain(done: usize, seen: &DrainObservation) -> Decision<DrainStepAct> 
         return Decision::Done(format!("{done} nodes are empty"));
     }
     Decision::Refuse(StepRefusal::new(format!(
-        "{done} nodes are empty, but {} were given up at their deadline: {}. Blue is not retired before they are empty",
+        "{done} nodes are empty, but {} were skipped at their deadline: {}. Blue is not retired until they are empty",
         skipped.len(),
         skipped.join(", ")
     )).with_fix("Empty them by hand"))
@@ -214,11 +214,9 @@ fn begin_nodes(
         }
         // What nobody consented to is said before the node is marked and leaves its load balancers.
         for pod in node.pods.iter().filter(|p| p.deletion_timestamp.is_none()) {
-            if let PodVerdict::Block(why) = judge_pod(pod, plan_consents(spec)) {
-                return Decision::Refuse(StepRefusal::new(format!(
-                    "pod {} on {}: {why}",
-                    pod.key, node.node.name
-                )));
+            if let PodVerdict::Block(refusal) = judge_pod(pod, plan_consents(spec)) {
+                let pod_on_node = format!("pod {} on {}: ", pod.key, node.node.name);
+                return Decision::Refuse(refusal.with_preface(&pod_on_node));
             }
         }
         match place_pods_of(spec, node, &mut placement) {
@@ -302,7 +300,7 @@ fn make_room(
     if !at.open.is_empty() {
         return wait_for_open(at, seen);
     }
-    let why = format!("pod {pod} has nowhere to go: {}", no.why);
+    let why = format!("pod {pod} fits on no node: {}", no.why);
     // One node at a time, and only when those asked for are there. A size of 0 is somebody's decision, or the group is
     // gone.
     if no.more_nodes_help && seen.green_ready >= seen.green_desired && seen.green_desired > 0 {

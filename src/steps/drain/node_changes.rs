@@ -58,7 +58,7 @@ pub fn look_at_node(open: &OpenNode<'_>, is_target: bool) -> NodeLook {
         add(pod, "stopping", None);
     }
     for pod in &open.jobs {
-        add(pod, "waiting_job", Some("it runs to an end".to_owned()));
+        add(pod, "waiting_job", Some("it runs to completion".to_owned()));
     }
     let left = pods.len() as u64;
     // While a pod moves the node is being emptied; only what nothing moves is waited for.
@@ -107,6 +107,7 @@ impl SaidChanges {
         let (mut nodes, mut pods) = (Vec::new(), Vec::new());
         let mut there = BTreeMap::new();
         for look in looks {
+            // Only what differs from the last thing said becomes an event: a drain looks every few seconds.
             for (uid, name, state) in &look.pods {
                 let said = self.pods.get(uid).map(|(_, _, state)| *state);
                 if said != Some(state.state) {
@@ -126,6 +127,7 @@ impl SaidChanges {
                 });
             }
         }
+        // Pods that no look has shown: either their node has no look any more, or they are gone.
         for (uid, said) in &self.pods {
             if there.contains_key(uid) {
                 continue;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::StepRefusal;
 use crate::k8s::cache::CacheSnapshot;
 use crate::k8s::pods::NodePods;
 use crate::model::kube::{NamespacedName, Node, Pod};
@@ -53,7 +54,7 @@ pub struct DrainObservation {
     /// How long this process has seen what deadlines are about.
     pub elapsed: DrainTimes,
     /// A pod that came back to a node that is being emptied, again and again: what to say of it.
-    pub returned_pod: Option<String>,
+    pub returned_pod: Option<StepRefusal>,
     /// By pod uid: how often its eviction was refused.
     pub attempts: BTreeMap<String, u32>,
     /// A workload whose pods were moved more often than can be right.

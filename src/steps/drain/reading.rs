@@ -308,6 +308,7 @@ impl DrainStep {
             let mut pods = seen.nodes.iter().flat_map(|n| n.pods.iter());
             pods.any(|p| p.uid == uid)
         };
+        // The lock is not held while events are sent.
         let (nodes, pods) = {
             let mut memory = self.lock_memory();
             if memory.rolls_back {
@@ -377,12 +378,14 @@ impl DrainStep {
         world: &StepWorld,
         seen: &DrainObservation,
     ) -> Result<NeverRegistered, ApiError> {
+        // Once a node was begun, the drain itself may have taken instances out.
         if !self.protects_green || seen.nodes.iter().any(|n| n.begun_at(&seen.run).is_some()) {
             return Ok(NeverRegistered::new());
         }
         let mut never = NeverRegistered::new();
         let groups = (self.spec.leave_target_groups.iter()).chain(&self.spec.deregister_from);
         for served in groups {
+            // A target group that is gone has no targets to register again.
             let targets = match world.aws.describe_registered_targets(served).await {
                 Ok(targets) => targets,
                 Err(e) if e.class == ErrorClass::Absent => continue,

@@ -22,7 +22,7 @@ use super::unready::{
     blocks_replacement, drop_dead_holders, find_stranded, has_to_move, move_unready, not_ready_text,
 };
 use crate::engine::step::BoxFuture;
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory};
+use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal};
 use crate::model::elb::short_name;
 use crate::model::kube::Pod;
 use crate::model::{ApiError, ErrorClass};
@@ -288,7 +288,7 @@ pub fn decide_drain_undo(
             returning.join(", ")
         );
         return if trail.is_late(now, ROLLBACK_WAIT_LIMIT) {
-            yield_overdue(why)
+            yield_overdue(why.into())
         } else {
             Decision::Wait {
                 why,
@@ -305,21 +305,21 @@ pub fn decide_drain_undo(
             decide_green_empty(leaving, (blue, green), &on_green.not_ready, trail, now)
         }
         Decision::Wait { why, recheck } if !serves => Decision::Yield {
-            why,
+            refusal: why.into(),
             recheck,
             overdue: false,
         },
         // What keeps one pod or node from leaving keeps nothing else of the rollback.
-        Decision::Refuse(refusal) => yield_overdue(refusal.to_string()),
+        Decision::Refuse(refusal) => yield_overdue(refusal),
         next @ (Decision::Act(_) | Decision::Wait { .. } | Decision::Yield { .. }) => {
             next.map_act(leave)
         }
     }
 }
 
-fn yield_overdue(why: String) -> Decision<DrainStepAct> {
+fn yield_overdue(refusal: StepRefusal) -> Decision<DrainStepAct> {
     Decision::Yield {
-        why,
+        refusal,
         recheck: ROLLBACK_RECHECK_INTERVAL,
         overdue: true,
     }
@@ -345,12 +345,15 @@ fn decide_green_empty(
         return Decision::Done(format!("{done}; not Ready: {pods}"));
     }
     if trail.is_late(now, leaving.spec.pod_deadline) {
-        return yield_overdue(format!(
-            "{done}, but pods that came back are not Ready: {pods}. Fix them; the same command again then ends even if they are not Ready."
+        let refusal = StepRefusal::new(format!(
+            "{done}, but pods that came back are not Ready: {pods}"
+        ));
+        return yield_overdue(refusal.with_fix(
+            "Fix them; the same command then ends the rollback even if they are not Ready",
         ));
     }
     Decision::Yield {
-        why: format!("pods that came back are not Ready yet: {pods}"),
+        refusal: format!("pods that came back are not Ready yet: {pods}").into(),
         recheck: ROLLBACK_RECHECK_INTERVAL,
         overdue: false,
     }

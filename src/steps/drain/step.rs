@@ -447,14 +447,14 @@ impl Step<StepWorld> for DrainStep {
             DrainStepAct::TaintAndCordon { nodes } => {
                 format!("taint and cordon {}", nodes.join(", "))
             }
-            DrainStepAct::Begin { nodes, .. } => format!("begin with {}", nodes.join(", ")),
+            DrainStepAct::Begin { nodes, .. } => format!("begin to drain {}", nodes.join(", ")),
             DrainStepAct::Reopen { nodes } => format!("untaint and uncordon {}", nodes.join(", ")),
             DrainStepAct::Leave { act } => self.get_green_drain().describe_act(act),
             DrainStepAct::Evict { pods } => format!("evict {}", pod_list_text(pods)),
             DrainStepAct::Delete { pods, why } => {
                 format!("delete past their budget: {} ({why})", pod_list_text(pods))
             }
-            DrainStepAct::Skip { nodes, why } => format!("give up {} ({why})", nodes.join(", ")),
+            DrainStepAct::Skip { nodes, why } => format!("skip {} ({why})", nodes.join(", ")),
             DrainStepAct::Restart { deployment, .. } => {
                 format!("restart Deployment {deployment}, so that its new pod comes up first")
             }
@@ -472,7 +472,7 @@ impl Step<StepWorld> for DrainStep {
                 } else {
                     " and make them targets again"
                 };
-                format!("take the drain's marks off {}{again}", nodes.join(", "))
+                format!("remove the drain's marks from {}{again}", nodes.join(", "))
             }
         }
     }

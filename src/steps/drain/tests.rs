@@ -288,7 +288,7 @@ fn a_running_job_is_waited_for_and_then_stops_the_run() {
         )
     };
     assert!(
-        matches!(decide_drain(&default_drain_spec(), &state(700), &StepHistory::default(), time_at(700)), Decision::Wait { why, .. } if why.contains("pods that run to an end are running"))
+        matches!(decide_drain(&default_drain_spec(), &state(700), &StepHistory::default(), time_at(700)), Decision::Wait { why, .. } if why.contains("pods that run to completion are still running"))
     );
     assert!(matches!(
         decide_drain(

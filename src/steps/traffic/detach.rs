@@ -151,11 +151,16 @@ impl Step<StepWorld> for DetachStep {
             let others = seen.targets.iter().filter(|t| !ids.contains(&t.id));
             let others: Vec<TargetHealth> = others.cloned().collect();
             let why = format!(
-                "{} must have other healthy targets first ({left_empty}): {}",
+                "{} must have other healthy targets first ({}): {}",
                 short_name(&self.target_group),
+                left_empty.why,
                 count_health(&others).health_text()
             );
-            return wait_or_refuse(why, past, now);
+            let refusal = StepRefusal {
+                fix: left_empty.fix.clone(),
+                ..StepRefusal::new(why)
+            };
+            return wait_or_refuse(refusal, past, now);
         }
         Decision::Act(if with.is_empty() {
             TargetsAct::Deregister {
@@ -259,7 +264,7 @@ impl Step<StepWorld> for DetachStep {
             return if nothing_serves {
                 let overdue = trail.is_late(now, ROLLBACK_WAIT_LIMIT);
                 Decision::Yield {
-                    why,
+                    refusal: why.into(),
                     recheck: TARGETS_RECHECK_INTERVAL,
                     overdue,
                 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi, none_if_gone};
+use crate::engine::StepRefusal;
 use crate::model::asg::Asg;
 use crate::model::aws_status::TargetState;
 use crate::model::elb::{TargetHealth, is_classic, short_name, short_rule};
@@ -56,34 +57,48 @@ pub async fn find_sending_rule(
     Ok(None)
 }
 
+/// A target group or load balancer that would be left without a healthy target, or of which that is unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftEmpty {
+    pub why: String,
+    /// What makes it known; absent where it is known.
+    pub fix: Option<String>,
+}
+
+impl LeftEmpty {
+    fn new(why: String) -> Self {
+        Self { why, fix: None }
+    }
+}
+
 /// Says what would be left without a healthy target when `leaving` leave the target group.
 pub async fn describe_left_empty(
     aws: &AwsApi,
     target_group: &str,
     targets: &[TargetHealth],
     leaving: &BTreeSet<String>,
-) -> Result<Option<String>, ApiError> {
+) -> Result<Option<LeftEmpty>, ApiError> {
     if !loses_last_healthy(targets, leaving) {
         return Ok(None);
     }
     // It has no rules: it sends traffic to whoever is in service.
     if is_classic(target_group) {
-        return Ok(Some(format!(
+        return Ok(Some(LeftEmpty::new(format!(
             "classic load balancer {target_group} has no other instance in service"
-        )));
+        ))));
     }
     let sender = find_sending_rule(aws, target_group).await?;
     Ok(sender.map(|rule| {
-        format!(
+        LeftEmpty::new(format!(
             "target group {} has no other healthy target, and listener rule {rule} sends it traffic",
             short_name(target_group)
-        )
+        ))
     }))
 }
 
 /// Says what would be left without a healthy target when the instances of `asgs` end: every target group of the VPC that
 /// they are in, and every classic load balancer that the groups fill, as they are now.
-pub async fn list_left_empty(world: &StepWorld, asgs: &[Asg]) -> Result<Vec<String>, ApiError> {
+pub async fn list_left_empty(world: &StepWorld, asgs: &[Asg]) -> Result<Vec<LeftEmpty>, ApiError> {
     let leaving = instance_ids(asgs);
     if leaving.is_empty() {
         return Ok(Vec::new());
@@ -100,11 +115,11 @@ pub async fn list_left_empty(world: &StepWorld, asgs: &[Asg]) -> Result<Vec<Stri
         .iter()
         .map(|arn| check_target_group(&world.aws, arn, &leaving))
         .collect();
-    let found: Vec<Option<String>> = stream::iter(each)
+    let found: Vec<Option<LeftEmpty>> = stream::iter(each)
         .buffered(AWS_CALL_CONCURRENCY)
         .try_collect()
         .await?;
-    let mut empty: Vec<String> = found.into_iter().flatten().collect();
+    let mut empty: Vec<LeftEmpty> = found.into_iter().flatten().collect();
     let names: BTreeSet<&String> = asgs.iter().flat_map(|a| &a.load_balancers).collect();
     for name in names {
         empty.extend(check_classic_balancer(&world.aws, name, &leaving).await?);
@@ -160,7 +175,7 @@ async fn check_target_group(
     aws: &AwsApi,
     target_group: &str,
     leaving: &BTreeSet<String>,
-) -> Result<Option<String>, ApiError> {
+) -> Result<Option<LeftEmpty>, ApiError> {
     if is_classic(target_group) {
         return check_classic_balancer(aws, target_group, leaving).await;
     }
@@ -176,28 +191,53 @@ async fn check_classic_balancer(
     aws: &AwsApi,
     name: &str,
     leaving: &BTreeSet<String>,
-) -> Result<Option<String>, ApiError> {
+) -> Result<Option<LeftEmpty>, ApiError> {
     let targets = match aws.describe_classic_targets(name).await {
         Ok(targets) => targets,
         Err(e) if e.class == ErrorClass::Absent => return Ok(None),
         Err(e) if matches!(e.class, ErrorClass::Denied | ErrorClass::Invalid) => {
-            return Ok(Some(format!(
-                "classic load balancer {name}: whether anybody else is in service is unknown ({}: {}); allow the call, or detach the Auto Scaling group from it by hand",
-                e.op, e.message
-            )));
+            // Unknown counts as left empty: an outage is worse than a question.
+            return Ok(Some(LeftEmpty {
+                why: format!(
+                    "it is unknown whether classic load balancer {name} has another instance in service ({}: {})",
+                    e.op, e.message
+                ),
+                fix: Some(format!(
+                    "Allow {}, or detach the Auto Scaling group from {name} by hand",
+                    e.op
+                )),
+            }));
         }
         Err(e) => return Err(e),
     };
     describe_left_empty(aws, name, &targets, leaving).await
 }
 
-/// What to say of a blue that is all that serves somewhere, and the way out.
-pub fn serves_alone_text(blue: &str, green: Option<&str>, left_empty: &[String]) -> String {
-    format!(
-        "{blue} serves where nobody else does: {}; {blue} stays as it is. Attach the Auto Scaling group of {} there, or take {blue} out by hand where nobody needs it",
-        left_empty.join("; "),
-        green.unwrap_or("green")
-    )
+/// The refusal to retire a blue without which something would have no healthy target.
+pub fn refuse_serving_alone(
+    blue: &str,
+    green: Option<&str>,
+    left_empty: &[LeftEmpty],
+) -> StepRefusal {
+    let whys: Vec<&str> = left_empty.iter().map(|l| l.why.as_str()).collect();
+    let green = green.unwrap_or("green");
+    // Each fix once: what makes an unknown one known, and what gives the others another target.
+    let fixes: BTreeSet<String> = left_empty
+        .iter()
+        .map(|l| {
+            l.fix.clone().unwrap_or_else(|| {
+                format!(
+                    "Attach the Auto Scaling group of {green} there, or detach {blue} by hand where its traffic is not needed"
+                )
+            })
+        })
+        .collect();
+    let fixes: Vec<String> = fixes.into_iter().collect();
+    StepRefusal::new(format!(
+        "{blue} is not retired, because nothing else would serve there: {}",
+        whys.join("; ")
+    ))
+    .with_fix(fixes.join(". "))
 }
 
 #[cfg(test)]

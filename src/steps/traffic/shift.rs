@@ -91,12 +91,14 @@ impl ShiftStep {
         past: &StepHistory,
         now: Timestamp,
     ) -> bool {
+        // Only an act that this very process ended says when its write should show.
         let own = past
             .acted_at
             .filter(|end| past.last_act_at.is_none_or(|began| *end >= began));
         if own.is_some_and(|end| now.duration_since(end) > WRITE_VISIBLE_WITHIN) {
             return false;
         }
+        // Weights of third target groups are not the step's, so they are not compared.
         let pair = |forward: &[WeightedTargetGroup]| {
             let weight = |arn: &str| forward.iter().find(|t| t.arn == arn).map(|t| t.weight);
             (weight(&self.spec.blue), weight(&self.spec.green))
@@ -191,7 +193,7 @@ impl Step<StepWorld> for ShiftStep {
                     "the weights were set to {}% on green, but now {}; somebody else changes them",
                     act.percent,
                     shown.join(", ")
-                )).with_fix("Find out who does, and stop it"));
+                )).with_fix("Find out who changes it, and stop that"));
             }
         }
         // A share that rounding moved by one still counts as the step it was written for.
@@ -396,6 +398,7 @@ impl ShiftStep {
                 requests: None,
             }
         };
+        // Of several rules the one with the least on green, since that is what is reached everywhere.
         let least = self.rule_percents(seen).into_iter().map(|(_, p)| p).min();
         let reading = TrafficReading {
             step: self.id.clone(),
@@ -438,26 +441,25 @@ impl ShiftStep {
         );
         // Overdue only where no target of blue is healthy: with some, the weights go on as more of them turn healthy.
         let late = trail.is_late(now, self.spec.timeout);
-        let too_late = format!(
-            "{why}, {}s long. Traffic stays where it is. Fix blue",
+        let too_late = StepRefusal::new(format!(
+            "{why}, for {}s; traffic stays where it is",
             self.spec.timeout.as_secs()
-        );
+        ))
+        .with_fix("Make the targets of blue healthy");
         // While green serves too, waiting costs nobody anything, and at the deadline a person decides. Where green
         // serves nothing, the steps after this one open blue's nodes and bring pods back, which is what makes blue
         // healthy: they must not wait for this step.
         match (judge_serving(&seen.green), late) {
             (ServingState::No, _) => Decision::Yield {
-                why: if late {
+                refusal: if late {
                     too_late
                 } else {
-                    format!("{why}; green serves nothing ({})", green.health_text())
+                    format!("{why}; green serves nothing ({})", green.health_text()).into()
                 },
                 recheck: OUTAGE_RECHECK_INTERVAL,
                 overdue: late && blue.healthy == 0,
             },
-            (ServingState::Yes | ServingState::Unknown, true) => {
-                Decision::Refuse(StepRefusal::new(too_late))
-            }
+            (ServingState::Yes | ServingState::Unknown, true) => Decision::Refuse(too_late),
             (ServingState::Yes | ServingState::Unknown, false) => Decision::Wait {
                 why,
                 recheck: SHIFT_RECHECK_INTERVAL,
@@ -524,7 +526,7 @@ impl ShiftStep {
         if late {
             return Decision::Refuse(
                 StepRefusal::new(format!(
-                    "{why}, {}s long; {reached}% of the traffic is on green",
+                    "{why}, for {}s; {reached}% of the traffic is on green",
                     self.spec.timeout.as_secs()
                 ))
                 .with_fix("Fix green"),

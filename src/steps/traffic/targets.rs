@@ -14,6 +14,7 @@ use crate::model::asg::Asg;
 use crate::model::aws_status::TargetState;
 use crate::model::elb::{RegisteredTarget, TargetHealth, short_name};
 use crate::steps::traffic::health::{RemainingTargets, ServingState, count_health, judge_serving};
+use crate::steps::traffic::remaining_targets::LeftEmpty;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
 
 /// Calls to AWS are no more often than this.
@@ -22,19 +23,19 @@ pub(super) const TARGETS_RECHECK_INTERVAL: Duration = crate::steps::updates::EKS
 pub(super) const TARGETS_TIMEOUT: SignedDuration = SignedDuration::from_mins(75);
 /// Waits for `why`; refuses once nothing has moved for [`TARGETS_TIMEOUT`].
 pub(super) fn wait_or_refuse(
-    why: String,
+    why: impl Into<StepRefusal>,
     past: &StepHistory,
     now: Timestamp,
 ) -> Decision<TargetsAct> {
     let since = past.wait_counts_from();
+    let mut refusal = why.into();
     if since.is_some_and(|t| now.duration_since(t) > TARGETS_TIMEOUT) {
-        return Decision::Refuse(StepRefusal::new(format!(
-            "{why}, for more than {} minutes",
-            TARGETS_TIMEOUT.as_mins()
-        )));
+        let minutes = TARGETS_TIMEOUT.as_mins();
+        refusal.why += &format!(", for more than {minutes} minutes");
+        return Decision::Refuse(refusal);
     }
     Decision::Wait {
-        why,
+        why: refusal.why,
         recheck: TARGETS_RECHECK_INTERVAL,
     }
 }
@@ -66,7 +67,7 @@ pub struct TargetsObservation {
     /// Rules that still give the target group weight, of those that must not.
     pub(super) weighted_in: Vec<String>,
     /// Why the target group would answer nobody once this group's instances have left it.
-    pub(super) left_empty: Option<String>,
+    pub(super) left_empty: Option<LeftEmpty>,
     /// In a rollback: whether the target groups that have the traffic in those rules serve.
     pub(super) other_groups_serve: Option<ServingState>,
 }

@@ -77,19 +77,14 @@ impl AwsError {
         } else {
             "MissingAuthenticationTokenException"
         };
-        let code = if service == AwsService::Ec2 {
-            "MissingParameter"
-        } else {
-            code
-        };
-        match service {
-            AwsService::Ec2 => Self::new(
+        if service == AwsService::Ec2 {
+            return Self::new(
                 400,
-                code,
+                "MissingParameter",
                 "The request must contain the parameter AWSAccessKeyId",
-            ),
-            _ => Self::new(403, code, "Missing Authentication Token"),
+            );
         }
+        Self::new(403, code, "Missing Authentication Token")
     }
 
     /// The credentials have expired, in the service's words.

@@ -40,7 +40,7 @@ fn spark_for_an_hour() -> Case {
 }
 
 #[test]
-fn pods_that_run_to_an_end_without_a_job_are_waited_for() {
+fn pods_that_run_to_completion_without_a_job_are_waited_for() {
     let case = spark_for_an_hour();
     let (code, findings) = case.check("plan.yaml", "snapshot.json");
     assert_eq!(code, 0, "{findings:#?}");
@@ -55,7 +55,7 @@ fn pods_that_run_to_an_end_without_a_job_are_waited_for() {
     assert_eq!(ended.code, 0, "{}", ended.said());
     let said = ended.said();
     assert!(
-        said.contains("pods that run to an end are running: batch/etl-"),
+        said.contains("pods that run to completion are still running: batch/etl-"),
         "{said}"
     );
     let evicted = said
@@ -65,7 +65,7 @@ fn pods_that_run_to_an_end_without_a_job_are_waited_for() {
 }
 
 #[test]
-fn pods_that_run_to_an_end_are_evicted_where_the_plan_says_so_of_them() {
+fn pods_that_run_to_completion_are_evicted_where_the_plan_says_so_of_them() {
     let case = spark_for_an_hour();
     consenting(&case, "jobs: {evict: [batch/*]}");
     let (code, findings) = case.check("plan-consent.yaml", "snapshot.json");

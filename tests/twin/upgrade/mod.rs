@@ -10,6 +10,7 @@ mod ownership;
 mod remaining_targets;
 mod reroute;
 mod rollback_outage;
+mod screens;
 mod world;
 
 use std::time::Duration;

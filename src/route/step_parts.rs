@@ -1,0 +1,55 @@
+//! Answers to questions about one kind of step, so that whoever asks does not list the others.
+
+use crate::model::Minor;
+use crate::model::eks::{AddonChange, NewNodegroup};
+use crate::route::{ShiftSpec, StepSpec};
+
+impl StepSpec {
+    /// The version and configuration that an add-on is given.
+    pub fn addon_change(&self) -> Option<&AddonChange> {
+        let Self::Addon { change, .. } = self else {
+            return None;
+        };
+        Some(change)
+    }
+
+    /// The version that the control plane is taken to.
+    pub fn control_plane_target(&self) -> Option<Minor> {
+        let Self::ControlPlane { to, .. } = self else {
+            return None;
+        };
+        Some(*to)
+    }
+
+    /// The green node group that this step creates.
+    pub fn created_group(&self) -> Option<&NewNodegroup> {
+        let Self::CreateGreen { group, .. } = self else {
+            return None;
+        };
+        Some(group)
+    }
+
+    /// The target groups and rules whose traffic this step shifts to green.
+    pub fn shifted_traffic(&self) -> Option<&ShiftSpec> {
+        let Self::Shift { shift, .. } = self else {
+            return None;
+        };
+        Some(shift)
+    }
+
+    /// Whether a Kubernetes version changes: of the control plane or of an add-on.
+    pub fn changes_version(&self) -> bool {
+        matches!(self, Self::ControlPlane { .. } | Self::Addon { .. })
+    }
+
+    /// Whether a rollback grows a blue node group before it does anything else of the migration.
+    pub fn grows_blue_first(&self) -> bool {
+        matches!(
+            self,
+            Self::HoldBlue {
+                grows_first: true,
+                ..
+            }
+        )
+    }
+}
