@@ -270,6 +270,9 @@ pub(super) fn to_asg(g: types::AutoScalingGroup) -> Asg {
             g.launch_configuration_name,
             g.mixed_instances_policy,
         ),
+        // Protection from forced deletion only is none here: nothing is forced.
+        deletion_protected: g.deletion_protection
+            == Some(types::DeletionProtection::PreventAllDeletion),
         deleting: g.status.is_some_and(|s| s.starts_with("Delete")),
     }
 }

@@ -34,6 +34,9 @@ pub struct Asg {
     pub subnets: Vec<String>,
     #[serde(default, skip_serializing_if = "AsgLaunch::is_unknown")]
     pub launch: AsgLaunch,
+    /// DeleteAutoScalingGroup is refused, even of an empty group.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deletion_protected: bool,
     /// DeleteAutoScalingGroup was called and instances are ending.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleting: bool,

@@ -12,6 +12,7 @@ use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::Nodegroup;
 use crate::model::inventory::Unread;
 use crate::model::kube::{Node, Taint};
+use crate::model::node_source::NodeSource;
 use crate::plan::RetireHow;
 use crate::route;
 use crate::scheduling::{reserved_labels, tolerations};
@@ -39,6 +40,7 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             )),
         }
         // What keeps a clone of it from working, then what keeps it from being deleted.
+        check_self_managed(case, group, out);
         health(case, group, &subject, out);
         subnets(case, group, &subject, out);
         let consent = case.plan.node_group(name).delete_owned;
@@ -140,6 +142,39 @@ fn subnets(case: &ReadinessInput<'_>, group: &Nodegroup, subject: &str, out: &mu
     ));
 }
 
+/// What of a self-managed blue keeps it from being emptied and deleted.
+fn check_self_managed(case: &ReadinessInput<'_>, group: &Nodegroup, out: &mut Vec<Finding>) {
+    if group.source.is_managed() {
+        return;
+    }
+    let Some(asg) = case.inventory.asgs.get(&group.name) else {
+        return;
+    };
+    let name = &group.name;
+    let mut told = |detail: &str, fix: String| {
+        let subject = format!("Auto Scaling group {name}");
+        out.push(Finding::new(Code::CannotBeEmptied, subject, detail, fix));
+    };
+    if asg.suspended.iter().any(|p| p == "Terminate") {
+        told(
+            "its process Terminate is suspended, so it would not end its instances when it is scaled to zero",
+            format!("resume it: `aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes Terminate`"),
+        );
+    }
+    if asg.warm_pool {
+        told(
+            "it has a warm pool, which green would not get and whose instances stay when the group is scaled to zero",
+            format!("delete the warm pool: `aws autoscaling delete-warm-pool --auto-scaling-group-name {name}`; give green one after the upgrade"),
+        );
+    }
+    if case.plan.retire.then == RetireHow::Delete && asg.deletion_protected {
+        told(
+            "its deletion protection refuses its deletion",
+            format!("switch it off (`aws autoscaling update-auto-scaling-group --auto-scaling-group-name {name} --deletion-protection none`), or set `retire.then: keep-at-zero`"),
+        );
+    }
+}
+
 /// Groups with a custom AMI that the route leaves as they are.
 fn check_unmoved_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for group in &case.inventory.nodegroups {
@@ -148,9 +183,16 @@ fn check_unmoved_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         if left && kubelet < case.plan.to && route::has_custom_image(case.inventory, group) {
             out.push(Finding::new(
                 Code::ImageStays,
-                format!("node group {}", group.name),
+                format!("{} {}", group.source.group_words(), group.name),
                 format!("it has a custom AMI and stays at kubelet {kubelet}"),
-                "to upgrade it too, set `nodeGroups[].ami` or `launchTemplateVersion` for it",
+                match group.source {
+                    NodeSource::ManagedGroup => {
+                        "to upgrade it too, set `nodeGroups[].ami` or `launchTemplateVersion` for it"
+                    }
+                    NodeSource::AutoScalingGroup => {
+                        "to upgrade it too, list it under `autoScalingGroups`, with `ami: auto` or an image"
+                    }
+                },
             ));
         }
     }
