@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{lifecycle, termination};
+use super::{create, health, launch_source, lifecycle, termination};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::eks;
 use crate::twin::aws::error::AwsError;
@@ -42,15 +42,21 @@ pub fn requested_group<'w>(
     find_group(world, &name)
 }
 
+/// The key of a tag that somebody may write.
+pub fn checked_tag_key(tag: Input) -> Result<String, AwsError> {
+    let key = tag.require_text("Key")?;
+    match key.starts_with("aws:") {
+        true => Err(AwsError::validation_error(
+            "Tag keys starting with 'aws:' are reserved for internal use",
+        )),
+        false => Ok(key.to_owned()),
+    }
+}
+
 /// CreateOrUpdateTags.
 pub fn create_or_update_tags(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     for tag in input.get_list("Tags").iter().map(Input) {
-        let key = tag.require_text("Key")?.to_owned();
-        if key.starts_with("aws:") {
-            return Err(AwsError::validation_error(
-                "Tag keys starting with 'aws:' are reserved for internal use",
-            ));
-        }
+        let key = checked_tag_key(tag)?;
         let value = (
             tag.get_text("Value").unwrap_or_default().to_owned(),
             tag.get_bool("PropagateAtLaunch").unwrap_or(false),
@@ -133,49 +139,59 @@ pub fn set_desired_capacity(world: &mut SimWorld, input: Input) -> Result<Value,
     }
     // Whoever sets the size, EKS hears of it later (EKS-NG-15).
     let before = std::mem::replace(&mut group.desired, wanted);
-    let (name, nodegroup) = (group.name.clone(), group.nodegroup.clone());
-    world.notify_observer(WorldNotice::GroupResized {
-        asg: &name,
-        from: before,
-        to: wanted,
-    });
-    lifecycle::reconcile_group(world, &name);
-    eks::schedule_size_sync(world, &nodegroup);
+    let name = group.name.clone();
+    on_resized(world, &name, before, wanted);
     // The model gives this operation no output.
     Ok(Value::Null)
 }
 
-/// UpdateAutoScalingGroup: the sizes. Desired is pulled between the others.
+/// UpdateAutoScalingGroup: what a request leaves out stays. Desired is pulled between the other sizes.
 pub fn update_group(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    // Everything is checked before anything changes.
+    let source = launch_source::read_source(&world.cloud, input)?;
+    let subnets = create::read_subnets(world, input)?;
+    let members = create::read_members(input)?;
     let group = requested_group(world, input)?;
-    // What the request leaves out stays as it is.
-    let min = input.get_number("MinSize").unwrap_or(group.min);
-    let max = input.get_number("MaxSize").unwrap_or(group.max);
-    let asked = input.get_number("DesiredCapacity");
-    if min > max {
-        return Err(AwsError::validation_error(
-            "Min bound is larger than the max bound: MinSize must be less than or equal to MaxSize",
-        ));
+    let (min, max, wanted) =
+        create::read_sizes(input, (group.min, group.max, Some(group.desired)))?;
+    if let Some(source) = source {
+        if group.nodegroup.is_some() {
+            return Err(AwsError::validation_error(
+                "The twin does not change the launch template of a managed node group behind EKS.",
+            ));
+        }
+        // Instances that run are not replaced; the next one is made of it.
+        group.source = source;
     }
-    if let Some(asked) = asked.filter(|d| *d < min || *d > max) {
-        return Err(AwsError::validation_error(format!(
-            "Desired capacity:{asked} must be between the specified min size:{min} and max size:{max}"
-        )));
+    if let Some(subnets) = subnets {
+        group.subnets = subnets;
     }
-    // A desired size that nobody asked for is pulled between the bounds, and instances may end by it (EKS-NG-14).
+    let heeded = group.settings.heeds_balancers();
+    group.settings.members.extend(members);
+    let begins = !heeded && group.settings.heeds_balancers();
     (group.min, group.max) = (min, max);
-    let wanted = asked.unwrap_or(group.desired).clamp(min, max);
     let before = std::mem::replace(&mut group.desired, wanted);
-    let (name, nodegroup) = (group.name.clone(), group.nodegroup.clone());
-    world.notify_observer(WorldNotice::GroupResized {
-        asg: &name,
-        from: before,
-        to: wanted,
-    });
-    lifecycle::reconcile_group(world, &name);
-    eks::schedule_size_sync(world, &nodegroup);
+    let name = group.name.clone();
+    if begins {
+        health::start_checks(world, &name);
+    }
+    on_resized(world, &name, before, wanted);
     // The model gives this operation no output.
     Ok(Value::Null)
+}
+
+/// The desired size was changed: the group follows, and EKS hears of it later (EKS-NG-15).
+fn on_resized(world: &mut SimWorld, name: &str, from: i64, to: i64) {
+    world.notify_observer(WorldNotice::GroupResized {
+        asg: name,
+        from,
+        to,
+    });
+    lifecycle::reconcile_group(world, name);
+    let nodegroup = world.cloud.asgs.get(name).and_then(|a| a.nodegroup.clone());
+    if let Some(nodegroup) = nodegroup {
+        eks::schedule_size_sync(world, &nodegroup);
+    }
 }
 
 /// TerminateInstanceInAutoScalingGroup.
@@ -204,7 +220,8 @@ pub fn terminate_instance(world: &mut SimWorld, input: Input) -> Result<Value, A
     if smaller {
         world.notify_observer(WorldNotice::EndedByName { instance: id });
         termination::terminate_and_shrink(world, &asg, id);
-        if let Some(nodegroup) = world.cloud.asgs.get(&asg).map(|a| a.nodegroup.clone()) {
+        let nodegroup = world.cloud.asgs.get(&asg).and_then(|a| a.nodegroup.clone());
+        if let Some(nodegroup) = nodegroup {
             eks::schedule_size_sync(world, &nodegroup);
         }
     } else {

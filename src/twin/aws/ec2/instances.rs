@@ -9,6 +9,7 @@ use super::images;
 use super::types;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
+use crate::twin::aws::iam;
 use crate::twin::aws::page::cut_page;
 use crate::twin::aws::state::Ec2Instance;
 use crate::twin::world::SimWorld;
@@ -36,8 +37,20 @@ fn show_instance(world: &SimWorld, instance: &Ec2Instance) -> Value {
     } else {
         2
     };
+    let asg = instance.asg.as_ref().and_then(|n| world.cloud.asgs.get(n));
+    let launch = asg
+        .and_then(|a| a.members.get(&instance.id))
+        .map(|m| &m.launch);
+    let profile = launch.and_then(|l| l.profile.as_ref()).map(|name| {
+        json!({
+            "arn": format!("arn:aws:iam::{}:instance-profile/{name}", world.cloud.account),
+            "id": iam::profile_id(name),
+        })
+    });
     json!({
         "instanceId": instance.id,
+        "instanceLifecycle": launch.filter(|l| l.spot).map(|_| "spot"),
+        "iamInstanceProfile": profile,
         "imageId": instance.image,
         "instanceState": {"code": state_code(&instance.state), "name": instance.state},
         "privateDnsName": here(&instance.dns).unwrap_or_default(),
