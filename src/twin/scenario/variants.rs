@@ -48,7 +48,7 @@ pub fn minimal_groups() -> Snapshot {
 }
 
 /// The cluster under another name, with a catalogue that goes beyond its own.
-fn rename_cluster(name: &str) -> Snapshot {
+pub fn rename_cluster(name: &str) -> Snapshot {
     let mut s = expense_dev();
     let text = serde_json::to_string(&s)
         .unwrap_or_default()
@@ -63,7 +63,7 @@ fn rename_cluster(name: &str) -> Snapshot {
 }
 
 /// Gives the instances ids that only this cluster has: they prove a kubeconfig to be of the cluster that was named.
-fn rename_instances(snapshot: Snapshot, cluster: &str) -> Snapshot {
+pub fn rename_instances(snapshot: Snapshot, cluster: &str) -> Snapshot {
     let mut text = serde_json::to_string(&snapshot).unwrap_or_default();
     for instance in &snapshot.inventory.instances {
         // A node's machine id has the digits too.
