@@ -20,7 +20,7 @@ pub struct AsgArm<'a> {
     pub image: String,
     pub target_group: String,
     pub other_group: String,
-    /// Moto replaces a group of the same name, and ends instances whatever holds them.
+    /// Moto replaces a group of the same name, and deletes one that has instances.
     pub is_moto: bool,
     /// How long to wait between two looks.
     pub pause: Duration,
@@ -299,14 +299,16 @@ pub async fn protection_processes_and_hooks_of_a_group_are_kept(arm: &AsgArm<'_>
     let suspended = group.suspended_processes().iter();
     let suspended: Vec<_> = suspended.filter_map(|p| p.process_name()).collect();
     assert_eq!(suspended, ["Launch"]);
-    assert_eq!(group.instances().len(), 2, "nothing is launched");
+    // Moto notes the process and launches all the same.
+    let there = if arm.is_moto { 3 } else { 2 };
+    assert_eq!(group.instances().len(), there);
 
     let attach = asg.attach_load_balancer_target_groups();
     let attach = attach
         .auto_scaling_group_name("kept")
         .target_group_arns(&arm.other_group);
     attach.send().await.unwrap();
-    assert_eq!(arm.targets(&arm.other_group).await, 2);
+    assert_eq!(arm.targets(&arm.other_group).await, there);
     let detach = asg.detach_load_balancer_target_groups();
     let detach = detach
         .auto_scaling_group_name("kept")
@@ -321,16 +323,18 @@ pub async fn protection_processes_and_hooks_of_a_group_are_kept(arm: &AsgArm<'_>
         .send()
         .await
         .unwrap();
-    arm.until_size("kept", 1).await;
+    arm.until_size("kept", there - 1).await;
     let delete = || {
         asg.delete_auto_scaling_group()
             .auto_scaling_group_name("kept")
     };
-    let refused = delete().send().await.unwrap_err();
-    assert!(
-        code_of(&refused).starts_with("ResourceInUse"),
-        "{refused:?}"
-    );
+    if !arm.is_moto {
+        let refused = delete().send().await.unwrap_err();
+        assert!(
+            code_of(&refused).starts_with("ResourceInUse"),
+            "{refused:?}"
+        );
+    }
     delete().force_delete(true).send().await.unwrap();
     arm.until_gone("kept").await;
 }
@@ -362,6 +366,10 @@ pub async fn run_against_moto(aws: &AwsApi, vpc: &str, subnets: &[String]) {
         pause: Duration::from_millis(20),
     })
     .await;
+    for arn in groups {
+        let delete = aws.elb.delete_target_group().target_group_arn(arn);
+        delete.send().await.unwrap();
+    }
 }
 
 mod of_the_twin {
