@@ -56,16 +56,14 @@ fn requested_template(cloud: &AwsAccount, asked: Input) -> Result<(String, Strin
             "You must use a valid fully-formed launch template. {why}"
         ))
     };
-    let key = match (
+    let (id, name) = (
         asked.get_text("LaunchTemplateId"),
         asked.get_text("LaunchTemplateName"),
-    ) {
-        (Some(key), None) | (None, Some(key)) => key,
-        (Some(_), Some(_)) | (None, None) => {
-            return Err(AwsError::validation_error(
-                "Valid requests must contain either launchTemplateId or LaunchTemplateName",
-            ));
-        }
+    );
+    let ((Some(key), None) | (None, Some(key))) = (id, name) else {
+        return Err(AwsError::validation_error(
+            "Valid requests must contain either launchTemplateId or LaunchTemplateName",
+        ));
     };
     let version = asked.get_text("Version").unwrap_or("$Default");
     let template = find_template(cloud, key).map_err(invalid)?;
