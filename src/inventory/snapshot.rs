@@ -83,6 +83,7 @@ pub async fn take_snapshot(kube: &KubeApi, inventory: Inventory) -> Result<Snaps
         kind: SNAPSHOT_KIND.to_owned(),
         inventory,
         kubernetes,
+        aws: std::collections::BTreeMap::new(),
     })
 }
 

@@ -23,6 +23,10 @@ pub struct Snapshot {
     pub inventory: Inventory,
     /// By the list's path, such as `/api/v1/pods` or `/apis/apps/v1/deployments`: the items.
     pub kubernetes: BTreeMap<String, Vec<Value>>,
+    /// By operation, such as `autoscaling:DescribeAutoScalingGroups`: what AWS has beside the inventory, each item in the
+    /// shape of the operation's answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aws: BTreeMap<String, Vec<Value>>,
 }
 
 /// The lists a snapshot holds; all of them are cluster-wide.

@@ -7,6 +7,7 @@
 //! `moto` asks an AWS that nobody here wrote, where `EKSUP_TEST_MOTO` names one.
 
 mod agreement;
+mod auto_scaling;
 mod bodies;
 mod call;
 mod drain_facts;

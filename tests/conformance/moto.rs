@@ -82,6 +82,7 @@ async fn the_calls_work_against_moto() {
     let aws = start().await;
     let (vpc, subnets) = network(&aws).await;
     compute(&aws, &subnets).await;
+    super::auto_scaling::run_against_moto(&aws, &vpc, &subnets).await;
     clusters(&aws, &subnets).await;
     balancers(&aws, &vpc, &subnets).await;
     let (account, arn) = aws.get_caller_identity().await.unwrap();

@@ -101,6 +101,21 @@ const EKS_ROUTES: &[(&str, &str, &str)] = &[
         "ListAccessEntries",
     ),
     (
+        "POST",
+        "/clusters/{clusterName}/access-entries",
+        "CreateAccessEntry",
+    ),
+    (
+        "GET",
+        "/clusters/{clusterName}/access-entries/{principalArn}",
+        "DescribeAccessEntry",
+    ),
+    (
+        "DELETE",
+        "/clusters/{clusterName}/access-entries/{principalArn}",
+        "DeleteAccessEntry",
+    ),
+    (
         "GET",
         "/clusters/{clusterName}/pod-identity-associations",
         "ListPodIdentityAssociations",

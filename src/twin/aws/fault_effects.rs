@@ -6,6 +6,7 @@ use super::asg;
 use super::call::AwsCall;
 use super::error::AwsError;
 use super::iam;
+use super::state::AutoScalingGroup;
 use crate::twin::answer::{Answer, answer_with};
 use crate::twin::k8s::external_actors;
 use crate::twin::world::{SimWorld, WorldNotice};
@@ -123,9 +124,15 @@ pub fn replace_dead_instances(world: &mut SimWorld) {
     }
 }
 
+/// The Auto Scaling group of a managed node group, or the self-managed one of that name.
+fn find_asg<'w>(world: &'w mut SimWorld, group: &str) -> Option<&'w mut AutoScalingGroup> {
+    let mut asgs = world.cloud.asgs.values_mut();
+    asgs.find(|a| a.nodegroup.as_deref().unwrap_or(&a.name) == group)
+}
+
 /// An autoscaler changes the desired size of a node group, within the group's bounds; whether it could.
 pub fn change_desired_size(world: &mut SimWorld, group: &str, by: i64) -> bool {
-    let Some(asg) = world.cloud.asgs.values_mut().find(|a| a.nodegroup == group) else {
+    let Some(asg) = find_asg(world, group) else {
         return false;
     };
     // An autoscaler keeps to the bounds, so at the bound nothing happens.
@@ -134,7 +141,7 @@ pub fn change_desired_size(world: &mut SimWorld, group: &str, by: i64) -> bool {
         return false;
     }
     let before = std::mem::replace(&mut asg.desired, wanted);
-    let name = asg.name.clone();
+    let (name, managed) = (asg.name.clone(), asg.nodegroup.is_some());
     world.notify_observer(WorldNotice::GroupResized {
         asg: &name,
         from: before,
@@ -142,13 +149,15 @@ pub fn change_desired_size(world: &mut SimWorld, group: &str, by: i64) -> bool {
     });
     asg::reconcile_group(world, &name);
     // EKS hears of the change later than the Auto Scaling group (EKS-NG-15).
-    super::eks::schedule_size_sync(world, group);
+    if managed {
+        super::eks::schedule_size_sync(world, group);
+    }
     true
 }
 
 /// Somebody gives a node group another smallest size; whether there is such a group and the size is not its own already.
 pub fn set_min_size(world: &mut SimWorld, group: &str, least: i64) -> bool {
-    let Some(asg) = world.cloud.asgs.values_mut().find(|a| a.nodegroup == group) else {
+    let Some(asg) = find_asg(world, group) else {
         return false;
     };
     // The minimum can never be above the desired size, so the change is cut to it.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::ec2::{images, types, user_data};
 use super::group_marks::{LabelTaintChange, to_kube_taint};
-use super::state::ManagedNodegroup;
+use super::state::{MachineImage, ManagedNodegroup};
 use crate::model::Minor;
 use crate::model::kube::Taint;
 use crate::twin::k8s::cloud_hooks::{self, AddonWorkload, JoiningNode, NodePortHealth};
@@ -43,7 +45,11 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         .asg
         .as_ref()
         .and_then(|asg| cloud.asgs.get(asg))
-        .and_then(|asg| cloud.eks.as_ref()?.nodegroups.get(&asg.nodegroup));
+        .and_then(|asg| cloud.eks.as_ref()?.nodegroups.get(asg.nodegroup.as_ref()?));
+    let member = instance.asg.as_ref().and_then(|asg| cloud.asgs.get(asg));
+    let launch = member
+        .and_then(|asg| asg.members.get(&instance.id))
+        .map(|m| &m.launch);
     let image = cloud.images.get(&instance.image);
     let arm = images::is_arm(&instance.instance_type);
     let patch = group
@@ -88,10 +94,21 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         labels.extend(own.labels);
         taints.extend(own.taints);
     }
-    labels.insert(
-        "eks.amazonaws.com/nodegroup-image".into(),
-        instance.image.clone(),
-    );
+    match (group, launch) {
+        (Some(_), _) => {
+            labels.insert(
+                "eks.amazonaws.com/nodegroup-image".into(),
+                instance.image.clone(),
+            );
+        }
+        // A self-managed node has what its user data registers, and nothing of EKS's (SELF-2).
+        (None, Some(launch)) => {
+            let own = user_data::read_registration(launch);
+            labels.extend(own.labels);
+            taints.extend(own.taints);
+        }
+        (None, None) => {}
+    }
     // The name and the provider's identifier are what the cluster and the cloud know the node by.
     let birth = JoiningNode {
         name: instance.dns.clone(),
@@ -115,15 +132,62 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         memory_bytes: size.allocatable_memory(),
         max_pods: size.pods,
         ephemeral_storage: ephemeral_storage(DEFAULT_DISK_GIB),
-        short_hop: group.is_some_and(has_short_hop),
+        short_hop: match group {
+            Some(group) => has_short_hop(group),
+            None => launch
+                .and_then(|l| l.hop_limit)
+                .is_some_and(|hops| hops < 2),
+        },
         driverless: group.is_some_and(|g| is_driverless(world, g)),
         // Only the group's own taints are looked at: what user data registers, no agent of EKS takes off.
         startup_taints: startup_taints(world, &taints_of_group),
         internal_ip: instance.address.clone(),
         architecture: if arm { "arm64" } else { "amd64" }.to_owned(),
-        os_image: "Amazon Linux 2023.7.20250609".to_owned(),
+        os_image: os_image(image),
     };
     cloud_hooks::join_node(world, birth);
+}
+
+/// The operating system as the kubelet tells it.
+fn os_image(image: Option<&MachineImage>) -> String {
+    let kind = image.map_or("", |i| i.kind.as_str());
+    match kind {
+        k if k.starts_with("BOTTLEROCKET_") => "Bottlerocket OS 1.49.0 (aws-k8s)",
+        k if k.starts_with("AL2_") => "Amazon Linux 2",
+        _ => "Amazon Linux 2023.7.20250609",
+    }
+    .to_owned()
+}
+
+/// The rows of aws-auth's `mapRoles`; None where there is no such ConfigMap.
+pub fn read_map_roles(world: &SimWorld) -> Option<Vec<Value>> {
+    let text = cloud_hooks::config_map_value(world, SYSTEM_NAMESPACE, "aws-auth", "mapRoles")?;
+    Some(serde_saphyr::from_str(&text).unwrap_or_default())
+}
+
+/// Writes the rows of aws-auth's `mapRoles`.
+pub fn write_map_roles(world: &mut SimWorld, rows: &[Value]) {
+    let mut text = String::new();
+    for row in rows {
+        let of = |member: &str| row[member].as_str().unwrap_or_default();
+        text += &format!(
+            "- rolearn: {}\n  username: {}\n",
+            of("rolearn"),
+            of("username")
+        );
+        text += "  groups:\n";
+        for group in row["groups"].as_array().into_iter().flatten() {
+            text += &format!("  - {}\n", group.as_str().unwrap_or_default());
+        }
+    }
+    cloud_hooks::set_config_map_value(world, SYSTEM_NAMESPACE, "aws-auth", "mapRoles", &text);
+}
+
+/// The instance's kubelet is let in no more, so that its node is heard of no more.
+pub fn silence_node(world: &mut SimWorld, instance: &str) {
+    if let Some(node) = cloud_hooks::node_of_instance(world, instance) {
+        cloud_hooks::stop_kubelet(world, &node);
+    }
 }
 
 /// A node's disk where nobody says otherwise.

@@ -32,6 +32,15 @@
 //!   reads no annotation of an Ingress, so that LBC-6 is not simulated. The oldest of its pods by uid leads, without a Lease.
 //! - Where a snapshot lacks the version of a launch template that a group names, the newest one stands for it.
 //! - A forward whose weights are all 0 is refused; what AWS does with one is not documented.
+//! - A warm pool holds no instances; scaling policies and scheduled actions never act; instance weights, attribute-based
+//!   selection and allocation strategies of mixed instances policies are left out, as are standby, instance refresh and
+//!   maintenance policies. Spot instances are not interrupted.
+//! - The Auto Scaling group behind a managed node group is neither deleted nor given another template past EKS.
+//! - The role of an instance profile that nobody describes has the profile's name.
+//! - A kubelet that is not let in asks again every half minute; where the role loses its row of aws-auth, nodes fall silent at
+//!   once. EKS's access entry for a deleted managed group's role stays.
+//! - User data is read as text: shell variables are taken to hold the right value, and compressed user data starts nothing.
+//! - Nodes of Windows images register as nodes of Linux.
 //! - Words that could not be checked against AWS (custom AMI with amiType, instance types beside a template's, a token
 //!   used twice, a busy node group) are the twin's own under the right error code.
 
@@ -59,6 +68,7 @@ mod xml;
 mod tests;
 
 pub use call::{AwsCall, is_signed};
+pub use ec2::images::image_id as published_image_id;
 pub use elb::{count_healthy_targets, target_weights};
 pub use error::AwsError;
 pub use fault_effects::{
@@ -97,6 +107,7 @@ pub fn handle_event(world: &mut SimWorld, due: CloudEvent) {
 pub fn start_background_work(world: &mut SimWorld) {
     kube::mark_short_hops(world);
     elb::start_checks_and_syncs(world);
+    asg::start_all_checks(world);
     asg::reconcile_all_groups(world);
 }
 

@@ -53,11 +53,19 @@ const LISTED_QUOTAS: &[(&str, &str, &str)] = &[
     ("ec2", "L-DB2E81BA", "Running On-Demand G and VT instances"),
     ("ec2", "L-E3A00192", "All X Spot Instance Requests"),
     ("ec2", "L-F7808C92", "Running On-Demand HPC instances"),
+    (
+        "autoscaling",
+        "L-CDE20ADC",
+        "Auto Scaling groups per region",
+    ),
     ("eks", "L-6D54EA21", "Managed node groups per cluster"),
 ];
 
 /// How many node groups a cluster may have.
 pub const NODE_GROUPS_QUOTA: &str = "eks/L-6D54EA21";
+
+/// How many Auto Scaling groups an account may have in a region.
+pub const SCALING_GROUPS_QUOTA: &str = "autoscaling/L-CDE20ADC";
 
 /// The On-Demand quota that an instance's vCPUs count for, by the families in the quotas' names.
 pub fn cpu_quota(instance_type: &str) -> Option<String> {

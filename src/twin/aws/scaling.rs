@@ -26,7 +26,7 @@ pub struct DescribedNode {
 pub fn list_groups(world: &SimWorld) -> Vec<ScalingGroup> {
     let of = |asg: &state::AutoScalingGroup| ScalingGroup {
         name: asg.name.clone(),
-        nodegroup: asg.nodegroup.clone(),
+        nodegroup: asg.nodegroup.clone().unwrap_or_else(|| asg.name.clone()),
         min: asg.min,
         max: asg.max,
         desired: asg.desired,
@@ -39,7 +39,7 @@ pub fn list_groups(world: &SimWorld) -> Vec<ScalingGroup> {
         instances: asg
             .members
             .iter()
-            .filter(|(_, m)| matches!(m.lifecycle.as_str(), "Pending" | "InService"))
+            .filter(|(_, m)| m.is_active())
             .map(|(id, _)| id.clone())
             .collect(),
     };
@@ -65,21 +65,49 @@ pub fn terminate_instance(world: &mut SimWorld, instance: &str) -> bool {
     asg::run_operation(world, "TerminateInstanceInAutoScalingGroup", Input(&input)).is_ok()
 }
 
-/// What a new node of a node group is like, by DescribeNodegroup and the instance type.
-pub fn describe_new_node(world: &SimWorld, nodegroup: &str) -> Option<DescribedNode> {
+/// What a new node of a group is like: by DescribeNodegroup and the instance type, or where nobody manages the group, by its
+/// tags and the instance type of its launch template (CA-8).
+pub fn describe_new_node(world: &SimWorld, asg: &str) -> Option<DescribedNode> {
     let cloud = &world.cloud;
-    let group = cloud.eks.as_ref()?.nodegroups.get(nodegroup)?;
-    let asg = cloud.asgs.get(group.asg.as_ref()?)?;
+    let asg = cloud.asgs.get(asg)?;
+    let group = match &asg.nodegroup {
+        Some(name) => Some(cloud.eks.as_ref()?.nodegroups.get(name)?),
+        None => None,
+    };
     // The zone is the first subnet's: the real autoscaler has to pick one as well.
     let subnet = asg.subnets.first().and_then(|s| cloud.subnets.get(s));
     let zone = subnet.map(|s| s.zone.clone()).unwrap_or_default();
-    let instance_type = &asg.launch.instance_type;
+    let launches = asg::next_launches(cloud, asg).ok()?;
+    let instance_type = &launches.first()?.instance_type;
     let size = types::capacity_of(instance_type);
     let arm = images::is_arm(instance_type);
     // Labels that the cloud sets come last, as for a node that joins.
-    let mut labels = group.labels.clone();
+    let (mut labels, mut taints) = (BTreeMap::new(), Vec::new());
+    match group {
+        Some(group) => {
+            labels.extend(group.labels.clone());
+            labels.insert("eks.amazonaws.com/nodegroup".to_owned(), group.name.clone());
+            // Taints are EKS's own spelling, turned into the cluster's (CA-6).
+            let of_group = group.taints.iter().map(to_kube_taint);
+            taints.extend(of_group.map(|t| (t.key, t.value.unwrap_or_default(), t.effect)));
+        }
+        None => {
+            for (tag, (value, _)) in &asg.tags {
+                let Some(of_node) = tag.strip_prefix("k8s.io/cluster-autoscaler/node-template/")
+                else {
+                    continue;
+                };
+                if let Some(key) = of_node.strip_prefix("label/") {
+                    labels.insert(key.to_owned(), value.clone());
+                } else if let Some(key) = of_node.strip_prefix("taint/")
+                    && let Some((value, effect)) = value.rsplit_once(':')
+                {
+                    taints.push((key.to_owned(), value.to_owned(), effect.to_owned()));
+                }
+            }
+        }
+    }
     for (key, value) in [
-        ("eks.amazonaws.com/nodegroup", nodegroup),
         ("kubernetes.io/arch", if arm { "arm64" } else { "amd64" }),
         ("kubernetes.io/os", "linux"),
         ("node.kubernetes.io/instance-type", instance_type),
@@ -89,12 +117,9 @@ pub fn describe_new_node(world: &SimWorld, nodegroup: &str) -> Option<DescribedN
     ] {
         labels.insert(key.to_owned(), value.to_owned());
     }
-    // Taints are EKS's own spelling, turned into the cluster's (CA-6).
-    let taints = group.taints.iter().map(to_kube_taint);
-    let taints = taints.map(|t| (t.key, t.value.unwrap_or_default(), t.effect));
     Some(DescribedNode {
         labels,
-        taints: taints.collect(),
+        taints,
         cpu_millis: size.allocatable_cpu_millis(),
         memory_bytes: size.allocatable_memory(),
         max_pods: size.pods,

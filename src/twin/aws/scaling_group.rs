@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScalingGroup {
     pub name: String,
+    /// The managed node group; a self-managed group has its own name here.
     pub nodegroup: String,
     pub min: i64,
     pub max: i64,

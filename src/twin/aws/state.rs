@@ -26,6 +26,10 @@ pub struct AwsAccount {
     pub subnets: BTreeMap<String, VpcSubnet>,
     /// By id.
     pub templates: BTreeMap<String, Ec2LaunchTemplate>,
+    /// By name: what launch configurations hold, as CreateLaunchConfiguration spells it.
+    pub launch_configurations: BTreeMap<String, Map<String, Value>>,
+    /// Instance profile -> ARN of its role. One that is not here has a role of its own name, as those of the console do.
+    pub instance_profiles: BTreeMap<String, String>,
     /// By id: AMIs and the kubelet each carries.
     pub images: BTreeMap<String, MachineImage>,
     pub elb: ElbState,
@@ -55,6 +59,18 @@ impl AwsAccount {
     pub fn next_number(&mut self) -> u64 {
         self.number += 1;
         self.number
+    }
+
+    /// The ARN of an instance profile's role.
+    pub fn role_of_profile(&self, name: &str) -> String {
+        let known = self.instance_profiles.get(name).cloned();
+        known.unwrap_or_else(|| format!("arn:aws:iam::{}:role/{name}", self.account))
+    }
+
+    /// The ARN of the role that an instance has; none without an instance profile.
+    pub fn role_of(&self, launch: &InstanceLaunch) -> Option<String> {
+        let profile = launch.profile.as_ref();
+        profile.map(|name| self.role_of_profile(name))
     }
 }
 
@@ -127,10 +143,24 @@ pub struct EksCluster {
     pub fargate: Vec<String>,
     /// Configuration schemas that a snapshot has, by add-on and version; an empty one takes no configuration.
     pub schemas: BTreeMap<String, BTreeMap<String, String>>,
+    /// By the principal's ARN.
+    pub access_entries: BTreeMap<String, AccessEntry>,
     /// Service accounts whose pods get a role of their own: namespace and name.
     pub pod_identities: Vec<(String, String)>,
     /// Operation and clientRequestToken -> the request, and what was answered.
     pub tokens: BTreeMap<(String, String), (String, Value)>,
+}
+
+/// Who may use the cluster's API, by its access entry (EKS-AUTH-2).
+#[derive(Clone, Debug)]
+pub struct AccessEntry {
+    pub principal: String,
+    /// STANDARD, or one of those for nodes: EC2_LINUX EC2_WINDOWS FARGATE_LINUX EC2 HYBRID_LINUX.
+    pub kind: String,
+    pub groups: Vec<String>,
+    pub username: Option<String>,
+    pub tags: BTreeMap<String, String>,
+    pub created: Timestamp,
 }
 
 /// The refresh of insights.
@@ -215,6 +245,25 @@ pub struct InstanceLaunch {
     pub user_data: Option<String>,
     /// How far an answer of the instance metadata service travels; None: the user's template says nothing.
     pub hop_limit: Option<i64>,
+    /// The instance profile that the user's template names, by its name.
+    pub profile: Option<String>,
+    /// The launch configuration that stands in the template's place.
+    pub configuration: Option<String>,
+    pub spot: bool,
+}
+
+/// Where the instances of an Auto Scaling group come from.
+#[derive(Clone, Debug, Default)]
+pub enum LaunchSource {
+    /// EKS's own template, which EKS keeps in [`AutoScalingGroup::launch`].
+    #[default]
+    Eks,
+    /// A launch template and the version that was asked for, such as `$Latest`.
+    Template { id: String, version: String },
+    /// A mixed instances policy, as the API spells it.
+    Mixed(Value),
+    /// A launch configuration by name.
+    Configuration(String),
 }
 
 /// An add-on of the cluster.
@@ -278,16 +327,18 @@ pub struct ClusterInsight {
 }
 
 /// An Auto Scaling group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AutoScalingGroup {
     pub name: String,
     pub arn: String,
-    /// The node group it belongs to.
-    pub nodegroup: String,
+    /// The node group it belongs to; None: a self-managed group.
+    pub nodegroup: Option<String>,
     pub min: i64,
     pub max: i64,
     pub desired: i64,
     pub subnets: Vec<String>,
+    pub source: LaunchSource,
+    /// What the last instance was made of; with EKS's own template what the next one will be.
     pub launch: InstanceLaunch,
     /// Instance ids in launch order.
     pub members: BTreeMap<String, GroupMember>,
@@ -300,6 +351,9 @@ pub struct AutoScalingGroup {
     pub tags: BTreeMap<String, (String, bool)>,
     /// Lifecycle hooks beside EKS's own two, as DescribeLifecycleHooks shows them.
     pub hooks: Vec<Value>,
+    pub settings: GroupSettings,
+    /// DeleteAutoScalingGroup was called with ForceDelete: it is there until its last instance is gone.
+    pub deleting: bool,
     pub created: Timestamp,
     /// The last failed launch, in Auto Scaling's words.
     pub failed_launch: Option<String>,
@@ -307,14 +361,54 @@ pub struct AutoScalingGroup {
     pub activities: Vec<ScalingActivity>,
 }
 
+/// What a group keeps as it was given, and what of it acts here.
+#[derive(Clone, Debug, Default)]
+pub struct GroupSettings {
+    /// Members of DescribeAutoScalingGroups where they are not the default: HealthCheckType, TerminationPolicies and so on.
+    pub members: Map<String, Value>,
+    pub metrics: BTreeSet<String>,
+    pub warm_pool: Option<Value>,
+    /// As DescribePolicies, DescribeScheduledActions and DescribeNotificationConfigurations show them.
+    pub policies: Vec<Value>,
+    pub schedules: Vec<Value>,
+    pub notifications: Vec<Value>,
+}
+
+impl GroupSettings {
+    /// New instances are protected from scale-in.
+    pub fn protects_new(&self) -> bool {
+        self.members.get("NewInstancesProtectedFromScaleIn") == Some(&Value::Bool(true))
+    }
+
+    /// The health checks of load balancers count.
+    pub fn heeds_balancers(&self) -> bool {
+        let kind = self.members.get("HealthCheckType").and_then(Value::as_str);
+        kind.is_some_and(|k| k.split(',').any(|k| k.trim() == "ELB"))
+    }
+}
+
 /// An instance as its group sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct GroupMember {
     pub zone: String,
-    /// Pending InService Terminating Terminating:Wait Terminating:Proceed.
+    /// Pending Pending:Wait Pending:Proceed InService Terminating Terminating:Wait Terminating:Proceed.
     pub lifecycle: String,
     /// Order of launch.
     pub number: u64,
+    /// Protected from scale-in.
+    pub protected: bool,
+    /// What it was made of.
+    pub launch: InstanceLaunch,
+    /// Lifecycle actions that nobody has completed: the hook's name and the action's token.
+    pub waits: Vec<(String, String)>,
+    pub in_service_since: Option<Timestamp>,
+}
+
+impl GroupMember {
+    /// It counts towards the desired size: it is not on its way out.
+    pub fn is_active(&self) -> bool {
+        self.lifecycle == "InService" || self.lifecycle.starts_with("Pending")
+    }
 }
 
 /// A scaling activity.
@@ -325,6 +419,10 @@ pub struct ScalingActivity {
     /// None: it failed.
     pub instance: Option<String>,
     pub message: String,
+    /// It ends the instance instead of launching it.
+    pub ends: bool,
+    /// When it was over.
+    pub ended: Option<Timestamp>,
 }
 
 /// An EC2 instance.
@@ -365,6 +463,7 @@ pub struct VpcSubnet {
 pub struct Ec2LaunchTemplate {
     pub id: String,
     pub name: String,
+    pub tags: BTreeMap<String, String>,
     pub default: i64,
     pub versions: Vec<Ec2TemplateVersion>,
     pub created: Timestamp,
@@ -385,6 +484,8 @@ pub struct Ec2TemplateVersion {
 pub struct MachineImage {
     pub id: String,
     pub name: String,
+    /// The AMI type, such as `AL2023_x86_64_STANDARD`; empty where EKS did not publish it.
+    pub kind: String,
     pub arm: bool,
     /// The kubelet it carries, such as `1.29.15`.
     pub kubelet: String,

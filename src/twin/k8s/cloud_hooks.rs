@@ -11,7 +11,9 @@ use super::control::rollout;
 pub use super::joining_node::JoiningNode;
 use super::joining_node::{build_node_object, csi_node_of_sibling};
 use super::json::{as_object_mut, list_at, list_at_mut, remove_at, set_at, slot_at, text_at};
-use super::kinds::{CSI_NODES, DAEMON_SETS, DEPLOYMENTS, KindId, NODES, PODS, SERVICES};
+use super::kinds::{
+    CONFIG_MAPS, CSI_NODES, DAEMON_SETS, DEPLOYMENTS, KindId, NODES, PODS, SERVICES,
+};
 use super::query::QueryParams;
 use super::rest::evict;
 use super::store::{ObjectKey, ObjectName};
@@ -424,9 +426,24 @@ fn names_in_group(cluster: &SimCluster, nodegroup: &str) -> Vec<String> {
         .collect()
 }
 
-/// The names of a node group's nodes.
-pub fn nodes_of_group(world: &SimWorld, nodegroup: &str) -> Vec<String> {
-    names_in_group(&world.kube, nodegroup)
+/// The names of the nodes of a managed node group, or of the self-managed Auto Scaling group of that name.
+pub fn nodes_of_group(world: &SimWorld, group: &str) -> Vec<String> {
+    let own = world
+        .cloud
+        .asgs
+        .get(group)
+        .filter(|a| a.nodegroup.is_none());
+    let Some(own) = own else {
+        return names_in_group(&world.kube, group);
+    };
+    let known = &world.kube.store.index.by_instance;
+    let mut names: Vec<String> = own
+        .members
+        .keys()
+        .filter_map(|id| known.get(id).cloned())
+        .collect();
+    names.sort();
+    names
 }
 
 /// The names of all nodes, in order.
@@ -470,12 +487,33 @@ pub fn balanced_instances(world: &SimWorld, labels: &BTreeMap<String, String>) -
         .collect()
 }
 
+/// A value in a ConfigMap.
+pub fn config_map_value(world: &SimWorld, ns: &str, name: &str, key: &str) -> Option<String> {
+    super::ground_truth::config_entry(world, ns, name, key).map(str::to_owned)
+}
+
+/// Writes a value into a ConfigMap that is there.
+pub fn set_config_map_value(world: &mut SimWorld, ns: &str, name: &str, key: &str, value: &str) {
+    run_in_cluster(world, |cluster| {
+        cluster.change_object(&ObjectKey::new(CONFIG_MAPS, ns, name), |map| {
+            map["data"][key] = json!(value);
+        });
+    });
+}
+
 /// Whether there is such a Service.
 pub fn has_service(world: &SimWorld, ns: &str, name: &str) -> bool {
     let store = &world.kube.store;
     store
         .find_object(SERVICES, &ObjectName::new(ns, name))
         .is_some()
+}
+
+/// The labels of a node.
+#[cfg(test)]
+pub fn node_labels(world: &SimWorld, node: &str) -> BTreeMap<String, String> {
+    let node = world.kube.store.index.nodes.get(node);
+    node.map(|n| n.labels.clone()).unwrap_or_default()
 }
 
 /// An image can no longer be pulled.

@@ -4,6 +4,7 @@
 mod catalog;
 mod fleet;
 mod grow;
+mod self_managed;
 mod variants;
 
 use crate::model::Clock;
@@ -55,6 +56,11 @@ const BUNDLED_SCENARIOS: &[Bundled] = &[
         "canary",
         "six nodes, two in each zone",
         variants::canary_fleet,
+    ),
+    (
+        "self-managed",
+        "two Auto Scaling groups of one's own beside a managed group",
+        self_managed::self_managed_groups,
     ),
     ("fleet-30", "thirty nodes with ten pods each", || {
         fleet_snapshot(30, 10)

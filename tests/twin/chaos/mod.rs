@@ -5,6 +5,7 @@
 mod crashes;
 mod direct_calls;
 mod fixture;
+mod group_calls;
 mod mutants;
 mod recorder;
 mod wire_record;

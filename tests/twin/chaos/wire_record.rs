@@ -9,6 +9,7 @@ use eksup::chaos::{FaultSchedule, Trial, batch};
 
 use super::direct_calls;
 use super::fixture::ChaosFixture;
+use super::group_calls;
 use super::recorder::Recorder;
 
 /// The plans, each on the bundled cluster it is for.
@@ -52,6 +53,8 @@ fn what_goes_over_the_wire_to_aws_is_written_down() {
     let around = recorder.clone().around();
     recorder.begin("every call, directly".to_owned());
     direct_calls::ask(&around);
+    recorder.begin("calls about groups of one's own".to_owned());
+    group_calls::ask(&around);
     for name in PLANS {
         let fixture = ChaosFixture::new(name);
         let trial = Trial {

@@ -1,7 +1,16 @@
 //! Auto Scaling: the groups behind node groups, and the lives of their instances.
 
+mod activities;
+mod create;
+mod group_request;
+mod groups;
+mod health;
+mod hooks;
+mod launch;
+mod launch_source;
 mod lifecycle;
 mod reads;
+mod settings;
 mod termination;
 mod traffic_sources;
 mod writes;
@@ -16,6 +25,8 @@ use super::error::AwsError;
 use super::unknown_operation;
 use crate::twin::world::SimWorld;
 
+pub use health::start_all_checks;
+pub use launch_source::next_launches;
 pub use lifecycle::{reconcile_all_groups, reconcile_group};
 pub use termination::{delete_group, terminate_and_replace, terminate_and_shrink};
 
@@ -37,6 +48,14 @@ pub enum AsgEvent {
     Ended { instance: String },
     /// The group looks at its size again.
     Looked { asg: String },
+    /// Nobody has completed a lifecycle action in time.
+    HookTimedOut {
+        asg: String,
+        instance: String,
+        token: String,
+    },
+    /// A look at what load balancers say of a group's instances.
+    HealthChecked { asg: String },
     /// A detached target group is gone from the group.
     Detached { asg: String, target_group: String },
 }
@@ -54,6 +73,12 @@ pub fn handle_event(world: &mut SimWorld, due: AsgEvent) {
         } => termination::continue_termination(world, &asg, &instance, began, evict),
         AsgEvent::Ended { instance } => termination::on_instance_terminated(world, &instance),
         AsgEvent::Looked { asg } => lifecycle::reconcile_group(world, &asg),
+        AsgEvent::HookTimedOut {
+            asg,
+            instance,
+            token,
+        } => hooks::on_timeout(world, &asg, &instance, &token),
+        AsgEvent::HealthChecked { asg } => health::check_group(world, &asg),
         AsgEvent::Detached { asg, target_group } => {
             traffic_sources::on_target_group_detached(world, &asg, &target_group);
         }
@@ -66,11 +91,34 @@ pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Val
     match op {
         "DescribeAutoScalingGroups" => reads::describe_groups(world, input),
         "DescribeAutoScalingInstances" => reads::describe_instances(world, input),
-        "DescribeScalingActivities" => reads::describe_activities(world, input),
+        "DescribeScalingActivities" => activities::describe(world, input),
         "DescribeTags" => reads::describe_tags(world, input),
         "DescribeLifecycleHooks" => reads::describe_lifecycle_hooks(world, input),
         "DescribeTrafficSources" => traffic_sources::describe_traffic_sources(world, input),
         "DescribeLoadBalancerTargetGroups" => traffic_sources::describe_target_groups(world, input),
+        "DescribeWarmPool" => settings::describe_warm_pool(world, input),
+        "DescribePolicies" => settings::describe_policies(world, input),
+        "DescribeScheduledActions" => settings::describe_schedules(world, input),
+        "DescribeNotificationConfigurations" => settings::describe_notifications(world, input),
+        "DescribeLaunchConfigurations" => settings::describe_launch_configurations(world, input),
+        "DeleteLaunchConfiguration" => settings::delete_launch_configuration(world, input),
+        "CreateAutoScalingGroup" => create::create(world, input),
+        "DeleteAutoScalingGroup" => create::delete(world, input),
+        "PutLifecycleHook" => hooks::put_hook(world, input),
+        "DeleteLifecycleHook" => hooks::delete_hook(world, input),
+        "CompleteLifecycleAction" => hooks::complete_action(world, input),
+        "RecordLifecycleActionHeartbeat" => hooks::record_heartbeat(world, input),
+        "SetInstanceProtection" => settings::set_instance_protection(world, input),
+        "EnableMetricsCollection" => settings::enable_metrics(world, input),
+        "DisableMetricsCollection" => settings::disable_metrics(world, input),
+        "PutWarmPool" => settings::put_warm_pool(world, input),
+        "DeleteWarmPool" => settings::delete_warm_pool(world, input),
+        "PutScalingPolicy" => settings::put_policy(world, input),
+        "DeletePolicy" => settings::delete_policy(world, input),
+        "PutScheduledUpdateGroupAction" => settings::put_schedule(world, input),
+        "DeleteScheduledAction" => settings::delete_schedule(world, input),
+        "PutNotificationConfiguration" => settings::put_notifications(world, input),
+        "DeleteNotificationConfiguration" => settings::delete_notifications(world, input),
         "CreateOrUpdateTags" => writes::create_or_update_tags(world, input),
         "DeleteTags" => writes::delete_tags(world, input),
         "SuspendProcesses" => writes::suspend_processes(world, input),

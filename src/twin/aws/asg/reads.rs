@@ -2,37 +2,37 @@
 
 use serde_json::{Value, json};
 
-use super::writes;
+use super::{groups, health, launch_source};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::cut_page;
-use crate::twin::aws::state::{AutoScalingGroup, GroupMember, ScalingActivity};
+use crate::twin::aws::state::{AutoScalingGroup, GroupMember};
 use crate::twin::world::SimWorld;
 
-fn show_launch_template(asg: &AutoScalingGroup, world: &SimWorld) -> Value {
-    let name = world
-        .cloud
-        .templates
-        .get(&asg.launch.template)
-        .map(|t| t.name.clone())
-        .unwrap_or_default();
-    json!({"LaunchTemplateId": asg.launch.template, "LaunchTemplateName": name, "Version": asg.launch.version})
+/// What an instance was made of, as its group shows it.
+fn show_launch(world: &SimWorld, member: &GroupMember) -> (&'static str, Value) {
+    let launch = &member.launch;
+    if let Some(name) = &launch.configuration {
+        return ("LaunchConfigurationName", json!(name));
+    }
+    let template = world.cloud.templates.get(&launch.template);
+    let name = template.map(|t| t.name.clone()).unwrap_or_default();
+    (
+        "LaunchTemplate",
+        json!({"LaunchTemplateId": launch.template, "LaunchTemplateName": name, "Version": launch.version.to_string()}),
+    )
 }
 
-fn show_instance(
-    world: &SimWorld,
-    asg: &AutoScalingGroup,
-    id: &str,
-    member: &GroupMember,
-) -> Value {
+fn show_instance(world: &SimWorld, id: &str, member: &GroupMember) -> Value {
+    let (source, launch) = show_launch(world, member);
     json!({
         "InstanceId": id,
         "InstanceType": world.cloud.instances.get(id).map(|i| i.instance_type.clone()),
         "AvailabilityZone": member.zone,
         "LifecycleState": member.lifecycle,
         "HealthStatus": "Healthy",
-        "LaunchTemplate": show_launch_template(asg, world),
-        "ProtectedFromScaleIn": false,
+        source: launch,
+        "ProtectedFromScaleIn": member.protected,
     })
 }
 
@@ -44,7 +44,7 @@ fn show_group(world: &SimWorld, asg: &AutoScalingGroup) -> Value {
     let instances: Vec<Value> = asg
         .members
         .iter()
-        .map(|(id, m)| show_instance(world, asg, id, m))
+        .map(|(id, m)| show_instance(world, id, m))
         .collect();
     // The zones are those of the subnets, since a group has no list of its own.
     let mut zones: Vec<&str> = asg
@@ -73,10 +73,15 @@ fn show_group(world: &SimWorld, asg: &AutoScalingGroup) -> Value {
         .map(|arn| json!({"Identifier": arn, "Type": "elbv2"}))
         .chain(classics.map(|name| json!({"Identifier": name, "Type": "elb"})))
         .collect();
-    json!({
+    let (source, launch) = launch_source::show_source(&world.cloud, asg);
+    let metrics = asg.settings.metrics.iter();
+    let metrics: Vec<Value> = metrics
+        .map(|m| json!({"Metric": m, "Granularity": "1Minute"}))
+        .collect();
+    let mut shown = json!({
         "AutoScalingGroupName": asg.name,
         "AutoScalingGroupARN": asg.arn,
-        "LaunchTemplate": show_launch_template(asg, world),
+        source: launch,
         "MinSize": asg.min,
         "MaxSize": asg.max,
         "DesiredCapacity": asg.desired,
@@ -91,12 +96,32 @@ fn show_group(world: &SimWorld, asg: &AutoScalingGroup) -> Value {
         "CreatedTime": asg.created.to_string(),
         "SuspendedProcesses": suspended,
         "VPCZoneIdentifier": asg.subnets.join(","),
-        "EnabledMetrics": [],
+        "EnabledMetrics": metrics,
         "Tags": asg.tags.iter().map(|(k, v)| show_tag(asg, k, v)).collect::<Vec<_>>(),
         "TerminationPolicies": ["AllocationStrategy", "OldestLaunchTemplate", "OldestInstance"],
         "NewInstancesProtectedFromScaleIn": false,
         "CapacityRebalance": false,
-    })
+    });
+    // A group that somebody else made has its own defaults, and what it was given over them.
+    if asg.nodegroup.is_none() {
+        shown["HealthCheckGracePeriod"] = json!(health::DEFAULT_GRACE_SECONDS);
+        shown["TerminationPolicies"] = json!(["Default"]);
+        shown["ServiceLinkedRoleARN"] = json!(format!(
+            "arn:aws:iam::{}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling",
+            world.cloud.account
+        ));
+    }
+    for (member, value) in &asg.settings.members {
+        shown[member] = value.clone();
+    }
+    if let Some(pool) = &asg.settings.warm_pool {
+        shown["WarmPoolConfiguration"] = pool.clone();
+        shown["WarmPoolSize"] = json!(0);
+    }
+    if asg.deleting {
+        shown["Status"] = json!("Delete in progress");
+    }
+    shown
 }
 
 /// DescribeAutoScalingGroups: a name that does not exist is absent from the answer.
@@ -126,22 +151,11 @@ pub fn describe_groups(world: &SimWorld, input: Input) -> Result<Value, AwsError
     let page = cut_page(
         world.cloud.asgs.values().filter(wanted),
         input.get_text("NextToken"),
-        page_size(input)?,
+        groups::page_size(input)?,
     )?;
     Ok(
         json!({"AutoScalingGroups": page.items.iter().map(|a| show_group(world, a)).collect::<Vec<_>>(), "NextToken": page.next}),
     )
-}
-
-/// How many records a page may have.
-fn page_size(input: Input) -> Result<i64, AwsError> {
-    match input.get_number("MaxRecords") {
-        None => Ok(50),
-        Some(n) if (1..=100).contains(&n) => Ok(n),
-        Some(_) => Err(AwsError::validation_error(
-            "The number of records must be between 1 and 100.",
-        )),
-    }
 }
 
 /// DescribeAutoScalingInstances.
@@ -162,7 +176,7 @@ pub fn describe_instances(world: &SimWorld, input: Input) -> Result<Value, AwsEr
         .items
         .iter()
         .map(|(asg, id, member)| {
-            let mut out = show_instance(world, asg, id, member);
+            let mut out = show_instance(world, id, member);
             out["AutoScalingGroupName"] = json!(asg.name);
             out["HealthStatus"] = json!("HEALTHY");
             out
@@ -199,7 +213,7 @@ pub fn describe_tags(world: &SimWorld, input: Input) -> Result<Value, AwsError> 
     let page = cut_page(
         all.filter(wanted),
         input.get_text("NextToken"),
-        page_size(input)?,
+        groups::page_size(input)?,
     )?;
     Ok(json!({"Tags": page.items, "NextToken": page.next}))
 }
@@ -208,8 +222,10 @@ pub fn describe_tags(world: &SimWorld, input: Input) -> Result<Value, AwsError> 
 pub fn describe_lifecycle_hooks(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     // The two hooks of EKS come first, then those that somebody else added.
     let names = input.get_text_list("LifecycleHookNames");
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     let (asg, others) = (group.name.clone(), group.hooks.clone());
+    let managed = group.nodegroup.is_some();
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
     let hook = |name: &str, transition: &str| {
         json!({
             "LifecycleHookName": name,
@@ -225,62 +241,10 @@ pub fn describe_lifecycle_hooks(world: &mut SimWorld, input: Input) -> Result<Va
         ("Terminate-LC-Hook", "TERMINATING"),
     ]
     .into_iter()
-    .filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name))
+    .filter(|_| managed)
     .map(|(name, transition)| hook(name, transition))
     .chain(others)
+    .filter(|h| wanted(h["LifecycleHookName"].as_str().unwrap_or_default()))
     .collect();
     Ok(json!({"LifecycleHooks": hooks}))
-}
-
-/// DescribeScalingActivities: newest first.
-pub fn describe_activities(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
-    let name = input.get_text("AutoScalingGroupName");
-    let ids = input.get_text_list("ActivityIds");
-    let groups = world.cloud.asgs.values();
-    // Without a name the activities of all groups are shown.
-    let mut all: Vec<(&AutoScalingGroup, &ScalingActivity)> = groups
-        .filter(|asg| name.is_none_or(|n| n == asg.name))
-        .flat_map(|asg| asg.activities.iter().map(move |a| (asg, a)))
-        .filter(|(_, a)| ids.is_empty() || ids.contains(&a.id))
-        .collect();
-    all.sort_by_key(|(_, a)| std::cmp::Reverse(a.began));
-    let page = cut_page(all, input.get_text("NextToken"), page_size(input)?)?;
-    let shown: Vec<Value> = page
-        .items
-        .iter()
-        .map(|(asg, a)| show_activity(asg, a))
-        .collect();
-    Ok(json!({"Activities": shown, "NextToken": page.next}))
-}
-
-fn show_activity(asg: &AutoScalingGroup, activity: &ScalingActivity) -> Value {
-    let at = activity.began.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let mut shown = json!({
-        "ActivityId": activity.id,
-        "AutoScalingGroupName": asg.name,
-        "Cause": format!(
-            "At {at} an instance was started in response to a difference between desired and actual capacity."
-        ),
-        "StartTime": at,
-        "EndTime": at,
-        "Progress": 100,
-        "Details": "{}",
-        "AutoScalingGroupARN": asg.arn,
-    });
-    // An activity without an instance is a failed launch, and its message is where the reason is found (EKS-NG-32).
-    match &activity.instance {
-        Some(instance) => {
-            shown["Description"] = json!(format!("Launching a new EC2 instance: {instance}"));
-            shown["StatusCode"] = json!("Successful");
-        }
-        None => {
-            let message = &activity.message;
-            shown["Description"] = json!(format!(
-                "Launching a new EC2 instance.  Status Reason: {message}"
-            ));
-            shown["StatusCode"] = json!("Failed");
-            shown["StatusMessage"] = json!(message);
-        }
-    }
-    shown
 }

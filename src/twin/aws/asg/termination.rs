@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{AsgEvent, lifecycle, schedule_after, schedule_between};
+use super::{AsgEvent, activities, hooks, launch, lifecycle, schedule_after, schedule_between};
 use crate::twin::aws::{eks, elb, kube};
 use crate::twin::world::{SimWorld, WorldNotice};
 
@@ -17,9 +17,11 @@ pub fn begin_termination(world: &mut SimWorld, name: &str, id: &str, evict: bool
     let Some(asg) = world.cloud.asgs.get_mut(name) else {
         return;
     };
-    let Some(member) = asg.members.get_mut(id) else {
+    // An instance that is on its way out already goes on as it does.
+    let Some(member) = asg.members.get_mut(id).filter(|m| m.is_active()) else {
         return;
     };
+    member.waits.clear();
     // An instance that waits for the hook of EKS shows so in its state (ASG-6).
     member.lifecycle = if evict {
         "Terminating:Wait"
@@ -35,6 +37,7 @@ pub fn begin_termination(world: &mut SimWorld, name: &str, id: &str, evict: bool
     if evict {
         kube::evict_node_pods(world, id);
     }
+    activities::record_termination(world, name, id);
     // The first look comes soon, because a group without targets and pods can end its instance at once.
     let began = world.now();
     schedule_after(
@@ -70,7 +73,11 @@ pub fn continue_termination(
         && world.now().duration_since(began) < GROUP_EVICTION_TIMEOUT
         && kube::has_evictable_pods(world, id);
     if !draining && !busy {
-        shut_down_instance(world, id);
+        // Hooks hold the instance once its connections have drained (ASG-9); a forced deletion waits for none (ASG-7).
+        let forced = world.cloud.asgs.get(name).is_some_and(|a| a.deleting);
+        if forced || !hooks::begin_waiting(world, name, id, hooks::TERMINATING) {
+            shut_down_instance(world, name, id);
+        }
         return;
     }
     schedule_after(
@@ -85,8 +92,15 @@ pub fn continue_termination(
     );
 }
 
-/// The instance shuts down, with whatever is on it.
-fn shut_down_instance(world: &mut SimWorld, id: &str) {
+/// The instance shuts down, with whatever is on it: nobody drains the node of a self-managed group (SELF-4).
+pub fn shut_down_instance(world: &mut SimWorld, name: &str, id: &str) {
+    let members = world.cloud.asgs.get_mut(name).map(|a| &mut a.members);
+    if let Some(member) = members
+        .and_then(|m| m.get_mut(id))
+        .filter(|m| m.is_active())
+    {
+        member.lifecycle = "Terminating".into();
+    }
     let Some(instance) = world
         .cloud
         .instances
@@ -120,17 +134,22 @@ pub fn on_instance_terminated(world: &mut SimWorld, id: &str) {
     let (subnet, asg) = (instance.subnet.clone(), instance.asg.clone());
     // The addresses are free again only now, which is what delays a replacement in a full subnet (EC2-5).
     if let Some(subnet) = world.cloud.subnets.get_mut(&subnet) {
-        subnet.free += lifecycle::ADDRESSES_PER_NODE;
+        subnet.free += launch::ADDRESSES_PER_NODE;
     }
     elb::forget_instance(world, id);
     let Some(name) = asg else { return };
+    activities::finish(world, &name, id, true);
     let Some(asg) = world.cloud.asgs.get_mut(&name) else {
         return;
     };
     asg.members.remove(id);
     let (empty, nodegroup) = (asg.members.is_empty(), asg.nodegroup.clone());
+    if empty && asg.deleting {
+        world.cloud.asgs.remove(&name);
+        return;
+    }
     // EKS waits for the last instance before it deletes the group (EKS-NG-16).
-    if empty {
+    if let Some(nodegroup) = nodegroup.filter(|_| empty) {
         eks::on_instances_gone(world, &nodegroup);
     }
     lifecycle::reconcile_group(world, &name);
@@ -158,8 +177,8 @@ pub fn delete_group(world: &mut SimWorld, name: &str) {
         return;
     };
     (asg.min, asg.max, asg.desired) = (0, 0, 0);
-    let (members, nodegroup): (Vec<String>, String) =
-        (asg.members.keys().cloned().collect(), asg.nodegroup.clone());
+    let members: Vec<String> = asg.members.keys().cloned().collect();
+    let nodegroup = asg.nodegroup.clone().unwrap_or_default();
     // A group without instances has nothing that would report its end.
     if members.is_empty() {
         eks::on_instances_gone(world, &nodegroup);
@@ -170,7 +189,7 @@ pub fn delete_group(world: &mut SimWorld, name: &str) {
             .asgs
             .get(name)
             .and_then(|a| a.members.get(&id))
-            .is_some_and(|m| matches!(m.lifecycle.as_str(), "Pending" | "InService"));
+            .is_some_and(|m| m.is_active());
         if waiting {
             begin_termination(world, name, &id, true);
         }

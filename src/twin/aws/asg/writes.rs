@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{lifecycle, termination};
+use super::{group_request, groups, health, launch_source, lifecycle, termination};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::eks;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::state::AutoScalingGroup;
 use crate::twin::world::{SimWorld, WorldNotice};
 
 /// Every process a group has.
@@ -22,40 +21,15 @@ const SCALING_PROCESSES: &[&str] = &[
     "Terminate",
 ];
 
-fn find_group<'w>(
-    world: &'w mut SimWorld,
-    name: &str,
-) -> Result<&'w mut AutoScalingGroup, AwsError> {
-    world.cloud.asgs.get_mut(name).ok_or_else(|| {
-        AwsError::validation_error(format!(
-            "AutoScalingGroup name not found - no such group: {name}"
-        ))
-    })
-}
-
-/// The group a request names.
-pub fn requested_group<'w>(
-    world: &'w mut SimWorld,
-    input: Input,
-) -> Result<&'w mut AutoScalingGroup, AwsError> {
-    let name = input.require_text("AutoScalingGroupName")?.to_owned();
-    find_group(world, &name)
-}
-
 /// CreateOrUpdateTags.
 pub fn create_or_update_tags(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     for tag in input.get_list("Tags").iter().map(Input) {
-        let key = tag.require_text("Key")?.to_owned();
-        if key.starts_with("aws:") {
-            return Err(AwsError::validation_error(
-                "Tag keys starting with 'aws:' are reserved for internal use",
-            ));
-        }
+        let key = groups::checked_tag_key(tag)?;
         let value = (
             tag.get_text("Value").unwrap_or_default().to_owned(),
             tag.get_bool("PropagateAtLaunch").unwrap_or(false),
         );
-        find_group(world, tag.require_text("ResourceId")?)?
+        groups::find_group(world, tag.require_text("ResourceId")?)?
             .tags
             .insert(key, value);
     }
@@ -67,7 +41,7 @@ pub fn create_or_update_tags(world: &mut SimWorld, input: Input) -> Result<Value
 pub fn delete_tags(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     for tag in input.get_list("Tags").iter().map(Input) {
         let key = tag.require_text("Key")?.to_owned();
-        find_group(world, tag.require_text("ResourceId")?)?
+        groups::find_group(world, tag.require_text("ResourceId")?)?
             .tags
             .remove(&key);
     }
@@ -96,7 +70,9 @@ fn requested_processes(input: Input) -> Result<Vec<String>, AwsError> {
 /// SuspendProcesses.
 pub fn suspend_processes(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let processes = requested_processes(input)?;
-    requested_group(world, input)?.suspended.extend(processes);
+    groups::requested_group(world, input)?
+        .suspended
+        .extend(processes);
     // The model gives this operation no output.
     Ok(Value::Null)
 }
@@ -104,7 +80,7 @@ pub fn suspend_processes(world: &mut SimWorld, input: Input) -> Result<Value, Aw
 /// ResumeProcesses.
 pub fn resume_processes(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let processes = requested_processes(input)?;
-    let group = requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     group.suspended.retain(|p| !processes.contains(p));
     let name = group.name.clone();
     lifecycle::reconcile_group(world, &name);
@@ -118,7 +94,7 @@ pub fn set_desired_capacity(world: &mut SimWorld, input: Input) -> Result<Value,
         .get_number("DesiredCapacity")
         .ok_or_else(|| AwsError::missing_member("DesiredCapacity"))?;
     // The bounds are checked against the current minimum and maximum, which EKS and others can change at any time.
-    let group = requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     if wanted > group.max {
         return Err(AwsError::validation_error(format!(
             "New SetDesiredCapacity value {wanted} is above max value {} for the AutoScalingGroup.",
@@ -133,49 +109,59 @@ pub fn set_desired_capacity(world: &mut SimWorld, input: Input) -> Result<Value,
     }
     // Whoever sets the size, EKS hears of it later (EKS-NG-15).
     let before = std::mem::replace(&mut group.desired, wanted);
-    let (name, nodegroup) = (group.name.clone(), group.nodegroup.clone());
-    world.notify_observer(WorldNotice::GroupResized {
-        asg: &name,
-        from: before,
-        to: wanted,
-    });
-    lifecycle::reconcile_group(world, &name);
-    eks::schedule_size_sync(world, &nodegroup);
+    let name = group.name.clone();
+    on_resized(world, &name, before, wanted);
     // The model gives this operation no output.
     Ok(Value::Null)
 }
 
-/// UpdateAutoScalingGroup: the sizes. Desired is pulled between the others.
+/// UpdateAutoScalingGroup: what a request leaves out stays. Desired is pulled between the other sizes.
 pub fn update_group(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
-    let group = requested_group(world, input)?;
-    // What the request leaves out stays as it is.
-    let min = input.get_number("MinSize").unwrap_or(group.min);
-    let max = input.get_number("MaxSize").unwrap_or(group.max);
-    let asked = input.get_number("DesiredCapacity");
-    if min > max {
-        return Err(AwsError::validation_error(
-            "Min bound is larger than the max bound: MinSize must be less than or equal to MaxSize",
-        ));
+    // Everything is checked before anything changes.
+    let source = launch_source::read_source(&world.cloud, input)?;
+    let subnets = group_request::read_subnets(world, input)?;
+    let members = group_request::read_members(input)?;
+    let group = groups::requested_group(world, input)?;
+    let (min, max, wanted) =
+        group_request::read_sizes(input, (group.min, group.max, Some(group.desired)))?;
+    if let Some(source) = source {
+        if group.nodegroup.is_some() {
+            return Err(AwsError::validation_error(
+                "The twin does not change the launch template of a managed node group behind EKS.",
+            ));
+        }
+        // Instances that run are not replaced; the next one is made of it.
+        group.source = source;
     }
-    if let Some(asked) = asked.filter(|d| *d < min || *d > max) {
-        return Err(AwsError::validation_error(format!(
-            "Desired capacity:{asked} must be between the specified min size:{min} and max size:{max}"
-        )));
+    if let Some(subnets) = subnets {
+        group.subnets = subnets;
     }
-    // A desired size that nobody asked for is pulled between the bounds, and instances may end by it (EKS-NG-14).
+    let heeded = group.settings.heeds_balancers();
+    group.settings.members.extend(members);
+    let begins = !heeded && group.settings.heeds_balancers();
     (group.min, group.max) = (min, max);
-    let wanted = asked.unwrap_or(group.desired).clamp(min, max);
     let before = std::mem::replace(&mut group.desired, wanted);
-    let (name, nodegroup) = (group.name.clone(), group.nodegroup.clone());
-    world.notify_observer(WorldNotice::GroupResized {
-        asg: &name,
-        from: before,
-        to: wanted,
-    });
-    lifecycle::reconcile_group(world, &name);
-    eks::schedule_size_sync(world, &nodegroup);
+    let name = group.name.clone();
+    if begins {
+        health::start_checks(world, &name);
+    }
+    on_resized(world, &name, before, wanted);
     // The model gives this operation no output.
     Ok(Value::Null)
+}
+
+/// The desired size was changed: the group follows, and EKS hears of it later (EKS-NG-15).
+fn on_resized(world: &mut SimWorld, name: &str, from: i64, to: i64) {
+    world.notify_observer(WorldNotice::GroupResized {
+        asg: name,
+        from,
+        to,
+    });
+    lifecycle::reconcile_group(world, name);
+    let nodegroup = world.cloud.asgs.get(name).and_then(|a| a.nodegroup.clone());
+    if let Some(nodegroup) = nodegroup {
+        eks::schedule_size_sync(world, &nodegroup);
+    }
 }
 
 /// TerminateInstanceInAutoScalingGroup.
@@ -204,7 +190,8 @@ pub fn terminate_instance(world: &mut SimWorld, input: Input) -> Result<Value, A
     if smaller {
         world.notify_observer(WorldNotice::EndedByName { instance: id });
         termination::terminate_and_shrink(world, &asg, id);
-        if let Some(nodegroup) = world.cloud.asgs.get(&asg).map(|a| a.nodegroup.clone()) {
+        let nodegroup = world.cloud.asgs.get(&asg).and_then(|a| a.nodegroup.clone());
+        if let Some(nodegroup) = nodegroup {
             eks::schedule_size_sync(world, &nodegroup);
         }
     } else {

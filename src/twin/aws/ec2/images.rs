@@ -10,7 +10,7 @@ use crate::model::Minor;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::cut_page;
-use crate::twin::aws::state::{AwsAccount, MachineImage};
+use crate::twin::aws::state::{AwsAccount, InstanceLaunch, MachineImage};
 use crate::twin::world::SimWorld;
 
 /// The date in every release of the twin's AMIs.
@@ -31,7 +31,15 @@ pub const PUBLISHED_AMI_TYPES: &[&str] = &[
     "BOTTLEROCKET_ARM_64_NVIDIA",
     "BOTTLEROCKET_x86_64_FIPS",
     "BOTTLEROCKET_ARM_64_FIPS",
+    "WINDOWS_CORE_2019_x86_64",
+    "WINDOWS_FULL_2019_x86_64",
+    "WINDOWS_CORE_2022_x86_64",
+    "WINDOWS_FULL_2022_x86_64",
+    "WINDOWS_CORE_2025_x86_64",
+    "WINDOWS_FULL_2025_x86_64",
 ];
+/// The release of every Bottlerocket image.
+const BOTTLEROCKET_RELEASE: &str = "1.49.0-aeb4a3f7";
 
 /// The AMI of a minor and type.
 pub fn image_id(minor: Minor, kind: &str) -> String {
@@ -46,18 +54,70 @@ pub fn latest_release(patch: &str) -> String {
 
 /// The image EKS publishes for a minor, whose kubelet is `patch`.
 pub fn published_image(minor: Minor, patch: &str, kind: &str) -> MachineImage {
-    let arm = kind.contains("ARM_64");
-    let (arch, flavour) = (
-        if arm { "arm64" } else { "x86_64" },
-        kind.to_lowercase().replace('_', "-"),
-    );
     MachineImage {
         id: image_id(minor, kind),
-        name: format!("amazon-eks-node-{flavour}-{arch}-{minor}-v{AMI_RELEASE_DATE}"),
-        arm,
+        name: published_name(minor, kind),
+        kind: kind.to_owned(),
+        arm: kind.contains("ARM_64"),
         kubelet: patch.to_owned(),
         owner: "602401143452".into(),
     }
+}
+
+/// How each family names its images.
+fn published_name(minor: Minor, kind: &str) -> String {
+    let arm = kind.contains("ARM_64");
+    let flavour = |prefix: &str| {
+        let rest = kind.trim_start_matches(prefix);
+        let rest = rest
+            .trim_start_matches("x86_64")
+            .trim_start_matches("ARM_64");
+        rest.to_lowercase().replace('_', "-")
+    };
+    if kind.starts_with("AL2023_") {
+        let arch = if arm { "arm64" } else { "x86_64" };
+        let flavour = flavour("AL2023_");
+        return format!("amazon-eks-node-al2023-{arch}{flavour}-{minor}-v{AMI_RELEASE_DATE}");
+    }
+    if kind.starts_with("BOTTLEROCKET_") {
+        let arch = if arm { "aarch64" } else { "x86_64" };
+        let flavour = flavour("BOTTLEROCKET_");
+        return format!("bottlerocket-aws-k8s-{minor}{flavour}-{arch}-v{BOTTLEROCKET_RELEASE}");
+    }
+    if let Some((core, year)) = parse_windows_kind(kind) {
+        return format!("Windows_Server-{year}-English-{core}-EKS_Optimized-{minor}-2026.11.05");
+    }
+    match kind {
+        "AL2_x86_64_GPU" => format!("amazon-eks-gpu-node-{minor}-v{AMI_RELEASE_DATE}"),
+        "AL2_ARM_64" => format!("amazon-eks-arm64-node-{minor}-v{AMI_RELEASE_DATE}"),
+        _ => format!("amazon-eks-node-{minor}-v{AMI_RELEASE_DATE}"),
+    }
+}
+
+/// Reads edition and year out of `WINDOWS_CORE_2022_x86_64`.
+fn parse_windows_kind(kind: &str) -> Option<(&'static str, &str)> {
+    let (edition, rest) = kind.strip_prefix("WINDOWS_")?.split_once('_')?;
+    let edition = if edition == "CORE" { "Core" } else { "Full" };
+    Some((edition, rest.split('_').next()?))
+}
+
+/// An image of somebody's own that nothing here has run yet was made for the version that the cluster has when a group
+/// first takes it (the twin's own rule; EKS does not look into images, EKS-NG-9).
+pub fn learn_image(cloud: &mut AwsAccount, launch: &InstanceLaunch) {
+    let Some(eks) = &cloud.eks else { return };
+    if !launch.custom || cloud.images.contains_key(&launch.image) {
+        return;
+    }
+    let known = eks.versions.iter().find(|v| v.version == eks.version);
+    let image = MachineImage {
+        id: launch.image.clone(),
+        name: format!("own-image-{}", launch.image),
+        kind: String::new(),
+        arm: is_arm(&launch.instance_type),
+        kubelet: known.map_or_else(|| format!("{}.0", eks.version), |v| v.patch.clone()),
+        owner: cloud.account.clone(),
+    };
+    cloud.images.insert(image.id.clone(), image);
 }
 
 /// Whether a type's processor is ARM: a `g` behind the generation's digit, or the first of them, a1.
@@ -90,7 +150,7 @@ pub fn parameter_value(cloud: &AwsAccount, name: &str) -> Option<String> {
     match leaf {
         "image_id" => Some(image),
         "release_version" => Some(release),
-        "image_version" => Some("1.49.0-aeb4a3f7".to_owned()),
+        "image_version" => Some(BOTTLEROCKET_RELEASE.to_owned()),
         "image_name" => cloud.images.get(&image).map(|i| i.name.clone()),
         "recommended" => Some(json!({"schema_version": "2", "image_id": image, "image_name": cloud.images.get(&image).map(|i| i.name.clone()), "release_version": release}).to_string()),
         _ => None,
@@ -153,6 +213,19 @@ fn parse_parameter_name(name: &str) -> Option<(Minor, String, &str)> {
             let flavour: String = words.map(|w| format!("_{}", w.to_uppercase())).collect();
             Some((minor, format!("BOTTLEROCKET_{}{flavour}", arch(cpu)?), last))
         }
+        ["aws", "service", "ami-windows-latest", name, "image_id"] => {
+            let (year, rest) = name
+                .strip_prefix("Windows_Server-")?
+                .split_once("-English-")?;
+            let (edition, minor) = rest.split_once("-EKS_Optimized-")?;
+            let edition = match edition {
+                "Core" => "CORE",
+                "Full" => "FULL",
+                _ => return None,
+            };
+            let kind = format!("WINDOWS_{edition}_{year}_x86_64");
+            Some((minor.parse().ok()?, kind, "image_id"))
+        }
         _ => None,
     }
 }
@@ -189,6 +262,7 @@ fn custom_image(world: &SimWorld, id: &str) -> MachineImage {
     MachineImage {
         id: id.to_owned(),
         name: format!("own-image-{id}"),
+        kind: String::new(),
         arm: instance_type.is_some_and(|t| is_arm(&t)),
         kubelet: String::new(),
         owner: world.cloud.account.clone(),
@@ -309,9 +383,46 @@ mod tests {
                 "image_version"
             ))
         );
+        let name = "/aws/service/ami-windows-latest/Windows_Server-2022-English-Core-EKS_Optimized-1.29/image_id";
+        let kind = "WINDOWS_CORE_2022_x86_64".to_owned();
+        assert_eq!(
+            parse_parameter_name(name),
+            Some((Minor::new(29), kind, "image_id"))
+        );
         assert_eq!(
             parse_parameter_name("/aws/service/eks/optimized-ami/1.29/windows"),
             None
         );
+    }
+
+    #[test]
+    fn images_have_the_names_that_their_publishers_give_them() {
+        for (kind, name) in [
+            ("AL2_x86_64", "amazon-eks-node-1.29-v20261105"),
+            ("AL2_ARM_64", "amazon-eks-arm64-node-1.29-v20261105"),
+            ("AL2_x86_64_GPU", "amazon-eks-gpu-node-1.29-v20261105"),
+            (
+                "AL2023_x86_64_STANDARD",
+                "amazon-eks-node-al2023-x86_64-standard-1.29-v20261105",
+            ),
+            (
+                "AL2023_ARM_64_NVIDIA",
+                "amazon-eks-node-al2023-arm64-nvidia-1.29-v20261105",
+            ),
+            (
+                "BOTTLEROCKET_x86_64",
+                "bottlerocket-aws-k8s-1.29-x86_64-v1.49.0-aeb4a3f7",
+            ),
+            (
+                "BOTTLEROCKET_ARM_64_NVIDIA",
+                "bottlerocket-aws-k8s-1.29-nvidia-aarch64-v1.49.0-aeb4a3f7",
+            ),
+            (
+                "WINDOWS_FULL_2022_x86_64",
+                "Windows_Server-2022-English-Full-EKS_Optimized-1.29-2026.11.05",
+            ),
+        ] {
+            assert_eq!(published_name(Minor::new(29), kind), name);
+        }
     }
 }

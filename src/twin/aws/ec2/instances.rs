@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::filter::{passes_filters, tag_set};
 use super::images;
@@ -12,6 +13,12 @@ use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::cut_page;
 use crate::twin::aws::state::Ec2Instance;
 use crate::twin::world::SimWorld;
+
+/// The id of a profile, made of its name.
+pub fn profile_id(name: &str) -> String {
+    let digits = hex::encode_upper(Sha256::digest(name));
+    format!("AIPA{}", &digits[..17])
+}
 
 fn state_code(state: &str) -> i64 {
     match state {
@@ -36,8 +43,20 @@ fn show_instance(world: &SimWorld, instance: &Ec2Instance) -> Value {
     } else {
         2
     };
+    let asg = instance.asg.as_ref().and_then(|n| world.cloud.asgs.get(n));
+    let launch = asg
+        .and_then(|a| a.members.get(&instance.id))
+        .map(|m| &m.launch);
+    let profile = launch.and_then(|l| l.profile.as_ref()).map(|name| {
+        json!({
+            "arn": format!("arn:aws:iam::{}:instance-profile/{name}", world.cloud.account),
+            "id": profile_id(name),
+        })
+    });
     json!({
         "instanceId": instance.id,
+        "instanceLifecycle": launch.filter(|l| l.spot).map(|_| "spot"),
+        "iamInstanceProfile": profile,
         "imageId": instance.image,
         "instanceState": {"code": state_code(&instance.state), "name": instance.state},
         "privateDnsName": here(&instance.dns).unwrap_or_default(),

@@ -1,9 +1,12 @@
 //! EC2, as far as an upgrade looks: subnets, instances, templates, types, images, volumes, security groups.
 
+pub mod bootstrap;
 mod filter;
 pub mod images;
-mod instances;
+pub mod instances;
+pub mod launches;
 mod network;
+mod template_writes;
 pub mod templates;
 pub mod types;
 pub mod user_data;
@@ -28,7 +31,13 @@ pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Val
         "DescribeInstanceTypeOfferings" => types::describe_offerings(world, input),
         "DescribeLaunchTemplates" => templates::describe_templates(world, input),
         "DescribeLaunchTemplateVersions" => templates::describe_versions(world, input),
+        "CreateLaunchTemplate" => template_writes::create_template(world, input),
         "CreateLaunchTemplateVersion" => templates::create_version(world, input),
+        "ModifyLaunchTemplate" => template_writes::modify_template(world, input),
+        "DeleteLaunchTemplate" => template_writes::delete_template(world, input),
+        "DeleteLaunchTemplateVersions" => template_writes::delete_versions(world, input),
+        "CreateTags" => template_writes::create_tags(world, input),
+        "DeleteTags" => template_writes::delete_tags(world, input),
         _ => Err(unknown_operation(AwsService::Ec2, op)),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::filter::passes_filters;
+use super::filter::{passes_filters, tag_set};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::cut_page;
@@ -53,6 +53,7 @@ pub fn create_eks_template(world: &mut SimWorld, group: &str, launch: &InstanceL
     let template = Ec2LaunchTemplate {
         id: id.clone(),
         name: format!("eks-{group}"),
+        tags: BTreeMap::new(),
         default: 1,
         versions: vec![version],
         created,
@@ -80,19 +81,26 @@ fn lower_first(name: &str) -> String {
         .unwrap_or_default()
 }
 
+/// How an answer calls a member of a request.
+fn answer_name(name: &str, is_list: bool, of: &Map<String, Value>) -> String {
+    // The groups of a network interface are the one list that an answer calls by another name.
+    let of_interface =
+        of.contains_key("DeviceIndex") || of.contains_key("AssociatePublicIpAddress");
+    match (name, is_list) {
+        ("SecurityGroupId", true) if of_interface => "groupSet".to_owned(),
+        (name, true) => format!("{}Set", lower_first(name)),
+        (name, false) => lower_first(name),
+    }
+}
+
 /// A request's spelling to an answer's: `SecurityGroupId: [..]` is answered as `securityGroupIdSet`.
 fn to_answer_spelling(value: &Value) -> Value {
     match value {
         Value::Object(map) => map
             .iter()
             .map(|(name, value)| {
-                let name = lower_first(name);
                 (
-                    if value.is_array() {
-                        format!("{name}Set")
-                    } else {
-                        name
-                    },
+                    answer_name(name, value.is_array(), map),
                     to_answer_spelling(value),
                 )
             })
@@ -120,8 +128,47 @@ fn show_version(
     })
 }
 
+/// A template as DescribeLaunchTemplates shows it.
+pub fn show_template(cloud: &AwsAccount, template: &Ec2LaunchTemplate) -> Value {
+    json!({
+        "launchTemplateId": template.id,
+        "launchTemplateName": template.name,
+        "createTime": template.created.to_string(),
+        "createdBy": format!("arn:aws:iam::{}:root", cloud.account),
+        "defaultVersionNumber": template.default,
+        "latestVersionNumber": template.versions.last().map_or(1, |v| v.number),
+        "tagSet": tag_set(&template.tags),
+    })
+}
+
+/// The tags that a version gives to instances.
+pub fn instance_tags(version: &Ec2TemplateVersion) -> BTreeMap<String, String> {
+    let specifications = version.data.get("TagSpecification");
+    read_tag_specifications(specifications, "instance")
+}
+
+/// The tags for one type of resource in a list of `TagSpecification`.
+pub fn read_tag_specifications(
+    specifications: Option<&Value>,
+    resource_type: &str,
+) -> BTreeMap<String, String> {
+    let all = specifications
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let of_type = all
+        .map(Input)
+        .filter(|s| s.get_text("ResourceType") == Some(resource_type));
+    let tags = of_type.flat_map(|s| s.get_list("Tag")).map(Input);
+    tags.filter_map(|t| {
+        let value = t.get_text("Value").unwrap_or_default();
+        Some((t.get_text("Key")?.to_owned(), value.to_owned()))
+    })
+    .collect()
+}
+
 /// The template a request names by id or name.
-fn requested_template<'c>(
+pub fn requested_template<'c>(
     cloud: &'c AwsAccount,
     input: Input,
 ) -> Result<&'c Ec2LaunchTemplate, AwsError> {
@@ -200,19 +247,11 @@ pub fn describe_templates(world: &SimWorld, input: Input) -> Result<Value, AwsEr
     for t in world.cloud.templates.values().filter(|t| {
         (ids.is_empty() && names.is_empty()) || ids.contains(&t.id) || names.contains(&t.name)
     }) {
-        let pass = passes_filters(input, &BTreeMap::new(), |name| {
+        let pass = passes_filters(input, &t.tags, |name| {
             (name == "launch-template-name").then(|| vec![t.name.clone()])
         })?;
         if pass {
-            found.push(json!({
-                "launchTemplateId": t.id,
-                "launchTemplateName": t.name,
-                "createTime": t.created.to_string(),
-                "createdBy": format!("arn:aws:iam::{}:root", world.cloud.account),
-                "defaultVersionNumber": t.default,
-                "latestVersionNumber": t.versions.last().map_or(1, |v| v.number),
-                "tagSet": [],
-            }));
+            found.push(show_template(&world.cloud, t));
         }
     }
     let page = cut_page(

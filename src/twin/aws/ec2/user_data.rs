@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::twin::aws::state::{AwsAccount, InstanceLaunch};
 
 /// The user data as text; None where there is none, or it is no text.
-fn decode_user_data(launch: &InstanceLaunch) -> Option<String> {
+pub fn decode_user_data(launch: &InstanceLaunch) -> Option<String> {
     let encoded = launch.user_data.as_deref()?;
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(encoded.trim())
@@ -143,7 +143,7 @@ pub fn read_registration(launch: &InstanceLaunch) -> KubeletRegistration {
 }
 
 /// The values of a flag, wherever it stands.
-fn flag_values<'t>(text: &'t str, flag: &'t str) -> impl Iterator<Item = &'t str> {
+pub fn flag_values<'t>(text: &'t str, flag: &'t str) -> impl Iterator<Item = &'t str> {
     let end = |c: char| c.is_whitespace() || "\"'\\".contains(c);
     text.match_indices(flag).filter_map(move |(at, _)| {
         let value = &text[at + flag.len()..];
@@ -156,28 +156,6 @@ fn read_taint(text: &str) -> Option<(String, String, String)> {
     let (left, effect) = text.rsplit_once(':')?;
     let (key, value) = left.split_once('=').unwrap_or((left, ""));
     Some((key.to_owned(), value.to_owned(), effect.to_owned()))
-}
-
-/// Whether an instance's kubelet starts: where the user brings an image that EKS publishes, its own user data has to say
-/// what EKS would have merged. What other images do by themselves nobody knows.
-pub fn starts_kubelet(cloud: &AwsAccount, launch: &InstanceLaunch) -> bool {
-    let image = cloud.images.get(&launch.image);
-    let Some(image) = image.filter(|i| launch.custom && i.owner != cloud.account) else {
-        return true;
-    };
-    // A snapshot leaves user data out.
-    let Some(text) = decode_user_data(launch) else {
-        return true;
-    };
-    if image.name.contains("-al2023-") {
-        text.contains("node.eks.aws")
-    } else if image.name.contains("-al2-") {
-        text.contains("bootstrap.sh")
-    } else if image.name.contains("-bottlerocket-") {
-        text.contains("settings.kubernetes")
-    } else {
-        true
-    }
 }
 
 #[cfg(test)]
@@ -193,6 +171,7 @@ mod tests {
             custom,
             user_data: Some(base64::engine::general_purpose::STANDARD.encode(text)),
             hop_limit: None,
+            ..InstanceLaunch::default()
         }
     }
 

@@ -249,7 +249,7 @@ pub fn sync_sizes(world: &mut SimWorld, name: &str) {
         .cloud
         .asgs
         .values()
-        .find(|a| a.nodegroup == name)
+        .find(|a| a.nodegroup.as_deref() == Some(name))
         .map(|a| (a.min, a.max, a.desired))
     else {
         return;

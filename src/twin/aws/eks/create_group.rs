@@ -2,13 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{EksEvent, ami_types, group, group_rules, requested_cluster, schedule_between};
+use super::{EksEvent, access, ami_types, group, group_rules, requested_cluster, schedule_between};
 use crate::model::Minor;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::state::{
-    Ec2TemplateVersion, EksCluster, InstanceLaunch, MachineImage, ManagedNodegroup,
-};
+use crate::twin::aws::state::{Ec2TemplateVersion, EksCluster, InstanceLaunch, ManagedNodegroup};
 use crate::twin::aws::{ec2, quotas, state::AwsAccount};
 use crate::twin::world::SimWorld;
 
@@ -72,7 +70,7 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     {
         return invalid(message);
     }
-    learn_image(world, &eks, &facts.launch);
+    ec2::images::learn_image(&mut world.cloud, &facts.launch);
     let (id, now) = (world.new_uuid(), world.now());
     let made = ManagedNodegroup {
         name: name.to_owned(),
@@ -100,6 +98,7 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     };
     // The group exists from the answer on; its Auto Scaling group comes later, so a first read finds none.
     let eks = requested_cluster(world, input)?;
+    access::note_node_role(eks, input.get_text("nodeRole").unwrap_or_default(), now);
     eks.nodegroups.insert(name.to_owned(), made);
     let shown = group::nodegroup_answer(eks, name);
     schedule_between(
@@ -111,22 +110,6 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         },
     );
     Ok(shown)
-}
-
-/// An image of somebody's own that nothing here has run yet was made for the version the cluster has when a node group
-/// first takes it (the twin's own rule; EKS does not look into images, EKS-NG-9).
-fn learn_image(world: &mut SimWorld, eks: &EksCluster, launch: &InstanceLaunch) {
-    if !launch.custom || world.cloud.images.contains_key(&launch.image) {
-        return;
-    }
-    let image = MachineImage {
-        id: launch.image.clone(),
-        name: format!("own-image-{}", launch.image),
-        arm: ec2::images::is_arm(&launch.instance_type),
-        kubelet: patch_release(eks, eks.version),
-        owner: world.cloud.account.clone(),
-    };
-    world.cloud.images.insert(image.id.clone(), image);
 }
 
 fn is_valid_name(name: &str) -> bool {
@@ -355,6 +338,7 @@ fn resolve_group_spec(
         custom: image.is_some(),
         user_data: data("UserData"),
         hop_limit: template.and_then(|t| ec2::templates::metadata_hop_limit(&t.version)),
+        ..InstanceLaunch::default()
     };
     Ok(ResolvedGroupSpec {
         version,

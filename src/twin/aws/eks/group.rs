@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    EksEvent, find_group, requested_cluster, requested_group, schedule_after, schedule_between,
-    show, update as updates,
+    EksEvent, access, find_group, requested_cluster, requested_group, schedule_after,
+    schedule_between, show, update as updates,
 };
 use crate::twin::aws::asg;
 use crate::twin::aws::call::Input;
@@ -126,6 +126,8 @@ pub fn remove_group(world: &mut SimWorld, name: &str) {
         world.cloud.asgs.remove(&asg);
     }
     world.cloud.templates.remove(&group.launch.template);
+    let role = group.spec.get("nodeRole").and_then(|r| r.as_str());
+    access::forget_role(world, role.unwrap_or_default());
     // A request that made a group of this name may be sent again for a new group of the name.
     if let Some(eks) = &mut world.cloud.eks {
         eks.tokens.retain(|(op, _), (asked, _)| {

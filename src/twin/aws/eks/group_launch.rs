@@ -103,7 +103,7 @@ fn build_asg(
             world.cloud.region, world.cloud.account
         ),
         name,
-        nodegroup: group.name.clone(),
+        nodegroup: Some(group.name.clone()),
         min: group.min,
         max: group.max,
         desired: group.desired,
@@ -111,15 +111,9 @@ fn build_asg(
             .filter_map(|s| s.as_str().map(str::to_owned))
             .collect(),
         launch,
-        members: BTreeMap::new(),
-        target_groups: BTreeMap::new(),
-        load_balancers: Default::default(),
-        suspended: Default::default(),
         tags,
-        hooks: Vec::new(),
         created: world.now(),
-        failed_launch: None,
-        activities: Vec::new(),
+        ..AutoScalingGroup::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! EKS.
 
+mod access;
 mod addon;
 mod addon_schema;
 mod ami_types;
@@ -29,6 +30,7 @@ use super::unknown_operation;
 use crate::model::Minor;
 use crate::twin::world::SimWorld;
 
+pub use access::{access_kind_for_nodes, admits_role};
 pub use config::schedule_size_sync;
 pub use group::on_instances_gone;
 
@@ -147,7 +149,10 @@ pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Val
         "UpdateAddon" => run_once_per_token(world, op, input, addon::update),
         "ListFargateProfiles" => tags::list_fargate_profiles(world, input),
         "DescribeFargateProfile" => tags::describe_fargate_profile(world, input),
-        "ListAccessEntries" => tags::list_nothing(world, input, "accessEntries"),
+        "ListAccessEntries" => access::list(world, input),
+        "DescribeAccessEntry" => access::describe(world, input),
+        "CreateAccessEntry" => run_once_per_token(world, op, input, access::create),
+        "DeleteAccessEntry" => access::delete(world, input),
         "ListPodIdentityAssociations" => tags::list_pod_identities(world, input),
         "ListTagsForResource" => tags::list_tags(world, input),
         "TagResource" => tags::tag_resource(world, input),

@@ -102,12 +102,6 @@ pub fn describe_fargate_profile(world: &mut SimWorld, input: Input) -> Result<Va
     }}))
 }
 
-/// A list of which the cluster has nothing.
-pub fn list_nothing(world: &mut SimWorld, input: Input, member: &str) -> Result<Value, AwsError> {
-    requested_cluster(world, input)?;
-    Ok(json!({member: []}))
-}
-
 /// ListPodIdentityAssociations.
 pub fn list_pod_identities(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let eks = requested_cluster(world, input)?;

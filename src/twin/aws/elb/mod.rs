@@ -25,7 +25,7 @@ pub use classic::{
 };
 pub use targets::{
     deregister_target, deregistration_delay, forget_instance, is_draining, is_healthy,
-    register_target,
+    is_unhealthy, register_target,
 };
 
 /// Something that will happen in Elastic Load Balancing.

@@ -141,6 +141,11 @@ pub fn is_healthy(world: &SimWorld, group: &str, id: &str) -> bool {
     target_states(world, group, id).any(|s| *s == ElbTargetState::Healthy)
 }
 
+/// Whether the instance fails the group's health checks.
+pub fn is_unhealthy(world: &SimWorld, group: &str, id: &str) -> bool {
+    target_states(world, group, id).any(|s| matches!(s, ElbTargetState::Unhealthy { .. }))
+}
+
 /// Begins health checks wherever a rule uses a group.
 pub fn start_health_checks(world: &mut SimWorld) {
     let groups: Vec<String> = world.cloud.elb.groups.keys().cloned().collect();

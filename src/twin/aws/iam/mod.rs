@@ -5,6 +5,7 @@
 
 mod document;
 mod needs;
+mod profiles;
 mod simulate;
 
 pub use document::{BadPolicy, Policy};
@@ -95,6 +96,9 @@ fn denial_of(account: &str, service: AwsService, need: &RequiredPermission) -> A
         // IAM-3.
         DenialWording::LinkedRole => AwsError::invalid_request(
             "Failed to validate if SLR: AWSServiceRoleForAmazonEKSNodegroup already exists due to missing permissions for 'iam:GetRole'",
+        ),
+        DenialWording::Template => AwsError::validation_error(
+            "You are not authorized to use launch template. (Service: AmazonEC2; Encoded authorization failure message: VHdpbiBvZiBhIGJsb2I)",
         ),
         // IAM-4: EKS tries out the launch with the caller's rights, and hands on what EC2 says, the action only in the blob.
         DenialWording::Launch => AwsError::invalid_request(

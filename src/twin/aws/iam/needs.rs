@@ -18,6 +18,8 @@ pub enum DenialWording {
     LinkedRole,
     /// EKS could not try out the launch of an instance.
     Launch,
+    /// Auto Scaling could not, from a launch template.
+    Template,
 }
 
 /// One permission that a call needs.
@@ -63,14 +65,30 @@ pub fn required_permissions(cloud: &AwsAccount, call: &AwsCall) -> Vec<RequiredP
                 "CreateNodegroup" => needs.extend(nodegroup_permissions(cloud, input)),
                 // IAM-9.
                 "UpdateAddon" => {
-                    needs.extend(input.get_text("serviceAccountRoleArn").map(pass_role));
+                    let role = input.get_text("serviceAccountRoleArn");
+                    needs.extend(role.map(|role| pass_role(role, "eks.amazonaws.com")));
                 }
                 _ => {}
             }
             needs
         }
-        AwsService::Ec2 => on(vec![ec2_resource(cloud, &call.op, input)]),
-        AwsService::Autoscaling => on(asg_resources(cloud, &call.op, input)),
+        AwsService::Ec2 => {
+            let mut needs = on(ec2_resources(cloud, &call.op, input));
+            // Tags at creation are tagging besides (IAM-12).
+            if call.op == "CreateLaunchTemplate" && input.get_member("TagSpecification").is_some() {
+                needs.extend(
+                    ec2_resources(cloud, &call.op, input)
+                        .into_iter()
+                        .map(|r| require_action("ec2:CreateTags", r)),
+                );
+            }
+            needs
+        }
+        AwsService::Autoscaling => {
+            let mut needs = on(asg_resources(cloud, &call.op, input));
+            needs.extend(asg_permissions(cloud, &call.op, input));
+            needs
+        }
         AwsService::Elb => on(vec![elb_resource(cloud, &call.op, input)]),
         // Parameters are named one by one, so each is a resource of its own.
         AwsService::Ssm => {
@@ -79,9 +97,13 @@ pub fn required_permissions(cloud: &AwsAccount, call: &AwsCall) -> Vec<RequiredP
             let arn = |name: String| format!("arn:aws:ssm:{}::parameter{name}", cloud.region);
             on(names.map(arn).collect())
         }
-        AwsService::Iam => on(vec![
-            input.get_text("PolicySourceArn").unwrap_or("*").to_owned(),
-        ]),
+        AwsService::Iam => {
+            let profile = input.get_text("InstanceProfileName");
+            let profile = profile
+                .map(|name| format!("arn:aws:iam::{}:instance-profile/{name}", cloud.account));
+            let source = input.get_text("PolicySourceArn").unwrap_or("*");
+            on(vec![profile.unwrap_or_else(|| source.to_owned())])
+        }
         AwsService::Quotas => on(vec!["*".to_owned()]),
         AwsService::Sns => on(vec![input.get_text("TopicArn").unwrap_or("*").to_owned()]),
     }
@@ -108,6 +130,12 @@ fn eks_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
             |a| a.arn.clone(),
         )
     });
+    // An entry's ARN is made of its principal's.
+    let entry = input.get_text("principalArn").map(|principal| {
+        let account = principal.split(':').nth(4).unwrap_or_default();
+        let name = principal.rsplit('/').next().unwrap_or_default();
+        of(&format!("access-entry/{cluster}/role/{account}/{name}/-"))
+    });
     let cluster = of(&format!("cluster/{cluster}"));
     // What an operation is about follows from its name; where nothing else is known it is the cluster.
     match op {
@@ -119,6 +147,7 @@ fn eks_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
         | "UpdateNodegroupConfig"
         | "UpdateNodegroupVersion"
         | "DeleteNodegroup" => group.into_iter().collect(),
+        "DescribeAccessEntry" | "DeleteAccessEntry" => entry.into_iter().collect(),
         "DescribeAddon" | "UpdateAddon" => addon.into_iter().collect(),
         // The cluster, and what of it is asked about.
         "DescribeUpdate" | "ListUpdates" => [Some(cluster), group, addon]
@@ -151,7 +180,7 @@ fn nodegroup_permissions(cloud: &AwsAccount, input: Input) -> Vec<RequiredPermis
         needs.push(require_action("eks:TagResource", group));
     }
     if let Some(role) = input.get_text("nodeRole") {
-        needs.push(pass_role(role));
+        needs.push(pass_role(role, "eks.amazonaws.com"));
         needs.push(require_action("iam:GetRole", role));
         needs.push(require_action("iam:ListAttachedRolePolicies", role));
     }
@@ -169,28 +198,83 @@ fn nodegroup_permissions(cloud: &AwsAccount, input: Input) -> Vec<RequiredPermis
     if let Some(template) = input.get_input("launchTemplate") {
         needs.extend(launch_permissions(
             cloud,
-            template,
+            template.get_text("id").or(template.get_text("name")),
             &input.get_text_list("subnets"),
+            DenialWording::Launch,
         ));
     }
     needs
 }
 
-/// What EC2 asks for where EKS tries out a launch: the required resource types of RunInstances, with the template and its
+/// What Auto Scaling asks for besides: tags at creation (IAM-12), and with a launch template the rights to launch from it
+/// (IAM-13), among them to pass the role of its instance profile.
+fn asg_permissions(cloud: &AwsAccount, op: &str, input: Input) -> Vec<RequiredPermission> {
+    let mut needs = Vec::new();
+    if op == "PutLifecycleHook" {
+        let role = input.get_text("RoleARN");
+        needs.extend(role.map(|role| pass_role(role, "autoscaling.amazonaws.com")));
+    }
+    if !matches!(op, "CreateAutoScalingGroup" | "UpdateAutoScalingGroup") {
+        return needs;
+    }
+    if op == "CreateAutoScalingGroup" && !input.get_list("Tags").is_empty() {
+        let groups = asg_resources(cloud, op, input).into_iter();
+        needs.extend(groups.map(|arn| require_action("autoscaling:CreateOrUpdateTags", arn)));
+    }
+    // A mixed instances policy holds a template like any other, and overrides may have their own.
+    let policy = input.get_input("MixedInstancesPolicy");
+    let policy = policy.and_then(|p| p.get_input("LaunchTemplate"));
+    let base = policy.and_then(|p| p.get_input("LaunchTemplateSpecification"));
+    let overrides = policy.map(|p| p.get_list("Overrides")).unwrap_or_default();
+    let overrides = overrides.iter().map(Input);
+    let overrides = overrides.filter_map(|o| o.get_input("LaunchTemplateSpecification"));
+    let templates = input.get_input("LaunchTemplate").into_iter();
+    let subnets = input.get_text("VPCZoneIdentifier").unwrap_or_default();
+    let subnets: Vec<String> = subnets
+        .split(',')
+        .filter(|s| !s.is_empty())
+        .map(str::to_owned)
+        .collect();
+    for template in templates.chain(base).chain(overrides) {
+        let key = template.get_text("LaunchTemplateId");
+        let key = key.or(template.get_text("LaunchTemplateName"));
+        let known = key.and_then(|k| ec2::templates::find_template(cloud, k));
+        let id = known.map(|t| t.id.as_str()).or(key);
+        needs.extend(launch_permissions(
+            cloud,
+            id,
+            &subnets,
+            DenialWording::Template,
+        ));
+        let version = template.get_text("Version").unwrap_or("$Default");
+        let version = known.and_then(|t| {
+            let version = ec2::templates::find_version(t, version)?;
+            ec2::launches::launch_of_version(cloud, t, version).ok()
+        });
+        let role = version.and_then(|launch| cloud.role_of(&launch));
+        needs.extend(role.map(|role| RequiredPermission {
+            wording: DenialWording::Template,
+            ..pass_role(&role, "ec2.amazonaws.com")
+        }));
+    }
+    needs
+}
+
+/// What EC2 asks for where EKS or Auto Scaling tries out a launch: the required resource types of RunInstances, with the template and its
 /// volumes (IAM-11), and the tags that EKS puts on instances.
 fn launch_permissions(
     cloud: &AwsAccount,
-    template: Input,
+    template: Option<&str>,
     subnets: &[String],
+    wording: DenialWording,
 ) -> Vec<RequiredPermission> {
     let (region, account) = (&cloud.region, &cloud.account);
     // Everything that RunInstances is about has to be allowed, each of them on its own (IAM-11).
     let of = |what: &str| format!("arn:aws:ec2:{region}:{account}:{what}");
     let launch = |action: &str, resource: String| RequiredPermission {
-        wording: DenialWording::Launch,
+        wording,
         ..require_action(action, resource)
     };
-    let id = template.get_text("id").or(template.get_text("name"));
     let mut resources = vec![
         of("instance/*"),
         of("network-interface/*"),
@@ -198,7 +282,7 @@ fn launch_permissions(
         of("volume/*"),
         // Images belong to no account in their names.
         format!("arn:aws:ec2:{region}::image/*"),
-        of(&format!("launch-template/{}", id.unwrap_or_default())),
+        of(&format!("launch-template/{}", template.unwrap_or_default())),
     ];
     resources.extend(subnets.iter().map(|id| of(&format!("subnet/{id}"))));
     let launches = resources.into_iter().map(|r| launch("ec2:RunInstances", r));
@@ -206,33 +290,45 @@ fn launch_permissions(
     launches.chain([tags]).collect()
 }
 
-fn pass_role(role: &str) -> RequiredPermission {
+fn pass_role(role: &str, service: &str) -> RequiredPermission {
     RequiredPermission {
-        keys: ContextKeys::from([("iam:PassedToService", "eks.amazonaws.com".to_owned())]),
+        keys: ContextKeys::from([("iam:PassedToService", service.to_owned())]),
         ..require_action("iam:PassRole", role)
     }
 }
 
-fn ec2_resource(cloud: &AwsAccount, op: &str, input: Input) -> String {
-    let template = input
-        .get_text("LaunchTemplateId")
-        .or(input.get_text("LaunchTemplateName"))
-        .filter(|_| op == "CreateLaunchTemplateVersion");
-    match template {
-        Some(key) => {
+fn ec2_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
+    let of = |what: &str| format!("arn:aws:ec2:{}:{}:{what}", cloud.region, cloud.account);
+    match op {
+        "CreateLaunchTemplate" => vec![of("launch-template/*")],
+        "CreateLaunchTemplateVersion"
+        | "ModifyLaunchTemplate"
+        | "DeleteLaunchTemplate"
+        | "DeleteLaunchTemplateVersions" => {
+            let key = input
+                .get_text("LaunchTemplateId")
+                .or(input.get_text("LaunchTemplateName"))
+                .unwrap_or_default();
             let id = ec2::templates::find_template(cloud, key).map_or(key, |t| t.id.as_str());
-            format!(
-                "arn:aws:ec2:{}:{}:launch-template/{id}",
-                cloud.region, cloud.account
-            )
+            vec![of(&format!("launch-template/{id}"))]
         }
-        None => "*".to_owned(),
+        "CreateTags" | "DeleteTags" => {
+            let kind = |id: &str| match id.split('-').next() {
+                Some("lt") => "launch-template",
+                Some("i") => "instance",
+                _ => "*",
+            };
+            let ids = input.get_text_list("ResourceId").into_iter();
+            ids.map(|id| of(&format!("{}/{id}", kind(&id)))).collect()
+        }
+        _ => vec!["*".to_owned()],
     }
 }
 
 /// The groups that a write is about; reads are about none.
 fn asg_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
     // Reads are about no group at all (IAM-6).
+    // A request may name a group that is not there yet: its ARN has a dash in place of the id.
     if op.starts_with("Describe") {
         return vec!["*".to_owned()];
     }
@@ -241,6 +337,19 @@ fn asg_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
         .filter_map(|tag| tag.get_text("ResourceId"))
         .chain(input.get_text("AutoScalingGroupName"))
         .collect();
+    // A termination names the instance only, and is about its group.
+    let instance = input.get_text("InstanceId").filter(|_| named.is_empty());
+    let instance = instance.and_then(|id| cloud.instances.get(id));
+    let of_instance = instance.and_then(|i| i.asg.as_deref());
+    if op == "DeleteLaunchConfiguration" {
+        let name = input
+            .get_text("LaunchConfigurationName")
+            .unwrap_or_default();
+        return vec![format!(
+            "arn:aws:autoscaling:{}:{}:launchConfiguration:-:launchConfigurationName/{name}",
+            cloud.region, cloud.account
+        )];
+    }
     // A group that is not known still has a name in its ARN.
     let arn = |name: &str| {
         cloud.asgs.get(name).map_or_else(
@@ -253,7 +362,9 @@ fn asg_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
             |asg| asg.arn.clone(),
         )
     };
-    named.into_iter().map(arn).collect()
+    let mut groups: Vec<&str> = named.into_iter().chain(of_instance).collect();
+    groups.dedup();
+    groups.into_iter().map(arn).collect()
 }
 
 /// The rule, listener, target group or classic load balancer that a write is about; reads are about none.

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::document::ContextKeys;
-use super::{IamAuthorizer, caller_arn};
+use super::{IamAuthorizer, caller_arn, profiles};
 use crate::twin::aws::call::{AwsService, Input};
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::AwsAccount;
@@ -16,6 +16,7 @@ use crate::twin::aws::unknown_operation;
 pub fn run_operation(cloud: &AwsAccount, op: &str, input: Input) -> Result<Value, AwsError> {
     match op {
         "SimulatePrincipalPolicy" => simulate_policy(cloud, input),
+        "GetInstanceProfile" => profiles::get_profile(cloud, input),
         _ => Err(unknown_operation(AwsService::Iam, op)),
     }
 }

@@ -128,6 +128,7 @@ pub fn seed_nodegroup(
         custom,
         user_data: data("UserData"),
         hop_limit: of_template.and_then(templates::metadata_hop_limit),
+        ..InstanceLaunch::default()
     };
     let taints = group.taints.iter().map(without_nulls).collect();
     ManagedNodegroup {
@@ -170,6 +171,7 @@ pub fn seed_asgs(
     nodegroups: &BTreeMap<String, ManagedNodegroup>,
 ) {
     for group in inventory.asgs.values() {
+        // Those of nobody are seeded by what AWS says of them.
         let Some(owner) = nodegroups
             .values()
             .find(|g| g.asg.as_ref() == Some(&group.name))
@@ -221,6 +223,9 @@ fn seed_asg(
                 zone: instance.zone.clone(),
                 lifecycle: instance.lifecycle.clone(),
                 number,
+                protected: instance.protected,
+                launch: owner.launch.clone(),
+                ..GroupMember::default()
             },
         );
     }
@@ -238,7 +243,7 @@ fn seed_asg(
                 cloud.region, cloud.account, "00000000-0000-4000-8000-000000000000", group.name
             )
         }),
-        nodegroup: owner.name.clone(),
+        nodegroup: Some(owner.name.clone()),
         min: group.min.into(),
         max: group.max.into(),
         desired: group.desired.into(),
@@ -262,8 +267,7 @@ fn seed_asg(
             .collect(),
         hooks: hooks.iter().map(|h| show_hook(&group.name, h)).collect(),
         created,
-        failed_launch: None,
-        activities: Vec::new(),
+        ..AutoScalingGroup::default()
     }
 }
 
@@ -356,6 +360,7 @@ pub fn seed_cluster(
                 (name.clone(), of.collect())
             })
             .collect(),
+        access_entries: BTreeMap::new(),
         pod_identities: (inventory.pod_identities.iter().flatten())
             .map(|a| (a.namespace.clone(), a.service_account.clone()))
             .collect(),

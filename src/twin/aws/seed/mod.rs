@@ -3,12 +3,13 @@
 mod controller;
 mod eks;
 mod elb;
+mod self_managed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::ec2::{images, types};
+use super::ec2::{bootstrap, images, types};
 use super::state::*;
 use crate::model::ec2::LaunchOptions;
 use crate::model::limits::Limits;
@@ -65,6 +66,7 @@ pub fn seed_account(snapshot: &Snapshot) -> AwsAccount {
         .collect();
     eks::seed_asgs(&mut cloud, inventory, &nodegroups);
     cloud.eks = Some(eks::seed_cluster(inventory, versions, nodegroups));
+    self_managed::seed(&mut cloud, snapshot);
     elb::seed_elb(&mut cloud, inventory);
     cloud.switches.controller = controller::seed_controller(&cloud, snapshot);
     cloud
@@ -244,11 +246,12 @@ fn seed_templates(cloud: &mut AwsAccount, inventory: &Inventory) {
         // A snapshot keeps what user data does, not its text.
         let traits = version.options.user_data.filter(|t| !t.is_empty());
         let registered = version.options.registration.clone().unwrap_or_default();
+        let left_out = format!("\n{}\n", bootstrap::LEFT_OUT);
         // A text with the same effect stands in: scripts, settings of Bottlerocket, or what registers the node.
         let stand_in = match traits {
             None if registered == NodeRegistration::default() => None,
             Some(traits) if traits.is_toml => {
-                Some(traits.stand_in_with(&registered.stand_in_settings()))
+                Some(traits.stand_in_with(&(registered.stand_in_settings() + &left_out)))
             }
             // Any script does, where only what it registers is known.
             traits => {
@@ -259,7 +262,7 @@ fn seed_templates(cloud: &mut AwsAccount, inventory: &Inventory) {
                 Some(
                     traits
                         .unwrap_or(script)
-                        .stand_in_with(&registered.stand_in()),
+                        .stand_in_with(&(registered.stand_in() + &left_out)),
                 )
             }
         };
@@ -282,6 +285,7 @@ fn seed_templates(cloud: &mut AwsAccount, inventory: &Inventory) {
             .or_insert_with(|| Ec2LaunchTemplate {
                 id: version.id.clone(),
                 name: version.name.clone().unwrap_or_else(|| version.id.clone()),
+                tags: BTreeMap::new(),
                 default: version.version,
                 versions: Vec::new(),
                 created: inventory.taken_at,
@@ -321,6 +325,7 @@ fn seed_templates(cloud: &mut AwsAccount, inventory: &Inventory) {
         let template = Ec2LaunchTemplate {
             id: id.clone(),
             name,
+            tags: BTreeMap::new(),
             default: 1,
             versions: vec![version],
             created: inventory.taken_at,
@@ -366,6 +371,7 @@ fn seed_images_in_use(cloud: &mut AwsAccount, snapshot: &Snapshot) {
         let image = MachineImage {
             id: instance.image.clone(),
             name: format!("image-in-use-{kubelet}"),
+            kind: String::new(),
             arm: images::is_arm(&instance.instance_type),
             kubelet,
             owner: cloud.account.clone(),

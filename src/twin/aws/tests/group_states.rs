@@ -126,6 +126,7 @@ async fn a_version_of_a_template_brings_its_user_data_and_hop_limit_to_new_nodes
         };
         let template = Ec2LaunchTemplate {
             id: "lt-own".into(),
+            tags: Default::default(),
             name: "own".into(),
             default: 1,
             versions: vec![version(1, data("b2xk", 2)), version(2, data("bmV3", 1))],

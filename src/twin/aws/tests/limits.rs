@@ -211,7 +211,7 @@ async fn an_image_that_eks_publishes_needs_its_own_bootstrap_from_the_user() {
     let asked = expense_dev();
     let image = asked.twin.with_world(|world| {
         let mut images = world.cloud.images.values();
-        let image = images.find(|i| i.name.contains("al2023-x86-64-standard"));
+        let image = images.find(|i| i.kind == "AL2023_x86_64_STANDARD");
         image.unwrap().id.clone()
     });
     let script = encoded("#!/bin/bash\n/etc/eks/bootstrap.sh expense-dev\n");
@@ -288,7 +288,9 @@ async fn a_full_zone_shows_as_a_failed_activity_and_the_others_take_its_instance
     let members = || {
         asked.twin.with_world(|world| {
             let mut asgs = world.cloud.asgs.values();
-            let asg = asgs.find(|a| a.nodegroup == "green").unwrap();
+            let asg = asgs
+                .find(|a| a.nodegroup.as_deref() == Some("green"))
+                .unwrap();
             asg.members.keys().cloned().collect::<Vec<_>>()
         })
     };
@@ -354,7 +356,9 @@ async fn an_instance_type_that_a_zone_does_not_offer_is_not_launched_there() {
     asked.until("green", "ACTIVE").await;
     let reasons = asked.twin.with_world(|world| {
         let mut asgs = world.cloud.asgs.values();
-        let asg = asgs.find(|a| a.nodegroup == "green").unwrap();
+        let asg = asgs
+            .find(|a| a.nodegroup.as_deref() == Some("green"))
+            .unwrap();
         let failed = asg.activities.iter().filter(|a| a.instance.is_none());
         failed.map(|a| a.message.clone()).collect::<Vec<_>>()
     });

@@ -10,5 +10,6 @@ mod instances;
 mod limits;
 mod reads;
 mod sdk;
+mod self_managed;
 mod target_owners;
 mod traffic;

@@ -75,16 +75,11 @@ async fn the_account_is_as_the_snapshot_says() {
             .fargate_profile_names()
             .is_empty()
     );
-    assert!(
-        asked
-            .eks
-            .list_access_entries()
-            .cluster_name(CLUSTER)
-            .send()
-            .await
-            .unwrap()
-            .access_entries()
-            .is_empty()
+    let entries = asked.eks.list_access_entries().cluster_name(CLUSTER);
+    assert_eq!(
+        entries.send().await.unwrap().access_entries(),
+        ["arn:aws:iam::123456789012:role/eks-node"],
+        "EKS lets the role of its group in"
     );
     let who = asked.sts.get_caller_identity().send().await.unwrap();
     assert_eq!(who.account(), Some("123456789012"));

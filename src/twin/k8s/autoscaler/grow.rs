@@ -93,7 +93,7 @@ fn choose_group(cluster: &mut SimCluster) -> Option<(String, Option<i64>)> {
     let groups = cluster.autoscaler.groups.clone();
     // Nodes that are on their way take who fits on them.
     for group in &groups {
-        let there = nodes_of(cluster, &group.nodegroup);
+        let there = nodes_of(cluster, group);
         let there = there.iter().filter(|n| n.ready).count() as i64;
         let Some(like) = template::template_of(cluster, &group.name) else {
             continue;

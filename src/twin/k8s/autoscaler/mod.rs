@@ -31,7 +31,7 @@ use super::selector::LabelSelector;
 use super::store::{ObjectKey, ObjectName};
 use super::typed_views::NodeView;
 use super::{KubeEvent, json as object, run_in_cluster};
-use crate::twin::aws::scaling;
+use crate::twin::aws::scaling::{self, ScalingGroup};
 use crate::twin::world::SimWorld;
 
 /// Where it lives.
@@ -181,12 +181,17 @@ fn read_groups(world: &mut SimWorld, flags: &AutoscalerFlags) {
     (memory.groups, memory.read_at) = (ours, Some(now));
 }
 
+/// Whether a node is of a group: by its node group's label, or by its instance.
+fn is_of_group(node: &NodeView, group: &ScalingGroup) -> bool {
+    node.node_group() == group.nodegroup || group.instances.contains(&node.instance)
+}
+
 /// The nodes of a group, but for those on their way out.
-fn nodes_of(cluster: &SimCluster, nodegroup: &str) -> Vec<Arc<NodeView>> {
+fn nodes_of(cluster: &SimCluster, group: &ScalingGroup) -> Vec<Arc<NodeView>> {
     let nodes = cluster.store.index.nodes.values();
     let leaving = &cluster.autoscaler.leaving;
     nodes
-        .filter(|n| n.node_group() == nodegroup && !leaving.contains_key(&n.name))
+        .filter(|n| is_of_group(n, group) && !leaving.contains_key(&n.name))
         .cloned()
         .collect()
 }

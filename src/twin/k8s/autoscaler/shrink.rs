@@ -19,7 +19,7 @@ use super::super::store::{ObjectKey, ObjectName};
 use super::super::typed_views::{NodeView, PodView};
 use super::flags::AutoscalerFlags;
 use super::grow::would_fit;
-use super::{LEAVING_TAINT, ScalingAction, find_node_annotation, nodes_of};
+use super::{LEAVING_TAINT, ScalingAction, find_node_annotation, is_of_group, nodes_of};
 use crate::twin::aws::scaling;
 use crate::twin::world::{SimWorld, WorldNotice};
 
@@ -70,7 +70,7 @@ fn removable_nodes(
     let patience = SignedDuration::try_from(flags.unneeded).unwrap_or(SignedDuration::MAX);
     cluster.autoscaler.unremovable.retain(|_, t| *t > now);
     for group in groups {
-        let nodes = nodes_of(cluster, &group.nodegroup);
+        let nodes = nodes_of(cluster, &group);
         // No group is shrunk below its minimum (CA-3), so one whose minimum is its desired size is never shrunk
         // (CA-7).
         let mut spare = group.desired.min(nodes.len() as i64) - group.min;
@@ -202,9 +202,11 @@ fn mark_leaving(world: &mut SimWorld, node: &Arc<NodeView>, now: Timestamp) {
     world.notify_observer(WorldNotice::AutoscalerRemoves { node: &node.name });
     // The old state of the cordon is kept, so that a node that is given up is left as it was found.
     run_in_cluster(world, |cluster| {
+        let mut groups = cluster.autoscaler.groups.iter();
+        let group = groups.find(|g| is_of_group(node, g));
         let leaving = LeavingNode {
             since: now,
-            nodegroup: node.node_group().to_owned(),
+            nodegroup: group.map(|g| g.nodegroup.clone()).unwrap_or_default(),
             instance: node.instance.clone(),
             was_cordoned: node.unschedulable,
             ended: false,

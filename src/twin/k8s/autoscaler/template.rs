@@ -26,7 +26,7 @@ pub fn refresh_templates(world: &mut SimWorld) {
         // A node that pods can be put on is the best template. Where there is none any more the last one is kept, so
         // that a cordoned blue is still grown (CA-1).
         let seen = run_in_cluster(world, |cluster| {
-            let nodes = nodes_of(cluster, &group.nodegroup);
+            let nodes = nodes_of(cluster, &group);
             let good = nodes.iter().find(|n| n.ready && !n.unschedulable);
             let template = good.map(|n| Arc::new(template_like(cluster, n)));
             if let Some(template) = template {
@@ -42,7 +42,7 @@ pub fn refresh_templates(world: &mut SimWorld) {
         if seen || old.is_some_and(|(at, _)| now.duration_since(*at) < DESCRIBED_TEMPLATE_TTL) {
             continue;
         }
-        let Some(told) = scaling::describe_new_node(world, &group.nodegroup) else {
+        let Some(told) = scaling::describe_new_node(world, &group.name) else {
             continue;
         };
         // The described template has what EKS knows: its own labels and taints, not those that somebody put on nodes.
