@@ -158,19 +158,25 @@ fn check_self_managed(case: &ReadinessInput<'_>, group: &Nodegroup, out: &mut Ve
     if asg.suspended.iter().any(|p| p == "Terminate") {
         told(
             "its process Terminate is suspended, so it would not end its instances when it is scaled to zero",
-            format!("resume it: `aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes Terminate`"),
+            format!(
+                "resume it: `aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes Terminate`"
+            ),
         );
     }
     if asg.warm_pool {
         told(
             "it has a warm pool, which green would not get and whose instances stay when the group is scaled to zero",
-            format!("delete the warm pool: `aws autoscaling delete-warm-pool --auto-scaling-group-name {name}`; give green one after the upgrade"),
+            format!(
+                "delete the warm pool: `aws autoscaling delete-warm-pool --auto-scaling-group-name {name}`; give green one after the upgrade"
+            ),
         );
     }
     if case.plan.retire.then == RetireHow::Delete && asg.deletion_protected {
         told(
             "its deletion protection refuses its deletion",
-            format!("switch it off (`aws autoscaling update-auto-scaling-group --auto-scaling-group-name {name} --deletion-protection none`), or set `retire.then: keep-at-zero`"),
+            format!(
+                "switch it off (`aws autoscaling update-auto-scaling-group --auto-scaling-group-name {name} --deletion-protection none`), or set `retire.then: keep-at-zero`"
+            ),
         );
     }
 }

@@ -185,7 +185,10 @@ pub async fn a_group_shows_what_it_was_made_with_and_follows_its_size(arm: &AsgA
         (group.health_check_type(), group.health_check_grace_period),
         (Some("EC2"), Some(120))
     );
-    assert_eq!(group.target_group_arns(), [arm.target_group.clone()]);
+    assert_eq!(
+        group.target_group_arns(),
+        std::slice::from_ref(&arm.target_group)
+    );
     let shown = group
         .mixed_instances_policy()
         .unwrap()

@@ -6,9 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::ec2::{images, types, user_data};
-use super::eks;
 use super::group_marks::{LabelTaintChange, to_kube_taint};
-use super::state::{InstanceLaunch, MachineImage, ManagedNodegroup};
+use super::state::{MachineImage, ManagedNodegroup};
 use crate::model::Minor;
 use crate::model::kube::Taint;
 use crate::twin::k8s::cloud_hooks::{self, AddonWorkload, JoiningNode, NodePortHealth};
@@ -158,12 +157,6 @@ fn os_image(image: Option<&MachineImage>) -> String {
         _ => "Amazon Linux 2023.7.20250609",
     }
     .to_owned()
-}
-
-/// Whether the role that an instance has may register nodes.
-pub fn admits_instance(world: &SimWorld, launch: &InstanceLaunch) -> bool {
-    let role = world.cloud.role_of(launch);
-    role.is_some_and(|role| eks::admits_role(world, &role))
 }
 
 /// The rows of aws-auth's `mapRoles`; None where there is no such ConfigMap.

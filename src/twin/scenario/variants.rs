@@ -12,7 +12,7 @@ use crate::model::snapshot::Snapshot;
 use crate::model::{AddonVersion, Minor};
 
 /// What an AL2023 node with an image of its own is started with.
-const CUSTOM_AMI_USER_DATA: &str = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"//\"\n\n--//\nContent-Type: application/node.eks.aws\n\napiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    name: expense-dev\n    apiServerEndpoint: https://5B1C0F2E9A7D4C3B8E6F1A2B3C4D5E6F.gr7.us-east-1.eks.amazonaws.com\n    certificateAuthority: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==\n    cidr: 172.20.0.0/16\n--//--\n";
+const CUSTOM_AMI_USER_DATA: &str = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"//\"\n\n--//\nContent-Type: application/node.eks.aws\n\napiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    name: custom-ami\n    apiServerEndpoint: https://5B1C0F2E9A7D4C3B8E6F1A2B3C4D5E6F.gr7.us-east-1.eks.amazonaws.com\n    certificateAuthority: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==\n    cidr: 172.20.0.0/16\n--//--\n";
 
 /// One node group and two deployments, without a load balancer.
 pub fn minimal_groups() -> Snapshot {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::reads::page_size;
+use super::groups::page_size;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::cut_page;

@@ -2,128 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
+use super::group_request::{read_members, read_sizes, read_subnets};
 use super::launch_source::read_source;
-use super::{health, hooks, lifecycle, termination, traffic_sources, writes};
+use super::{groups, health, hooks, lifecycle, termination, traffic_sources};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::AutoScalingGroup;
 use crate::twin::aws::{elb, quotas};
 use crate::twin::world::SimWorld;
-
-/// Members that are kept as they were given, as text, number or truth.
-const TEXT_MEMBERS: &[&str] = &[
-    "Context",
-    "DesiredCapacityType",
-    "HealthCheckType",
-    "PlacementGroup",
-    "ServiceLinkedRoleARN",
-];
-const NUMBER_MEMBERS: &[&str] = &[
-    "DefaultCooldown",
-    "DefaultInstanceWarmup",
-    "HealthCheckGracePeriod",
-    "MaxInstanceLifetime",
-];
-const TRUTH_MEMBERS: &[&str] = &["CapacityRebalance", "NewInstancesProtectedFromScaleIn"];
-/// Members that are objects or lists.
-const NESTED_MEMBERS: &[&str] = &[
-    "AvailabilityZoneDistribution",
-    "InstanceMaintenancePolicy",
-    "TerminationPolicies",
-];
-const KNOWN_TERMINATION_POLICIES: &[&str] = &[
-    "AllocationStrategy",
-    "ClosestToNextInstanceHour",
-    "Default",
-    "NewestInstance",
-    "OldestInstance",
-    "OldestLaunchConfiguration",
-    "OldestLaunchTemplate",
-];
-
-/// The members of a request that a group keeps; refuses values that Auto Scaling does not know.
-pub fn read_members(input: Input) -> Result<Map<String, Value>, AwsError> {
-    let mut members = Map::new();
-    let texts = TEXT_MEMBERS
-        .iter()
-        .filter_map(|m| Some((m, json!(input.get_text(m)?))));
-    let numbers = NUMBER_MEMBERS
-        .iter()
-        .filter_map(|m| Some((m, json!(input.get_number(m)?))));
-    let truths = TRUTH_MEMBERS
-        .iter()
-        .filter_map(|m| Some((m, json!(input.get_bool(m)?))));
-    let nested = NESTED_MEMBERS
-        .iter()
-        .filter_map(|m| Some((m, input.get_member(m)?.clone())));
-    for (member, value) in texts.chain(numbers).chain(truths).chain(nested) {
-        members.insert((*member).to_owned(), value);
-    }
-    if let Some(kind) = input.get_text("HealthCheckType") {
-        let known = |k: &str| matches!(k.trim(), "EC2" | "ELB" | "EBS" | "VPC_LATTICE");
-        if !kind.split(',').all(known) {
-            return Err(AwsError::validation_error(format!(
-                "Invalid health check type {kind}"
-            )));
-        }
-    }
-    let policies = input.get_text_list("TerminationPolicies");
-    let unknown = policies.iter().find(|p| {
-        !KNOWN_TERMINATION_POLICIES.contains(&p.as_str()) && !p.starts_with("arn:aws:lambda:")
-    });
-    match unknown {
-        Some(unknown) => Err(AwsError::validation_error(format!(
-            "Invalid termination policy type: {unknown}"
-        ))),
-        None => Ok(members),
-    }
-}
-
-/// Smallest, largest and desired size; each defaults to what is there.
-pub fn read_sizes(
-    input: Input,
-    (min, max, desired): (i64, i64, Option<i64>),
-) -> Result<(i64, i64, i64), AwsError> {
-    let min = input.get_number("MinSize").unwrap_or(min);
-    let max = input.get_number("MaxSize").unwrap_or(max);
-    let asked = input.get_number("DesiredCapacity");
-    if min < 0 || max < 0 {
-        return Err(AwsError::validation_error(
-            "Value must be greater than or equal to 0",
-        ));
-    }
-    if min > max {
-        return Err(AwsError::validation_error(
-            "Min bound is larger than the max bound: MinSize must be less than or equal to MaxSize",
-        ));
-    }
-    if let Some(asked) = asked.filter(|d| *d < min || *d > max) {
-        return Err(AwsError::validation_error(format!(
-            "Desired capacity:{asked} must be between the specified min size:{min} and max size:{max}"
-        )));
-    }
-    // A desired size that nobody asked for is pulled between the bounds, and instances may end by it (EKS-NG-14).
-    let wanted = asked.or(desired).unwrap_or(min).clamp(min, max);
-    Ok((min, max, wanted))
-}
-
-/// The subnets of a request; None where it names none.
-pub fn read_subnets(world: &SimWorld, input: Input) -> Result<Option<Vec<String>>, AwsError> {
-    let Some(text) = input.get_text("VPCZoneIdentifier") else {
-        return Ok(None);
-    };
-    let subnets = text.split(',').map(str::trim).filter(|s| !s.is_empty());
-    let subnets: Vec<String> = subnets.map(str::to_owned).collect();
-    let known = |id: &String| world.cloud.subnets.contains_key(id);
-    match subnets.iter().find(|id| !known(id)) {
-        Some(missing) => Err(AwsError::validation_error(format!(
-            "The subnet ID '{missing}' does not exist"
-        ))),
-        None => Ok(Some(subnets)),
-    }
-}
 
 /// CreateAutoScalingGroup.
 pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
@@ -171,7 +59,7 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let (target_groups, balancers) = read_balancers(world, input)?;
     let mut tags = BTreeMap::new();
     for tag in input.get_list("Tags").iter().map(Input) {
-        let key = writes::checked_tag_key(tag)?;
+        let key = groups::checked_tag_key(tag)?;
         let value = tag.get_text("Value").unwrap_or_default().to_owned();
         let propagate = tag.get_bool("PropagateAtLaunch").unwrap_or(true);
         tags.insert(key, (value, propagate));
@@ -233,7 +121,7 @@ fn read_balancers(world: &SimWorld, input: Input) -> Result<(Vec<String>, Vec<St
 /// DeleteAutoScalingGroup: refused while there are instances, unless it is forced (ASG-7).
 pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let force = input.get_bool("ForceDelete") == Some(true);
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     let name = group.name.clone();
     if group.nodegroup.is_some() {
         return Err(AwsError::validation_error(

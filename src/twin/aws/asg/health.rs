@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use super::{AsgEvent, schedule_after, termination};
 use crate::twin::aws::elb;
+use crate::twin::aws::state::GroupMember;
 use crate::twin::world::SimWorld;
 
 const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -52,7 +53,7 @@ pub fn check_group(world: &mut SimWorld, name: &str) {
         let mut groups = asg.target_groups.keys();
         groups.any(|arn| elb::is_unhealthy(world, arn, id))
     };
-    let old_enough = |m: &super::GroupMember| {
+    let old_enough = |m: &GroupMember| {
         let since = m.in_service_since.unwrap_or(created);
         m.lifecycle == "InService" && now.duration_since(since) >= grace
     };

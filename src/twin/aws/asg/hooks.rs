@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{AsgEvent, lifecycle, schedule_after, termination, writes};
+use super::{AsgEvent, groups, lifecycle, schedule_after, termination};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::world::SimWorld;
@@ -60,7 +60,7 @@ pub fn build_hook(group: &str, input: Input) -> Result<Value, AwsError> {
 
 /// PutLifecycleHook: what a request leaves out of a hook that is there stays as it is.
 pub fn put_hook(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     let name = input.require_text("LifecycleHookName")?;
     let known = group
         .hooks
@@ -90,7 +90,7 @@ pub fn put_hook(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
 
 /// DeleteLifecycleHook: what waits for it goes on.
 pub fn delete_hook(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     let (name, hook) = (group.name.clone(), input.require_text("LifecycleHookName")?);
     let Some(at) = group
         .hooks
@@ -154,7 +154,7 @@ fn requested_action(
     world: &mut SimWorld,
     input: Input,
 ) -> Result<(String, String, String), AwsError> {
-    let group = writes::requested_group(world, input)?.name.clone();
+    let group = groups::requested_group(world, input)?.name.clone();
     let hook = input.require_text("LifecycleHookName")?;
     let (instance, token) = (
         input.get_text("InstanceId"),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::lifecycle::count_members_by_zone;
 use super::{AsgEvent, activities, launch_source, schedule_between};
 use crate::twin::aws::state::{
     AutoScalingGroup, AwsAccount, Ec2Instance, GroupMember, InstanceLaunch, VpcSubnet,
@@ -238,6 +237,24 @@ fn instance_tags(
         );
     }
     tags
+}
+
+/// The instances that count towards the size.
+pub fn active_members(asg: &AutoScalingGroup) -> impl Iterator<Item = (&String, &GroupMember)> {
+    asg.members.iter().filter(|(_, m)| m.is_active())
+}
+
+/// Members per zone, for every zone the group's subnets are in.
+pub fn count_members_by_zone(world: &SimWorld, asg: &AutoScalingGroup) -> BTreeMap<String, usize> {
+    let mut zones: BTreeMap<String, usize> = asg
+        .subnets
+        .iter()
+        .filter_map(|s| Some((world.cloud.subnets.get(s)?.zone.clone(), 0)))
+        .collect();
+    for (_, member) in active_members(asg) {
+        *zones.entry(member.zone.clone()).or_default() += 1;
+    }
+    zones
 }
 
 /// The next address of a subnet; the first four are AWS's.

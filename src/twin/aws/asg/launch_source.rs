@@ -1,9 +1,10 @@
 //! What a group's next instance is made of: a launch template, a mixed instances policy or a launch configuration.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::twin::aws::call::Input;
-use crate::twin::aws::ec2::{images, templates};
+use crate::twin::aws::ec2::launches::{check_fit, launch_of_configuration, launch_of_version};
+use crate::twin::aws::ec2::templates;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::{
     AutoScalingGroup, AwsAccount, Ec2LaunchTemplate, Ec2TemplateVersion, InstanceLaunch,
@@ -55,16 +56,14 @@ fn requested_template(cloud: &AwsAccount, asked: Input) -> Result<(String, Strin
             "You must use a valid fully-formed launch template. {why}"
         ))
     };
-    let key = match (
+    let (id, name) = (
         asked.get_text("LaunchTemplateId"),
         asked.get_text("LaunchTemplateName"),
-    ) {
-        (Some(key), None) | (None, Some(key)) => key,
-        (Some(_), Some(_)) | (None, None) => {
-            return Err(AwsError::validation_error(
-                "Valid requests must contain either launchTemplateId or LaunchTemplateName",
-            ));
-        }
+    );
+    let ((Some(key), None) | (None, Some(key))) = (id, name) else {
+        return Err(AwsError::validation_error(
+            "Valid requests must contain either launchTemplateId or LaunchTemplateName",
+        ));
     };
     let version = asked.get_text("Version").unwrap_or("$Default");
     let template = find_template(cloud, key).map_err(invalid)?;
@@ -150,7 +149,7 @@ pub fn next_launches(
                     "Launch configuration name not found - Launch configuration {name} not found"
                 )
             })?;
-            Ok(vec![launch_of_configuration(cloud, name, data)])
+            Ok(vec![launch_of_configuration(name, data)])
         }
         LaunchSource::Mixed(policy) => launches_of_policy(cloud, asg, Input(policy)),
     }
@@ -204,78 +203,6 @@ fn wants_spot(asg: &AutoScalingGroup, distribution: Option<Input>) -> bool {
     // Shares are rounded up in favour of instances on demand.
     let wanted = base.min(asg.desired) + (above * share + 99) / 100;
     on_demand >= wanted
-}
-
-/// What an instance of a template's version is made of.
-pub fn launch_of_version(
-    cloud: &AwsAccount,
-    template: &Ec2LaunchTemplate,
-    version: &Ec2TemplateVersion,
-) -> Result<InstanceLaunch, String> {
-    let text = |member: &str| version.data.get(member).and_then(Value::as_str);
-    let image = text("ImageId").ok_or("Must provide an ImageId in the launch template.")?;
-    // An image can be named by a parameter, which is looked up at each launch.
-    let image = match image.strip_prefix("resolve:ssm:") {
-        None => image.to_owned(),
-        Some(name) => images::parameter_value(cloud, name)
-            .ok_or_else(|| format!("The parameter {name} could not be resolved."))?,
-    };
-    let profile = version.data.get("IamInstanceProfile");
-    let profile = profile.and_then(|p| {
-        let text = |member: &str| p.get(member).and_then(Value::as_str);
-        text("Name").or_else(|| text("Arn")?.rsplit('/').next())
-    });
-    let market = version.data.get("InstanceMarketOptions");
-    Ok(InstanceLaunch {
-        template: template.id.clone(),
-        version: version.number,
-        image,
-        instance_type: text("InstanceType").unwrap_or("m1.small").to_owned(),
-        custom: true,
-        user_data: text("UserData").map(str::to_owned),
-        hop_limit: templates::metadata_hop_limit(version),
-        profile: profile.map(str::to_owned),
-        configuration: None,
-        spot: market.is_some_and(|m| m.get("MarketType") == Some(&json!("spot"))),
-    })
-}
-
-fn launch_of_configuration(
-    _cloud: &AwsAccount,
-    name: &str,
-    data: &Map<String, Value>,
-) -> InstanceLaunch {
-    let text = |member: &str| data.get(member).and_then(Value::as_str).map(str::to_owned);
-    let profile = text("IamInstanceProfile");
-    let options = data.get("MetadataOptions").map(Input);
-    InstanceLaunch {
-        image: text("ImageId").unwrap_or_default(),
-        instance_type: text("InstanceType").unwrap_or_default(),
-        custom: true,
-        user_data: text("UserData"),
-        hop_limit: options.and_then(|o| o.get_number("HttpPutResponseHopLimit")),
-        profile: profile.and_then(|p| p.rsplit('/').next().map(str::to_owned)),
-        configuration: Some(name.to_owned()),
-        spot: data.contains_key("SpotPrice"),
-        ..InstanceLaunch::default()
-    }
-}
-
-/// Whether image and instance type go together, in EC2's words.
-pub fn check_fit(cloud: &AwsAccount, launch: &InstanceLaunch) -> Result<(), String> {
-    let Some(image) = cloud.images.get(&launch.image) else {
-        return Ok(());
-    };
-    let name = |arm: bool| if arm { "arm64" } else { "x86_64" };
-    let arm = images::is_arm(&launch.instance_type);
-    if arm == image.arm {
-        return Ok(());
-    }
-    Err(format!(
-        "The architecture '{}' of the specified instance type does not match the architecture '{}' of the specified AMI. Specify an instance type and an AMI that have matching architectures, and try again.",
-        name(arm),
-        name(image.arm)
-    ))
 }
 
 /// The template that a group names, as DescribeAutoScalingGroups shows it.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::launch::launch_instance;
+use super::launch::{active_members, count_members_by_zone, launch_instance};
 use super::{AsgEvent, activities, hooks, schedule_after, schedule_between, termination};
-use crate::twin::aws::state::{AutoScalingGroup, GroupMember};
+use crate::twin::aws::state::AutoScalingGroup;
 use crate::twin::aws::{eks, elb, kube};
 use crate::twin::world::{SimWorld, WorldNotice};
 
@@ -20,10 +20,6 @@ pub fn reconcile_all_groups(world: &mut SimWorld) {
     for name in names {
         reconcile_group(world, &name);
     }
-}
-
-fn active_members(asg: &AutoScalingGroup) -> impl Iterator<Item = (&String, &GroupMember)> {
-    asg.members.iter().filter(|(_, m)| m.is_active())
 }
 
 /// Brings a group to its desired size, and its zones into balance.
@@ -86,19 +82,6 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
         // Rebalancing launches in the emptiest zone first; the instance too many is then ended by size (ASG-3).
         launch_instance(world, name, true);
     }
-}
-
-/// Members per zone, for every zone the group's subnets are in.
-pub fn count_members_by_zone(world: &SimWorld, asg: &AutoScalingGroup) -> BTreeMap<String, usize> {
-    let mut zones: BTreeMap<String, usize> = asg
-        .subnets
-        .iter()
-        .filter_map(|s| Some((world.cloud.subnets.get(s)?.zone.clone(), 0)))
-        .collect();
-    for (_, member) in active_members(asg) {
-        *zones.entry(member.zone.clone()).or_default() += 1;
-    }
-    zones
 }
 
 /// Whether one zone has two members more than another that could take one.
@@ -202,7 +185,8 @@ pub fn on_node_joined(world: &mut SimWorld, id: &str) {
     // until it has one the kubelet tries again, and nothing tells why the node does not come (SELF-3).
     if let (Some(asg), None) = (asg, &managed) {
         let launch = asg.members.get(id).map(|m| m.launch.clone());
-        if !kube::admits_instance(world, &launch.unwrap_or_default()) {
+        let role = launch.and_then(|launch| world.cloud.role_of(&launch));
+        if !role.is_some_and(|role| eks::admits_role(world, &role)) {
             let instance = id.to_owned();
             schedule_after(
                 world,

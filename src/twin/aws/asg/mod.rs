@@ -2,6 +2,8 @@
 
 mod activities;
 mod create;
+mod group_request;
+mod groups;
 mod health;
 mod hooks;
 mod launch;
@@ -20,12 +22,11 @@ use serde_json::Value;
 
 use super::call::{AwsService, Input};
 use super::error::AwsError;
-use super::state::GroupMember;
 use super::unknown_operation;
 use crate::twin::world::SimWorld;
 
 pub use health::start_all_checks;
-pub use launch_source::{launch_of_version, next_launches};
+pub use launch_source::next_launches;
 pub use lifecycle::{reconcile_all_groups, reconcile_group};
 pub use termination::{delete_group, terminate_and_replace, terminate_and_shrink};
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{health, launch_source, writes};
+use super::{groups, health, launch_source};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::cut_page;
@@ -151,22 +151,11 @@ pub fn describe_groups(world: &SimWorld, input: Input) -> Result<Value, AwsError
     let page = cut_page(
         world.cloud.asgs.values().filter(wanted),
         input.get_text("NextToken"),
-        page_size(input)?,
+        groups::page_size(input)?,
     )?;
     Ok(
         json!({"AutoScalingGroups": page.items.iter().map(|a| show_group(world, a)).collect::<Vec<_>>(), "NextToken": page.next}),
     )
-}
-
-/// How many records a page may have.
-pub fn page_size(input: Input) -> Result<i64, AwsError> {
-    match input.get_number("MaxRecords") {
-        None => Ok(50),
-        Some(n) if (1..=100).contains(&n) => Ok(n),
-        Some(_) => Err(AwsError::validation_error(
-            "The number of records must be between 1 and 100.",
-        )),
-    }
 }
 
 /// DescribeAutoScalingInstances.
@@ -224,7 +213,7 @@ pub fn describe_tags(world: &SimWorld, input: Input) -> Result<Value, AwsError> 
     let page = cut_page(
         all.filter(wanted),
         input.get_text("NextToken"),
-        page_size(input)?,
+        groups::page_size(input)?,
     )?;
     Ok(json!({"Tags": page.items, "NextToken": page.next}))
 }
@@ -233,7 +222,7 @@ pub fn describe_tags(world: &SimWorld, input: Input) -> Result<Value, AwsError> 
 pub fn describe_lifecycle_hooks(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     // The two hooks of EKS come first, then those that somebody else added.
     let names = input.get_text_list("LifecycleHookNames");
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     let (asg, others) = (group.name.clone(), group.hooks.clone());
     let managed = group.nodegroup.is_some();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{lifecycle, reads, writes};
+use super::{groups, lifecycle};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::cut_page;
@@ -47,7 +47,7 @@ pub fn set_instance_protection(world: &mut SimWorld, input: Input) -> Result<Val
             "The number of instance IDs must be at most 50.",
         ));
     }
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     let name = group.name.clone();
     // All or none: what cannot be protected is found before anything changes.
     for id in &ids {
@@ -80,7 +80,7 @@ pub fn enable_metrics(world: &mut SimWorld, input: Input) -> Result<Value, AwsEr
             "Unknown granularity; the only valid value is 1Minute",
         ));
     }
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     group.settings.metrics.extend(metrics);
     // The model gives this operation no output.
     Ok(Value::Null)
@@ -89,7 +89,7 @@ pub fn enable_metrics(world: &mut SimWorld, input: Input) -> Result<Value, AwsEr
 /// DisableMetricsCollection; without names all of them.
 pub fn disable_metrics(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let metrics = requested_metrics(input)?;
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     group.settings.metrics.retain(|m| !metrics.contains(m));
     // The model gives this operation no output.
     Ok(Value::Null)
@@ -116,7 +116,7 @@ pub fn put_warm_pool(world: &mut SimWorld, input: Input) -> Result<Value, AwsErr
             "Invalid warm pool state: {state}"
         )));
     }
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     if matches!(
         group.source,
         crate::twin::aws::state::LaunchSource::Mixed(_)
@@ -138,7 +138,7 @@ pub fn put_warm_pool(world: &mut SimWorld, input: Input) -> Result<Value, AwsErr
 
 /// DeleteWarmPool.
 pub fn delete_warm_pool(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     match group.settings.warm_pool.take() {
         Some(_) => Ok(json!({})),
         None => Err(AwsError::validation_error(format!(
@@ -150,7 +150,7 @@ pub fn delete_warm_pool(world: &mut SimWorld, input: Input) -> Result<Value, Aws
 
 /// DescribeWarmPool: a group without one is answered with no configuration.
 pub fn describe_warm_pool(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     Ok(json!({"WarmPoolConfiguration": group.settings.warm_pool, "Instances": []}))
 }
 
@@ -189,7 +189,7 @@ pub fn describe_schedules(world: &mut SimWorld, input: Input) -> Result<Value, A
 
 fn describe_kept(world: &mut SimWorld, input: Input, kind: &KeptKind) -> Result<Value, AwsError> {
     if input.get_text("AutoScalingGroupName").is_some() {
-        writes::requested_group(world, input)?;
+        groups::requested_group(world, input)?;
     }
     let (group, names) = (
         input.get_text("AutoScalingGroupName"),
@@ -207,7 +207,7 @@ fn describe_kept(world: &mut SimWorld, input: Input, kind: &KeptKind) -> Result<
     let page = cut_page(
         all.filter(wanted),
         input.get_text("NextToken"),
-        reads::page_size(input)?,
+        groups::page_size(input)?,
     )?;
     Ok(json!({kind.list: page.items, "NextToken": page.next}))
 }
@@ -220,7 +220,7 @@ fn put_kept(group: &mut AutoScalingGroup, kind: &KeptKind, made: Value) {
 
 fn delete_kept(world: &mut SimWorld, input: Input, kind: &KeptKind) -> Result<Value, AwsError> {
     let name = input.require_text(kind.name)?;
-    let list = (kind.of)(writes::requested_group(world, input)?);
+    let list = (kind.of)(groups::requested_group(world, input)?);
     let before = list.len();
     list.retain(|item| item[kind.name] != *name && item["PolicyARN"] != *name);
     if list.len() == before {
@@ -245,7 +245,7 @@ pub fn put_policy(world: &mut SimWorld, input: Input) -> Result<Value, AwsError>
     let name = input.require_text("PolicyName")?.to_owned();
     let id = world.new_uuid();
     let (region, account) = (world.cloud.region.clone(), world.cloud.account.clone());
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     let arn = format!(
         "arn:aws:autoscaling:{region}:{account}:scalingPolicy:{id}:autoScalingGroupName/{}:policyName/{name}",
         group.name
@@ -280,7 +280,7 @@ pub fn put_schedule(world: &mut SimWorld, input: Input) -> Result<Value, AwsErro
     let name = input.require_text("ScheduledActionName")?.to_owned();
     let id = world.new_uuid();
     let (region, account) = (world.cloud.region.clone(), world.cloud.account.clone());
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     let made = json!({
         "AutoScalingGroupName": group.name,
         "ScheduledActionName": name,
@@ -305,7 +305,7 @@ pub fn put_schedule(world: &mut SimWorld, input: Input) -> Result<Value, AwsErro
 pub fn put_notifications(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let topic = input.require_text("TopicARN")?.to_owned();
     let types = input.get_text_list("NotificationTypes");
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     let name = group.name.clone();
     let kept = &mut group.settings.notifications;
     kept.retain(|n| n["TopicARN"] != *topic);
@@ -319,7 +319,7 @@ pub fn put_notifications(world: &mut SimWorld, input: Input) -> Result<Value, Aw
 /// DeleteNotificationConfiguration.
 pub fn delete_notifications(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let topic = input.require_text("TopicARN")?;
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     group
         .settings
         .notifications
@@ -336,7 +336,7 @@ pub fn describe_notifications(world: &SimWorld, input: Input) -> Result<Value, A
     let page = cut_page(
         groups.flat_map(|g| g.settings.notifications.iter().cloned()),
         input.get_text("NextToken"),
-        reads::page_size(input)?,
+        groups::page_size(input)?,
     )?;
     Ok(json!({"NotificationConfigurations": page.items, "NextToken": page.next}))
 }
@@ -358,7 +358,11 @@ pub fn describe_launch_configurations(world: &SimWorld, input: Input) -> Result<
             .or_insert_with(|| json!("2024-03-01T08:00:00Z"));
         Value::Object(shown)
     });
-    let page = cut_page(shown, input.get_text("NextToken"), reads::page_size(input)?)?;
+    let page = cut_page(
+        shown,
+        input.get_text("NextToken"),
+        groups::page_size(input)?,
+    )?;
     Ok(json!({"LaunchConfigurations": page.items, "NextToken": page.next}))
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{AsgEvent, schedule_after, writes};
+use super::{AsgEvent, groups, schedule_after};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::elb;
 use crate::twin::aws::error::AwsError;
@@ -21,7 +21,7 @@ pub fn attach_load_balancers(world: &mut SimWorld, input: Input) -> Result<Value
             "Provided Load Balancers may not be valid. Please ensure they exist and try again. ({missing})"
         )));
     }
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     group.load_balancers.extend(names.iter().cloned());
     let members: Vec<String> = group.members.keys().cloned().collect();
     for name in &names {
@@ -33,7 +33,7 @@ pub fn attach_load_balancers(world: &mut SimWorld, input: Input) -> Result<Value
 /// DetachLoadBalancers: the instances are deregistered.
 pub fn detach_load_balancers(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let names = input.get_text_list("LoadBalancerNames");
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     if let Some(missing) = names.iter().find(|n| !group.load_balancers.contains(*n)) {
         return Err(AwsError::validation_error(format!(
             "Trying to remove Load Balancers that are not part of the group: {missing}"
@@ -78,7 +78,7 @@ pub fn attach_target_groups(
             "Invalid Target Group ARN(s): {missing}. One or more target groups not found"
         )));
     }
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     // Instances that are not in service yet are registered when they come into service.
     let members: Vec<String> = group
         .members
@@ -105,7 +105,7 @@ pub fn detach_target_groups(
     input: Input,
     arns: Vec<String>,
 ) -> Result<Value, AwsError> {
-    let group = writes::requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     // Unlike in a deregistration of targets, a target group that is not attached is an error.
     if let Some(missing) = arns
         .iter()
@@ -119,7 +119,7 @@ pub fn detach_target_groups(
         (group.name.clone(), group.members.keys().cloned().collect());
     // The attachment is in state Removing until its targets have drained, and then gone.
     for arn in arns {
-        let group = writes::requested_group(world, input)?;
+        let group = groups::requested_group(world, input)?;
         group.target_groups.insert(arn.clone(), "Removing".into());
         for id in &members {
             elb::deregister_target(world, &arn, id, None);
@@ -166,7 +166,7 @@ fn list_attachment_states(
     world: &mut SimWorld,
     input: Input,
 ) -> Result<Vec<(String, String)>, AwsError> {
-    let asg = writes::requested_group(world, input)?.clone();
+    let asg = groups::requested_group(world, input)?.clone();
     Ok(asg
         .target_groups
         .iter()

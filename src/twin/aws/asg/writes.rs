@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{create, health, launch_source, lifecycle, termination};
+use super::{group_request, groups, health, launch_source, lifecycle, termination};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::eks;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::state::AutoScalingGroup;
 use crate::twin::world::{SimWorld, WorldNotice};
 
 /// Every process a group has.
@@ -22,46 +21,15 @@ const SCALING_PROCESSES: &[&str] = &[
     "Terminate",
 ];
 
-fn find_group<'w>(
-    world: &'w mut SimWorld,
-    name: &str,
-) -> Result<&'w mut AutoScalingGroup, AwsError> {
-    world.cloud.asgs.get_mut(name).ok_or_else(|| {
-        AwsError::validation_error(format!(
-            "AutoScalingGroup name not found - no such group: {name}"
-        ))
-    })
-}
-
-/// The group a request names.
-pub fn requested_group<'w>(
-    world: &'w mut SimWorld,
-    input: Input,
-) -> Result<&'w mut AutoScalingGroup, AwsError> {
-    let name = input.require_text("AutoScalingGroupName")?.to_owned();
-    find_group(world, &name)
-}
-
-/// The key of a tag that somebody may write.
-pub fn checked_tag_key(tag: Input) -> Result<String, AwsError> {
-    let key = tag.require_text("Key")?;
-    match key.starts_with("aws:") {
-        true => Err(AwsError::validation_error(
-            "Tag keys starting with 'aws:' are reserved for internal use",
-        )),
-        false => Ok(key.to_owned()),
-    }
-}
-
 /// CreateOrUpdateTags.
 pub fn create_or_update_tags(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     for tag in input.get_list("Tags").iter().map(Input) {
-        let key = checked_tag_key(tag)?;
+        let key = groups::checked_tag_key(tag)?;
         let value = (
             tag.get_text("Value").unwrap_or_default().to_owned(),
             tag.get_bool("PropagateAtLaunch").unwrap_or(false),
         );
-        find_group(world, tag.require_text("ResourceId")?)?
+        groups::find_group(world, tag.require_text("ResourceId")?)?
             .tags
             .insert(key, value);
     }
@@ -73,7 +41,7 @@ pub fn create_or_update_tags(world: &mut SimWorld, input: Input) -> Result<Value
 pub fn delete_tags(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     for tag in input.get_list("Tags").iter().map(Input) {
         let key = tag.require_text("Key")?.to_owned();
-        find_group(world, tag.require_text("ResourceId")?)?
+        groups::find_group(world, tag.require_text("ResourceId")?)?
             .tags
             .remove(&key);
     }
@@ -102,7 +70,9 @@ fn requested_processes(input: Input) -> Result<Vec<String>, AwsError> {
 /// SuspendProcesses.
 pub fn suspend_processes(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let processes = requested_processes(input)?;
-    requested_group(world, input)?.suspended.extend(processes);
+    groups::requested_group(world, input)?
+        .suspended
+        .extend(processes);
     // The model gives this operation no output.
     Ok(Value::Null)
 }
@@ -110,7 +80,7 @@ pub fn suspend_processes(world: &mut SimWorld, input: Input) -> Result<Value, Aw
 /// ResumeProcesses.
 pub fn resume_processes(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let processes = requested_processes(input)?;
-    let group = requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     group.suspended.retain(|p| !processes.contains(p));
     let name = group.name.clone();
     lifecycle::reconcile_group(world, &name);
@@ -124,7 +94,7 @@ pub fn set_desired_capacity(world: &mut SimWorld, input: Input) -> Result<Value,
         .get_number("DesiredCapacity")
         .ok_or_else(|| AwsError::missing_member("DesiredCapacity"))?;
     // The bounds are checked against the current minimum and maximum, which EKS and others can change at any time.
-    let group = requested_group(world, input)?;
+    let group = groups::requested_group(world, input)?;
     if wanted > group.max {
         return Err(AwsError::validation_error(format!(
             "New SetDesiredCapacity value {wanted} is above max value {} for the AutoScalingGroup.",
@@ -149,11 +119,11 @@ pub fn set_desired_capacity(world: &mut SimWorld, input: Input) -> Result<Value,
 pub fn update_group(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     // Everything is checked before anything changes.
     let source = launch_source::read_source(&world.cloud, input)?;
-    let subnets = create::read_subnets(world, input)?;
-    let members = create::read_members(input)?;
-    let group = requested_group(world, input)?;
+    let subnets = group_request::read_subnets(world, input)?;
+    let members = group_request::read_members(input)?;
+    let group = groups::requested_group(world, input)?;
     let (min, max, wanted) =
-        create::read_sizes(input, (group.min, group.max, Some(group.desired)))?;
+        group_request::read_sizes(input, (group.min, group.max, Some(group.desired)))?;
     if let Some(source) = source {
         if group.nodegroup.is_some() {
             return Err(AwsError::validation_error(

@@ -3,16 +3,22 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::filter::{passes_filters, tag_set};
 use super::images;
 use super::types;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::iam;
 use crate::twin::aws::page::cut_page;
 use crate::twin::aws::state::Ec2Instance;
 use crate::twin::world::SimWorld;
+
+/// The id of a profile, made of its name.
+pub fn profile_id(name: &str) -> String {
+    let digits = hex::encode_upper(Sha256::digest(name));
+    format!("AIPA{}", &digits[..17])
+}
 
 fn state_code(state: &str) -> i64 {
     match state {
@@ -44,7 +50,7 @@ fn show_instance(world: &SimWorld, instance: &Ec2Instance) -> Value {
     let profile = launch.and_then(|l| l.profile.as_ref()).map(|name| {
         json!({
             "arn": format!("arn:aws:iam::{}:instance-profile/{name}", world.cloud.account),
-            "id": iam::profile_id(name),
+            "id": profile_id(name),
         })
     });
     json!({

@@ -3,7 +3,8 @@
 pub mod bootstrap;
 mod filter;
 pub mod images;
-mod instances;
+pub mod instances;
+pub mod launches;
 mod network;
 mod template_writes;
 pub mod templates;

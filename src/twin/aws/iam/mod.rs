@@ -9,7 +9,6 @@ mod profiles;
 mod simulate;
 
 pub use document::{BadPolicy, Policy};
-pub use profiles::profile_id;
 pub use simulate::run_operation;
 
 use std::collections::BTreeSet;

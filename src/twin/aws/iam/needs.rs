@@ -249,7 +249,7 @@ fn asg_permissions(cloud: &AwsAccount, op: &str, input: Input) -> Vec<RequiredPe
         let version = template.get_text("Version").unwrap_or("$Default");
         let version = known.and_then(|t| {
             let version = ec2::templates::find_version(t, version)?;
-            crate::twin::aws::asg::launch_of_version(cloud, t, version).ok()
+            ec2::launches::launch_of_version(cloud, t, version).ok()
         });
         let role = version.and_then(|launch| cloud.role_of(&launch));
         needs.extend(role.map(|role| RequiredPermission {

@@ -1,17 +1,11 @@
 //! Instance profiles: which role an instance has.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::twin::aws::call::Input;
+use crate::twin::aws::ec2::instances::profile_id;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::AwsAccount;
-
-/// The id of a profile, made of its name.
-pub fn profile_id(name: &str) -> String {
-    let digits = hex::encode_upper(Sha256::digest(name));
-    format!("AIPA{}", &digits[..17])
-}
 
 /// GetInstanceProfile: the profiles that a template or an instance names.
 pub fn get_profile(cloud: &AwsAccount, input: Input) -> Result<Value, AwsError> {

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::model::snapshot::Snapshot;
-use crate::twin::aws::asg::launch_of_version;
 use crate::twin::aws::call::Input;
+use crate::twin::aws::ec2::launches::launch_of_version;
 use crate::twin::aws::ec2::templates;
 use crate::twin::aws::eks::access_kind_for_nodes;
 use crate::twin::aws::state::*;
