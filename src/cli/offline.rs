@@ -43,6 +43,22 @@ pub fn check_same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), RunErr
     ))
 }
 
+/// # Errors
+/// The plan moves self-managed groups, and the snapshot does not hold what their nodes are started with.
+pub fn check_groups_are_whole(snapshot: &Snapshot, plan: &Plan) -> Result<(), RunError> {
+    let held = snapshot
+        .aws
+        .contains_key("autoscaling:DescribeAutoScalingGroups");
+    if held || plan.auto_scaling_groups.is_empty() {
+        return Ok(());
+    }
+    Err(usage_error(
+        "`autoScalingGroups` cannot be rehearsed from a snapshot: it holds no user data, which can hold secrets, and without it \
+         no node of such a group would join",
+    )
+    .with_hint("remove `autoScalingGroups` for the rehearsal; `eksup check` judges these groups in the live cluster"))
+}
+
 /// Reads the snapshot that `path` names for an upgrade by `plan`.
 pub fn read_inventory(path: &Path, plan: &Plan) -> Result<Inventory, RunError> {
     let mut snapshot = read_snapshot(path)?;

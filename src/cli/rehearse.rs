@@ -81,6 +81,7 @@ pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), RunE
             .map_or_else(|| run_with_network(take_live_snapshot(cx, &input)), Ok)?,
     };
     offline::check_same_cluster(&snapshot, &input.plan)?;
+    offline::check_groups_are_whole(&snapshot, &input.plan)?;
     if args.chaos {
         let ask = chaos::ChaosRequest {
             first: args.seed,

@@ -59,9 +59,9 @@ pub fn seed_account(snapshot: &Snapshot) -> AwsAccount {
             known.name.clone_from(&image.name);
         }
     }
+    // Self-managed groups of a user's snapshot are not known well enough: their nodes are there, and nobody's.
     let nodegroups = inventory
-        .nodegroups
-        .iter()
+        .managed_groups()
         .map(|g| (g.name.clone(), eks::seed_nodegroup(&cloud, inventory, g)))
         .collect();
     eks::seed_asgs(&mut cloud, inventory, &nodegroups);
