@@ -32,6 +32,7 @@ pub use digest::plan_digest;
 pub use error::{PlanErrors, PlanProblem, SourceLocation};
 pub use load::{load_plan, parse_plan, parse_plan_bytes};
 pub use schema::json_schema;
+pub use suggest::nearest_words;
 pub use template::PlanTemplate;
 pub use types::*;
 pub use words::{
