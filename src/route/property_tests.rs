@@ -163,6 +163,7 @@ fn build_case(case: &RouteCase) -> (Plan, Inventory) {
             rule: RuleRef::Every,
             blue: "one".to_owned(),
             green: "two".to_owned(),
+            node_group: None,
         }];
     }
     (plan, i)

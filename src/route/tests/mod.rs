@@ -1,6 +1,7 @@
 //! Routes for clusters as people have them.
 
 mod sizes;
+mod tied_routes;
 mod traffic;
 mod unread;
 mod zones;

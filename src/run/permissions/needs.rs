@@ -57,7 +57,8 @@ impl PermissionNeeds {
             listeners,
             target_groups,
             classic_balancers,
-            restart_deployments: plan.drain.single_replicas == crate::plan::SingleReplicas::Surge,
+            restart_deployments: (plan.all_drains())
+                .any(|d| d.single_replicas == crate::plan::SingleReplicas::Surge),
             topics: plan.notify.iter().filter_map(topic).collect(),
             cluster: Some(plan.cluster.clone()),
         }
