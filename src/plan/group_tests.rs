@@ -137,11 +137,11 @@ fn settings_that_contradict_the_plan_are_told() {
 #[test]
 fn a_route_belongs_to_a_group_that_the_plan_lists_and_its_pair_to_no_other() {
     let (line, column, message, help) = only_problem(
-        "nodeGroups: [{blue: wbe}]\ntraffic:\n  routes: [{blue: a, green: b, nodeGroup: web}]\n",
+        "nodeGroups: [{blue: wbe-blue}]\ntraffic:\n  routes: [{blue: a, green: b, nodeGroup: web-blue}]\n",
     );
     assert_eq!((line, column), (5, 43));
-    assert_eq!(message, "`nodeGroups` has no entry with `blue: web`");
-    assert!(help.starts_with("did you mean `wbe`?"), "{help}");
+    assert_eq!(message, "`nodeGroups` has no entry with `blue: web-blue`");
+    assert!(help.starts_with("did you mean `wbe-blue`?"), "{help}");
     let rule = "rule: {loadBalancer: l, port: 80}";
     for (one, other) in [
         ("nodeGroup: web", "nodeGroup: db"),

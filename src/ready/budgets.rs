@@ -130,7 +130,8 @@ impl<'a> BlockingBudget<'a> {
         }
     }
 
-    /// What the plan consents to for the groups of all its pods, and how that goes on; where groups differ, the worst.
+    /// What the plan consents to for the groups of all its pods, and how that goes on; where groups differ, the
+    /// worst (the least in the order of severities).
     fn consented_outcome(&self, case: &ReadinessInput<'_>) -> Option<(Severity, String)> {
         let mut drains: Vec<&Drain> = Vec::new();
         for pod in self.held {
@@ -141,7 +142,7 @@ impl<'a> BlockingBudget<'a> {
         }
         let outcomes = drains.into_iter().map(|d| self.outcome_under(d));
         let outcomes: Option<Vec<(Severity, String)>> = outcomes.collect();
-        outcomes?.into_iter().max_by_key(|(severity, _)| *severity)
+        outcomes?.into_iter().min_by_key(|(severity, _)| *severity)
     }
 
     /// The same of one way to drain.

@@ -10,7 +10,7 @@ use super::{Finding, Severity};
 use crate::model::consent::ConsentScope;
 use crate::model::kube::{Pod, Volume};
 use crate::model::workload_name::WorkloadName;
-use crate::plan::{Consent, duration};
+use crate::plan::{Consent, Drain, duration};
 
 /// Judges what the pods that move would lose.
 pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
@@ -18,12 +18,20 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut by_group: BTreeMap<Option<&str>, Vec<&Pod>> = BTreeMap::new();
     for pod in case.moving_pods() {
         let blue = pod.node.as_deref().and_then(|n| case.blue_of_node(n));
-        let own = |blue: &&str| case.plan.drain_of(blue) != &case.plan.drain;
+        let own = |blue: &&str| !consents_alike(case.plan.drain_of(blue), &case.plan.drain);
         by_group.entry(blue.filter(own)).or_default().push(pod);
     }
     for (blue, pods) in by_group {
         check_losses_of(case, blue, &pods, out);
     }
+}
+
+fn consents_alike(one: &Drain, other: &Drain) -> bool {
+    let consents = |d: &Drain| {
+        let data = (d.empty_dir.clone(), d.host_path.clone());
+        (d.bare_pods.clone(), data, d.jobs.clone())
+    };
+    consents(one) == consents(other)
 }
 
 /// Judges what pods would lose that move in one way: that of a group, or the plan's own.
