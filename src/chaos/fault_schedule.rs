@@ -64,14 +64,15 @@ impl TrialSpeed {
     /// The same plan, its waits shortened.
     pub fn shorten_plan(self, plan: &Plan) -> Plan {
         let mut plan = plan.clone();
-        for wait in [
-            &mut plan.control_plane.bake,
-            &mut plan.drain.bake,
-            &mut plan.drain.canary_bake,
-            &mut plan.traffic.bake,
-            &mut plan.retire.soak,
-        ] {
+        for wait in [&mut plan.control_plane.bake, &mut plan.retire.soak] {
             *wait /= self.plan;
+        }
+        for drain in plan.all_drains_mut() {
+            drain.bake /= self.plan;
+            drain.canary_bake /= self.plan;
+        }
+        for traffic in plan.all_traffic_mut() {
+            traffic.bake /= self.plan;
         }
         plan
     }

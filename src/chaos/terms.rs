@@ -1,6 +1,6 @@
 //! What a seed's upgrade is and may do: its plan, its route's groups, and the terms that the laws hold it to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::sleep;
 
@@ -11,8 +11,8 @@ use crate::chaos::invariants::UpgradeTerms;
 use crate::inventory;
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
-use crate::plan::{BudgetConsent, OnDeadline, Plan, SingleReplicas, Strategy};
-use crate::route::{Route, ShiftSpec};
+use crate::plan::{BudgetConsent, Drain, OnDeadline, Plan, SingleReplicas, Strategy};
+use crate::route::{Route, ShiftSpec, StepSpec};
 use crate::run::error::RunError;
 use crate::twin::{Twin, fault, scenario};
 
@@ -51,17 +51,17 @@ impl Trial<'_> {
         };
         // On a long way a target group may be green first and blue later; of such a one nothing is said.
         let green_targets = &shifts(|s| &s.green) - &shifts(|s| &s.blue);
+        let single_replicas =
+            |word: SingleReplicas| plan.all_drains().any(|d| d.single_replicas == word);
         Ok(UpgradeTerms {
             groups,
             // Pods may be deleted where the plan says so in any of its parts.
-            may_delete_pods: plan.drain.on_deadline == OnDeadline::Delete
-                || plan.strategy == Strategy::Recreate
-                || plan.drain.single_replicas == SingleReplicas::Evict
-                || (plan.drain.budgets.values()).any(|c| *c == BudgetConsent::Delete),
-            single_replicas_down: plan.drain.single_replicas == SingleReplicas::Evict,
-            surge: plan.drain.single_replicas == SingleReplicas::Surge,
-            max_parallel_nodes: plan.drain.parallel,
-            pod_deadline: plan.drain.pod_deadline,
+            may_delete_pods: plan.strategy == Strategy::Recreate
+                || plan.all_drains().any(may_delete_pods),
+            single_replicas_down: single_replicas(SingleReplicas::Evict),
+            surge: single_replicas(SingleReplicas::Surge),
+            max_parallel_nodes: parallel_nodes_by_group(&route),
+            pod_deadline: (plan.all_drains().map(|d| d.pod_deadline).min()).unwrap_or_default(),
             downtime: plan.strategy == Strategy::Recreate,
             green_targets,
         })
@@ -80,6 +80,26 @@ pub(super) async fn read_before(snapshot: &Snapshot, plan: &Plan) -> Result<Inve
     let reached = connect_twin(twin.wire(), snapshot, &clock).await?;
     let inventory = reached.read_inventory(Some(plan.to)).await?;
     Ok(inventory::read_for_plan(&reached.aws, plan, inventory).await?)
+}
+
+fn may_delete_pods(drain: &Drain) -> bool {
+    drain.on_deadline == OnDeadline::Delete
+        || drain.single_replicas == SingleReplicas::Evict
+        || (drain.budgets.values()).any(|c| *c == BudgetConsent::Delete)
+}
+
+/// How many nodes of a group may be drained at once: of a blue in the run, of its green in a rollback.
+fn parallel_nodes_by_group(route: &Route) -> BTreeMap<String, u32> {
+    let mut by_group: BTreeMap<String, u32> = BTreeMap::new();
+    for step in &route.steps {
+        if let StepSpec::Drain { blue, green, drain } = &step.spec {
+            for group in [blue, green] {
+                let most = by_group.entry(group.clone()).or_default();
+                *most = drain.parallel.max(*most);
+            }
+        }
+    }
+    by_group
 }
 
 fn green_names_in(route: &Route) -> Vec<String> {

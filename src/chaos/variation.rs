@@ -117,14 +117,15 @@ impl Variation {
 
     /// The plan as this variation has it.
     pub fn apply_to_plan(&self, mut plan: Plan) -> Plan {
-        let drain = &mut plan.drain;
-        drain.parallel = self.parallel.unwrap_or(drain.parallel);
-        drain.on_deadline = self.on_deadline.unwrap_or(drain.on_deadline);
-        if self.surge_singles {
-            drain.single_replicas = SingleReplicas::Surge;
-        }
-        if let Some((pod, node)) = self.deadlines {
-            (drain.pod_deadline, drain.node_deadline) = (pod, node);
+        for drain in plan.all_drains_mut() {
+            drain.parallel = self.parallel.unwrap_or(drain.parallel);
+            drain.on_deadline = self.on_deadline.unwrap_or(drain.on_deadline);
+            if self.surge_singles {
+                drain.single_replicas = SingleReplicas::Surge;
+            }
+            if let Some((pod, node)) = self.deadlines {
+                (drain.pod_deadline, drain.node_deadline) = (pod, node);
+            }
         }
         if self.canary && plan.strategy == Strategy::BlueGreen {
             plan.strategy = Strategy::Canary;

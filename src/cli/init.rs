@@ -7,8 +7,10 @@ use clap::Args;
 
 use super::args::PlanArg;
 use super::context::{CommandContext, plan_path_by_name};
+use crate::model::elb::TargetGroup;
 use crate::model::{Inventory, Minor};
 use crate::plan;
+use crate::route;
 use crate::run::atomic_file::write_file;
 use crate::run::error::{RunError, RunErrorKind, usage_error};
 
@@ -171,7 +173,11 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
         template.set_value("traffic.routes", routes);
         template.add_note(
             "traffic.routes",
-            "These are named blue and green; every rule that forwards to blue is meant.",
+            if inventory.nodegroups.len() > 1 {
+                "These are named blue and green; every rule that forwards to blue is meant. A route that belongs to a group (`nodeGroup`) is shifted when that group is emptied."
+            } else {
+                "These are named blue and green; every rule that forwards to blue is meant."
+            },
         );
     }
     format!(
@@ -182,18 +188,31 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     )
 }
 
-/// Pairs of target groups that are named blue and green, if there are any.
+/// Pairs of target groups that are named blue and green, if there are any. Where the cluster has several node groups, each
+/// pair belongs to the one that serves it alone.
 fn render_routes(inventory: &Inventory) -> Option<String> {
-    let blues = inventory.target_groups.iter().map(|t| t.name.as_str());
-    let pairs: Vec<String> = blues
-        .filter(|blue| blue.contains("blue"))
-        .map(|blue| (blue, blue.replace("blue", "green")))
-        .filter(|(_, green)| inventory.target_groups.iter().any(|t| t.name == *green))
-        .map(|(blue, green)| {
-            let (blue, green) = (quote_yaml(blue), quote_yaml(&green));
-            format!("\n    - {{rule: every, blue: {blue}, green: {green}}}")
-        })
-        .collect();
+    let served = route::targets_by_group(inventory);
+    let only_group = |pair: [&TargetGroup; 2]| {
+        let serves = |targets: &BTreeSet<String>| pair.iter().any(|t| targets.contains(&t.arn));
+        let mut groups = served.iter().filter(|(_, targets)| serves(targets));
+        let (first, others) = (groups.next(), groups.next());
+        let (name, _) = first.filter(|_| others.is_none())?;
+        (inventory.nodegroups.len() > 1).then_some(name)
+    };
+    let named = |name: &str| inventory.target_groups.iter().find(|t| t.name == name);
+    let blues = inventory.target_groups.iter();
+    let blues = blues.filter(|blue| blue.name.contains("blue"));
+    let pairs = blues.filter_map(|blue| {
+        let green = named(&blue.name.replace("blue", "green"))?;
+        let group = only_group([blue, green]);
+        let (blue, green) = (quote_yaml(&blue.name), quote_yaml(&green.name));
+        let tie = group.map(|name| format!(", nodeGroup: {}", quote_yaml(name)));
+        let tie = tie.unwrap_or_default();
+        Some(format!(
+            "\n    - {{rule: every, blue: {blue}, green: {green}{tie}}}"
+        ))
+    });
+    let pairs: Vec<String> = pairs.collect();
     (!pairs.is_empty()).then(|| pairs.concat())
 }
 
@@ -285,6 +304,26 @@ mod tests {
     fn is_key_name(text: &str) -> bool {
         text.starts_with(|c: char| c.is_ascii_lowercase())
             && text.bytes().all(|b| b.is_ascii_alphanumeric())
+    }
+
+    #[test]
+    fn of_several_groups_each_route_belongs_to_the_one_that_serves_it() {
+        let inventory = scenario::find_scenario("multi-group").unwrap().inventory;
+        let text = render_plan(&inventory, Minor::new(28));
+        let plan = plan::parse_plan("plan.yaml", &text)
+            .unwrap_or_else(|e| panic!("{:?}\n{text}", e.problems));
+        assert_eq!(plan.node_groups.len(), 6);
+        let routes = plan.traffic.routes.iter();
+        let ties = routes.map(|r| (r.blue.as_str(), r.node_group.as_deref().unwrap()));
+        let mut ties: Vec<(&str, &str)> = ties.collect();
+        ties.sort_unstable();
+        let wanted = [
+            ("admin-blue-tg", "admin-blue"),
+            ("expense-blue-tg", "expense-blue"),
+            ("orders-blue-tg", "api-blue"),
+            ("users-blue-tg", "api-blue"),
+        ];
+        assert_eq!(ties, wanted);
     }
 
     #[test]

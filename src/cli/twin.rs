@@ -6,7 +6,9 @@ use clap::{Args, Subcommand};
 
 use super::context::CommandContext;
 use super::sim_permissions::GuardArgs;
+use super::speed::RehearsalSpeed;
 use crate::inventory::snapshot;
+use crate::model::Clock;
 use crate::model::snapshot::Snapshot;
 use crate::run::atomic_file::write_file;
 use crate::run::error::{RunError, RunErrorKind, usage_error};
@@ -21,7 +23,7 @@ pub struct TwinArgs {
 
 #[derive(Debug, Subcommand)]
 enum TwinCommand {
-    /// Serve the twin on loopback, in real time, for `aws`, `kubectl`, `eksctl` or eksup itself
+    /// Serve the twin on loopback, for `aws`, `kubectl`, `eksctl` or eksup itself
     Serve(ServeArgs),
 }
 
@@ -34,9 +36,12 @@ struct ServeArgs {
     /// The port; 0 is any free port
     #[arg(long, default_value_t = 4566)]
     port: u16,
-    /// Seed of what happens by chance
+    /// Seed of what happens by chance, and of the cluster's ids
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Speed of the cluster's time: realtime, or a factor such as 60x
+    #[arg(long, default_value = "realtime")]
+    speed: RehearsalSpeed,
     /// Fault to inject; see `docs/twin.md`
     #[arg(long = "fault", value_name = "RULE")]
     faults: Vec<fault::FaultRule>,
@@ -50,9 +55,15 @@ struct ServeArgs {
 /// Serves until a signal comes.
 pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), RunError> {
     let TwinCommand::Serve(args) = args.command;
-    let mut snapshot = load_scenario(&args.scenario)?;
-    // Served time is real time: signatures of real clients are checked against it.
-    let now = crate::model::Clock::system().now();
+    let RehearsalSpeed::Times(speed) = args.speed else {
+        return Err(usage_error(
+            "a served twin cannot run at the speed `max`: its callers wait in real time",
+        )
+        .with_hint("write `--speed realtime`, or a factor such as `--speed 60x`"));
+    };
+    let mut snapshot = scenario::with_own_ids(load_scenario(&args.scenario)?, args.seed);
+    // It begins now, so that nothing is older or younger to a caller than it should be.
+    let now = Clock::system().now();
     let since = now.duration_since(snapshot.inventory.taken_at);
     snapshot.inventory.taken_at = now;
     for insight in &mut snapshot.inventory.insights {
@@ -67,7 +78,9 @@ pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), RunEr
         ))
         .with_hint("use it with `eksup rehearse`"));
     }
-    let mut world = scenario::load_world(&snapshot, args.seed);
+    let clock = Clock::starting_at_speed(snapshot.inventory.taken_at, speed);
+    let mut world = scenario::load_world_at(&snapshot, args.seed, clock);
+    world.kube = std::mem::take(&mut world.kube).with_callers_clock(Clock::system());
     fault::add_rules(&mut world, args.faults);
     args.guard.apply_to_world(&mut world)?;
     let twin = Twin::start(world);
@@ -83,7 +96,12 @@ pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), RunEr
         "export AWS_ENDPOINT_URL={url}\nexport AWS_REGION={region}\nexport AWS_DEFAULT_REGION={region}\nexport AWS_ACCESS_KEY_ID=twin\nexport AWS_SECRET_ACCESS_KEY=twin\n"
     ))?;
     cx.ui.print_note(&format!(
-        "serving cluster {cluster} at {url}; press Ctrl-C to stop"
+        "serving cluster {cluster} at {url}{}; press Ctrl-C to stop",
+        if speed == 1.0 {
+            String::new()
+        } else {
+            format!(", its time {speed} times as fast as yours")
+        }
     ));
     let mut terminate =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
@@ -98,7 +116,7 @@ pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), RunEr
 }
 
 fn load_scenario(scenario: &str) -> Result<Snapshot, RunError> {
-    match scenario::find_scenario(scenario) {
+    match scenario::find_served_scenario(scenario) {
         Some(snapshot) => Ok(snapshot),
         None => Ok(
             snapshot::read_snapshot(&PathBuf::from(scenario)).map_err(|error| {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::contradictions;
 use super::error::PlanErrors;
+use super::group_settings;
 use super::keys::{KeyDefault, UPGRADE_PLAN};
 use super::table_reader::read_spelled_value;
 use super::tree::{TreeNode, TreeValue};
@@ -32,6 +33,7 @@ pub fn check_plan(name: &str, text: &str, root: &TreeNode) -> Result<Plan, PlanE
         }
     }
     contradictions::set_default_capacities(&mut values);
+    group_settings::merge_group_settings(&mut values);
     let plan = match serde_json::from_value::<Plan>(Value::Object(values)) {
         Ok(plan) => plan,
         // Each value was read by its table and fits; were a table wrong, a person could at least see where.

@@ -3,13 +3,15 @@
 use serde_json::Value;
 
 use super::duration;
+use super::error::SourceLocation;
+use super::group_contradictions;
 use super::tree::TreeValue;
-use super::types::Plan;
+use super::types::{Drain, Plan};
 use super::value_reader::{MapFields, ReadValues, ValueReader};
 use super::words::Strategy;
 use crate::model::Minor;
 
-const CONTRADICTION_CODE: &str = "plan::contradiction";
+pub const CONTRADICTION_CODE: &str = "plan::contradiction";
 
 /// Notes a capacity that the strategy excludes. Only a capacity that is given can be one.
 fn check_capacities(r: &mut ValueReader, f: &MapFields<'_>, strategy: Strategy) {
@@ -57,6 +59,8 @@ pub fn set_default_capacities(plan: &mut ReadValues) {
 /// Contradictions between parts of a plan. `to_known`: the target was read.
 pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, to_known: bool) {
     check_capacities(r, f, plan.strategy);
+    group_contradictions::check_group_settings(r, f, plan);
+    group_contradictions::check_tied_routes(r, f, plan);
     let list_at = f.location_of("nodeGroups");
     // Each entry is compared with those before it only, so that a pair is named once.
     for (i, group) in plan.all_groups().enumerate() {
@@ -146,11 +150,7 @@ pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, 
     }
     // The node's deadline would come first, and the pod's would mean nothing.
     if plan.drain.pod_deadline > plan.drain.node_deadline {
-        let (pod, node) = (
-            duration::format_duration(plan.drain.pod_deadline),
-            duration::format_duration(plan.drain.node_deadline),
-        );
-        r.note_problem(CONTRADICTION_CODE, f.location_of("drain"), format!("a pod has {pod} to go (`podDeadline`), and its whole node only {node} (`nodeDeadline`)"), "make `nodeDeadline` at least as long as `podDeadline`");
+        note_short_node_deadline(r, f.location_of("drain"), &plan.drain);
     }
     // Only what was written is a contradiction: the key's default stands in every plan.
     if plan.strategy != Strategy::Canary
@@ -164,6 +164,22 @@ pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, 
             "write `strategy: canary`, or remove `canaryBake`",
         );
     }
+}
+
+/// Notes that a node has less time than each of its pods.
+pub fn note_short_node_deadline(r: &mut ValueReader, at: SourceLocation, drain: &Drain) {
+    let (pod, node) = (
+        duration::format_duration(drain.pod_deadline),
+        duration::format_duration(drain.node_deadline),
+    );
+    r.note_problem(
+        CONTRADICTION_CODE,
+        at,
+        format!(
+            "a pod has {pod} to go (`podDeadline`), and its whole node only {node} (`nodeDeadline`)"
+        ),
+        "make `nodeDeadline` at least as long as `podDeadline`",
+    );
 }
 
 /// The minor in an Amazon Linux release such as `1.30.14-20260801`; other systems number their releases otherwise.

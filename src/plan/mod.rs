@@ -8,6 +8,8 @@ mod defaults;
 mod digest;
 pub mod duration;
 mod error;
+mod group_contradictions;
+mod group_settings;
 mod keys;
 mod load;
 #[cfg(test)]
@@ -24,14 +26,18 @@ mod words;
 mod written_forms;
 
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod key_tests;
 #[cfg(test)]
 mod tests;
 
 pub use digest::plan_digest;
 pub use error::{PlanErrors, PlanProblem, SourceLocation};
+pub use group_settings::GroupSettings;
 pub use load::{load_plan, parse_plan, parse_plan_bytes};
 pub use schema::json_schema;
+pub use suggest::nearest_words;
 pub use template::PlanTemplate;
 pub use types::*;
 pub use words::{

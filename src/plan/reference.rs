@@ -48,7 +48,11 @@ fn describe_key(key: &PlanKey, path: &str) -> String {
     parts.push(key.more.to_owned());
     // Most keys have only some of these parts.
     parts.retain(|part| !part.is_empty());
-    format!("| `{path}` | {default} | {} |\n", parts.join(" "))
+    let example = key.example.replace('|', "\\|");
+    format!(
+        "| `{path}` | {default} | `{example}` | {} |\n",
+        parts.join(" ")
+    )
 }
 
 /// The bounds that a person may want to know of; every duration ends at seven days.
@@ -66,6 +70,7 @@ fn describe_bounds(kind: &ValueKind) -> String {
         | ValueKind::Boolean
         | ValueKind::Choice(_)
         | ValueKind::Map(_)
+        | ValueKind::PartOf { .. }
         | ValueKind::ChoiceOrMap { .. }
         | ValueKind::NamedValues { .. }
         | ValueKind::List { .. } => String::new(),
@@ -84,6 +89,7 @@ fn map_within(kind: &ValueKind) -> Option<(&'static KeyMap, &'static str)> {
         | ValueKind::Percent
         | ValueKind::Boolean
         | ValueKind::Choice(_)
+        | ValueKind::PartOf { .. }
         | ValueKind::NamedValues { .. } => None,
     }
 }
@@ -100,6 +106,7 @@ fn choice_within(kind: &ValueKind) -> Option<&'static Choice> {
         | ValueKind::Integer { .. }
         | ValueKind::Percent
         | ValueKind::Boolean
+        | ValueKind::PartOf { .. }
         | ValueKind::Map(_) => None,
     }
 }
@@ -134,7 +141,7 @@ fn key_table(part: &str) -> String {
         let (map, _) = map_within(&key.kind).unwrap_or_else(|| panic!("{part} holds no map"));
         describe_keys(map, "", &mut Vec::new())
     };
-    format!("| key | default | meaning, and why |\n| --- | --- | --- |\n{rows}")
+    format!("| key | default | example | meaning, and why |\n| --- | --- | --- | --- |\n{rows}")
 }
 
 /// The text with each of its tables as it should be, and the parts that have one.

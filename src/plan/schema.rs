@@ -25,6 +25,8 @@ pub fn json_schema() -> Value {
 #[derive(Default)]
 struct SchemaWriter {
     definitions: Map<String, Value>,
+    /// Whether the keys are those of a part of a map, whose defaults are the plan's own.
+    in_part: bool,
 }
 
 impl SchemaWriter {
@@ -77,6 +79,7 @@ impl SchemaWriter {
             schema = or_null(schema);
         }
         let default = match key.default {
+            _ if self.in_part => " Default: the plan's own.".to_owned(),
             KeyDefault::Written(text) => format!(" Default: {text}."),
             KeyDefault::Absent(text) if !required => format!(" Default: {text}."),
             KeyDefault::Absent(_) | KeyDefault::Required | KeyDefault::OfItsKeys => String::new(),
@@ -115,6 +118,12 @@ impl SchemaWriter {
             ValueKind::Boolean => json!({"type": "boolean"}),
             ValueKind::Choice(choice) => self.describe_choice(choice),
             ValueKind::Map(map) => self.refer_to(map.schema, |w| w.describe_map(map)),
+            ValueKind::PartOf { schema, map } => self.refer_to(schema, |w| {
+                w.in_part = true;
+                let part = w.describe_object(map.keys, false);
+                w.in_part = false;
+                part
+            }),
             // Both forms are offered, so that an editor completes either.
             ValueKind::ChoiceOrMap {
                 schema,

@@ -21,6 +21,19 @@ pub fn nearest_word<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, k)| k)
 }
 
+/// The names whose text is nearest to `word`, where that is near enough to be a slip; of `known` each text with its name.
+pub fn nearest_words<'a>(
+    word: &str,
+    known: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Vec<&'a str> {
+    let known: Vec<(&str, &str)> = known.into_iter().collect();
+    let Some(nearest) = nearest_word(word, known.iter().map(|(text, _)| *text)) else {
+        return Vec::new();
+    };
+    let same = known.into_iter().filter(|(text, _)| *text == nearest);
+    same.map(|(_, name)| name).collect()
+}
+
 /// Edits between two words.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();

@@ -45,6 +45,21 @@ impl ValueReader {
         (values, complete)
     }
 
+    /// The values of the keys that are given, without any default.
+    fn read_given_values(&mut self, map: &KeyMap, f: &MapFields<'_>) -> ReadValues {
+        let mut values = ReadValues::new();
+        for key in map.keys {
+            let Some(node) = f.get(key.name) else {
+                continue;
+            };
+            let read = self.read_value(&key.kind, node, &f.path_of(key.name), key.example);
+            if let Some(value) = read {
+                values.insert(key.name.to_owned(), value);
+            }
+        }
+        values
+    }
+
     fn check_number_of_keys(&mut self, map: &KeyMap, f: &MapFields<'_>) -> bool {
         if !matches!(map.rule, MapRule::OneKey) {
             return true;
@@ -109,6 +124,10 @@ impl ValueReader {
             ValueKind::Boolean => self.read_boolean(node, path).map(Value::Bool),
             ValueKind::Choice(choice) => self.read_word(choice, node, path),
             ValueKind::Map(map) => self.read_map_value(map, node, path),
+            ValueKind::PartOf { map, .. } => {
+                let f = self.read_fields(node, path, map.key_names());
+                Some(Value::Object(self.read_given_values(map, &f)))
+            }
             // What was written decides which form is meant, so that its problems are those of that form.
             ValueKind::ChoiceOrMap { choice, map, .. } => match node.what {
                 TreeValue::Map(_) => self.read_map_value(map, node, path),

@@ -137,6 +137,7 @@ fn choice_of(kind: &ValueKind) -> Option<&'static Choice> {
         | ValueKind::Percent
         | ValueKind::Boolean
         | ValueKind::Map(_)
+        | ValueKind::PartOf { .. }
         | ValueKind::ChoiceOrMap { .. }
         | ValueKind::NamedValues { .. }
         | ValueKind::List { .. } => None,

@@ -166,7 +166,10 @@ notify:
     assert_eq!(consent("shop"), None);
     assert_eq!(plan.traffic.routes.len(), 3);
     assert_eq!(
-        (plan.traffic.steps.as_slice(), plan.traffic.on_unhealthy),
+        (
+            plan.traffic.settings.steps.as_slice(),
+            plan.traffic.settings.on_unhealthy,
+        ),
         ([5, 100].as_slice(), OnUnhealthy::Hold)
     );
     assert_eq!(plan.retire.then, RetireHow::KeepAtZero);
@@ -391,6 +394,7 @@ fn the_bundled_plans_are_plans_for_the_cluster_they_are_named_after() {
             "expense-dev",
             "local-policy",
             "minimal",
+            "multi-group",
             "multi-hop",
             "self-managed",
         ]

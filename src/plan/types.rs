@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::group_settings::GroupSettings;
 use super::words::{
     AddonConflicts, AddonPolicy, BudgetConsent, ConsentWord, DeadKubelets, DrainOrder, EveryRule,
     Insights, JobsWord, OnDeadline, OnUnhealthy, OperatorBudgets, RetireHow, SingleReplicas,
@@ -114,6 +115,12 @@ pub struct NodeGroup {
     /// Taints added to blue's.
     #[serde(default, deserialize_with = "written_forms::taints_as_eks_has_them")]
     pub taints: Vec<NodegroupTaint>,
+    /// In place of the plan's own, where something differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<GroupSettings<Drain>>,
+    /// The same, of the routes that belong to the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<GroupSettings<TrafficSettings>>,
     /// Consent to delete a group that CloudFormation, eksctl or Terraform owns.
     pub delete_owned: bool,
     /// Consent to move a group that EKS calls DEGRADED.
@@ -269,6 +276,14 @@ pub struct Traffic {
     /// Empty: found from blue's Auto Scaling groups, where green joins blue's own target groups.
     #[serde(default)]
     pub routes: Vec<TrafficRoute>,
+    #[serde(flatten)]
+    pub settings: TrafficSettings,
+}
+
+/// How the weights of a pair of target groups are shifted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all(deserialize = "camelCase"))]
+pub struct TrafficSettings {
     /// Percent on green, rising to 100.
     pub steps: Vec<u32>,
     /// Watch this long after each raise.
@@ -283,12 +298,16 @@ pub struct Traffic {
 
 /// One pair of target groups and the rules that point at them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all(deserialize = "camelCase"))]
 pub struct TrafficRoute {
     pub rule: RuleRef,
     /// Name or ARN.
     pub blue: String,
     /// Name or ARN.
     pub green: String,
+    /// The blue node group with whose own migration it is shifted; absent: with all that serve it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_group: Option<String>,
 }
 
 /// Which rule.

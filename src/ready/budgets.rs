@@ -8,7 +8,9 @@ use super::{Finding, Severity};
 use crate::model::kube::{NamespacedName, Pdb, Pod};
 use crate::model::operator_budgets::{is_custom_owner, run_by};
 use crate::model::restarts::no_restart;
-use crate::plan::{BudgetConsent, OnDeadline, OperatorBudgets, SingleReplicas, Strategy, duration};
+use crate::plan::{
+    BudgetConsent, Drain, OnDeadline, OperatorBudgets, SingleReplicas, Strategy, duration,
+};
 
 /// Judges budgets over pods that move.
 pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
@@ -128,9 +130,23 @@ impl<'a> BlockingBudget<'a> {
         }
     }
 
-    /// What the plan consents to, and how that goes on.
+    /// What the plan consents to for the groups of all its pods, and how that goes on; where groups differ, the
+    /// worst (the least in the order of severities).
     fn consented_outcome(&self, case: &ReadinessInput<'_>) -> Option<(Severity, String)> {
-        let drain = &case.plan.drain;
+        let mut drains: Vec<&Drain> = Vec::new();
+        for pod in self.held {
+            let drain = case.drain_of_pod(pod);
+            if !drains.contains(&drain) {
+                drains.push(drain);
+            }
+        }
+        let outcomes = drains.into_iter().map(|d| self.outcome_under(d));
+        let outcomes: Option<Vec<(Severity, String)>> = outcomes.collect();
+        outcomes?.into_iter().min_by_key(|(severity, _)| *severity)
+    }
+
+    /// The same of one way to drain.
+    fn outcome_under(&self, drain: &Drain) -> Option<(Severity, String)> {
         let (namespace, name) = (&self.pdb.key.namespace, &self.pdb.key.name);
         let then = match drain.on_deadline {
             OnDeadline::Stop => "the run stops",

@@ -1,6 +1,6 @@
 //! What the judges share: the plan, the inventory, the route, and who is blue.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::Finding;
 use super::pod_search::PodSearch;
@@ -8,7 +8,7 @@ use super::workloads::WorkloadIndex;
 use crate::model::eks::{NewNodegroup, Nodegroup};
 use crate::model::kube::{Node, Pod};
 use crate::model::{Inventory, Minor};
-use crate::plan::Plan;
+use crate::plan::{Drain, Plan};
 use crate::route::{self, Route, StepSpec};
 
 /// One blue group of the inventory and its first green, as the route has it.
@@ -28,8 +28,8 @@ pub struct ReadinessInput<'a> {
     pub changes: Vec<BlueGreenPair<'a>>,
     /// Names of the groups that move.
     pub blues: BTreeSet<&'a str>,
-    /// Names of the nodes of the groups that move.
-    blue_names: HashSet<&'a str>,
+    /// The nodes of the groups that move, by name, with their groups.
+    group_of_blue: HashMap<&'a str, &'a str>,
     pub workloads: WorkloadIndex<'a>,
     pub pods: PodSearch<'a>,
 }
@@ -68,16 +68,18 @@ impl<'a> ReadinessInput<'a> {
                 .map(|g| g.name.as_str())
                 .collect()
         };
-        let on_blue = |n: &&Node| n.nodegroup_name().is_some_and(|g| blues.contains(g));
-        let blue_nodes = inventory.nodes.iter().filter(on_blue);
-        let blue_names: HashSet<&str> = blue_nodes.map(|n| n.name.as_str()).collect();
+        let group_of_blue = inventory.nodes.iter().filter_map(|n| {
+            let group = n.nodegroup_name()?;
+            blues.contains(group).then_some((n.name.as_str(), group))
+        });
+        let group_of_blue = group_of_blue.collect();
         Self {
             plan,
             inventory,
             route,
             changes,
             blues,
-            blue_names,
+            group_of_blue,
             workloads: WorkloadIndex::new(inventory),
             pods: PodSearch::new(inventory),
         }
@@ -100,12 +102,60 @@ impl<'a> ReadinessInput<'a> {
         pods.filter(|p| {
             p.node
                 .as_deref()
-                .is_some_and(|n| self.blue_names.contains(n))
+                .is_some_and(|n| self.group_of_blue.contains_key(n))
         })
         .filter(|p| {
             !p.is_daemon_pod() && !p.mirror && !p.is_finished() && p.deletion_timestamp.is_none()
         })
         .collect()
+    }
+
+    /// The group of a node, where it moves.
+    pub fn blue_of_node(&self, node: &str) -> Option<&'a str> {
+        self.group_of_blue.get(node).copied()
+    }
+
+    /// How a node is emptied: as its group is.
+    pub fn drain_of_node(&self, node: &str) -> &'a Drain {
+        let blue = self.blue_of_node(node);
+        blue.map_or(&self.plan.drain, |blue| self.plan.drain_of(blue))
+    }
+
+    /// How a pod is moved: as its node's group is emptied.
+    pub fn drain_of_pod(&self, pod: &Pod) -> &'a Drain {
+        self.drain_of_node(pod.node.as_deref().unwrap_or_default())
+    }
+
+    /// How the groups that move are emptied, each way once; the plan's own where none moves.
+    pub fn drains(&self) -> Vec<&'a Drain> {
+        let mut all: Vec<&Drain> = Vec::new();
+        for blue in &self.blues {
+            let drain = self.plan.drain_of(blue);
+            if !all.contains(&drain) {
+                all.push(drain);
+            }
+        }
+        if all.is_empty() {
+            all.push(&self.plan.drain);
+        }
+        all
+    }
+
+    /// How a key of `drain`, or a key with a value (`deadKubelets: skip`), is named to who reads of a node.
+    pub fn drain_key(&self, node: &str, text: &str) -> String {
+        let key = text.split(':').next().unwrap_or(text);
+        let place = self.drain_place(self.blue_of_node(node), key);
+        format!("`drain.{text}`{place}")
+    }
+
+    /// Where a key of `drain` counts for a group: at the top of the plan, which is not said, or in the group's own entry.
+    pub fn drain_place(&self, blue: Option<&str>, key: &str) -> String {
+        let mut groups = self.plan.node_groups.iter();
+        let group = blue.and_then(|blue| groups.find(|g| g.blue == blue));
+        match group.and_then(|g| Some((&g.blue, g.drain.as_ref()?))) {
+            Some((blue, own)) if own.differs_in(key) => format!(" of {blue} under `nodeGroups`"),
+            _ => String::new(),
+        }
     }
 
     /// The versions the control plane will have, from the first hop to the target.

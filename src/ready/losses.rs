@@ -10,11 +10,38 @@ use super::{Finding, Severity};
 use crate::model::consent::ConsentScope;
 use crate::model::kube::{Pod, Volume};
 use crate::model::workload_name::WorkloadName;
-use crate::plan::{Consent, duration};
+use crate::plan::{Consent, Drain, duration};
 
 /// Judges what the pods that move would lose.
 pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
-    let drain = &case.plan.drain;
+    // By the groups that have settings of their own; all others share the plan's.
+    let mut by_group: BTreeMap<Option<&str>, Vec<&Pod>> = BTreeMap::new();
+    for pod in case.moving_pods() {
+        let blue = pod.node.as_deref().and_then(|n| case.blue_of_node(n));
+        let own = |blue: &&str| !consents_alike(case.plan.drain_of(blue), &case.plan.drain);
+        by_group.entry(blue.filter(own)).or_default().push(pod);
+    }
+    for (blue, pods) in by_group {
+        check_losses_of(case, blue, &pods, out);
+    }
+}
+
+fn consents_alike(one: &Drain, other: &Drain) -> bool {
+    let consents = |d: &Drain| {
+        let data = (d.empty_dir.clone(), d.host_path.clone());
+        (d.bare_pods.clone(), data, d.jobs.clone())
+    };
+    consents(one) == consents(other)
+}
+
+/// Judges what pods would lose that move in one way: that of a group, or the plan's own.
+fn check_losses_of(
+    case: &ReadinessInput<'_>,
+    blue: Option<&str>,
+    pods: &[&Pod],
+    out: &mut Vec<Finding>,
+) {
+    let drain = blue.map_or(&case.plan.drain, |blue| case.plan.drain_of(blue));
     let evicted = drain.jobs.evicted();
     let (mut bare, mut empty_dirs) = (Losses::default(), Losses::default());
     // By the storage system that keeps its data there, where it is one.
@@ -22,7 +49,7 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let volumes = by_claim(case.inventory);
     let bare_scope = drain.bare_pods.scope();
     let (empty_scope, host_scope) = (drain.empty_dir.scope(), drain.host_path.scope());
-    for pod in case.moving_pods() {
+    for pod in pods.iter().copied() {
         let name = case.workloads.name_of(pod);
         if pod.runs_to_end() {
             report_finite_pod(case, pod, &name, &evicted, out);
@@ -57,14 +84,17 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         }
     }
     // Told at the end, so that one consent names all workloads and keeps those that the plan names already.
-    let consent = bare.consent_snippet("barePods", &drain.bare_pods);
+    let snippet = |losses: &Losses, key: &str, given: &Consent| {
+        losses.consent_snippet(key, given) + &case.drain_place(blue, key)
+    };
+    let consent = snippet(&bare, "barePods", &drain.bare_pods);
     bare.report_losses(
         out,
         Code::BarePod,
         |what| what.to_owned(),
         &format!("delete it, give it a controller, or consent to its loss: {consent}"),
     );
-    let consent = empty_dirs.consent_snippet("emptyDir", &drain.empty_dir);
+    let consent = snippet(&empty_dirs, "emptyDir", &drain.empty_dir);
     empty_dirs.report_losses(
         out,
         Code::EmptyDir,
@@ -74,7 +104,7 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         &format!("if the data may be lost, consent to it: {consent}"),
     );
     for (system, losses) in host_paths {
-        let consent = losses.consent_snippet("hostPath", &drain.host_path);
+        let consent = snippet(&losses, "hostPath", &drain.host_path);
         // A storage system that keeps replicas has a way of its own to move its data.
         match system {
             None => losses.report_losses(
@@ -119,7 +149,8 @@ fn report_finite_pod(
     evicted: &ConsentScope,
     out: &mut Vec<Finding>,
 ) {
-    let drain = &case.plan.drain;
+    let node = pod.node.as_deref().unwrap_or_default();
+    let drain = case.drain_of_node(node);
     let deadline = duration::format_duration(drain.node_deadline);
     let finding =
         |what: String, fix: String| Finding::new(Code::RunningJob, name.to_string(), what, fix);
@@ -132,7 +163,7 @@ fn report_finite_pod(
         out.push(if age.is_some_and(|age| age > limit) {
             finding(
                 format!("the drain waits up to {deadline} for its pods to end, and one of them has already run for longer"),
-                format!("make sure that it ends, raise `drain.nodeDeadline`, or allow its eviction: {}", consent_text("jobs", &[], std::slice::from_ref(name))),
+                format!("make sure that it ends, raise {}, or allow its eviction: {}", case.drain_key(node, "nodeDeadline"), consent_text("jobs", &[], std::slice::from_ref(name))),
             )
             .with_severity(Severity::Warning)
         } else {

@@ -15,7 +15,6 @@ const LONGEST_DEADLINE_SECONDS: i64 = 7 * 86_400;
 
 /// Judges the pods that move.
 pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
-    let drain = &case.plan.drain;
     let mut ports: BTreeMap<i32, Vec<String>> = BTreeMap::new();
     // What closes a node of blue: only a pod that tolerates both may come back to it.
     let closed = [
@@ -54,6 +53,8 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 fix,
             ));
         }
+        let node = pod.node.as_deref().unwrap_or_default();
+        let drain = case.drain_of_node(node);
         // A deadline within the grace period would end the wait for a pod that does nothing wrong.
         if pod.grace_seconds > i64::try_from(drain.pod_deadline.as_secs()).unwrap_or(i64::MAX) {
             let detail = format!(
@@ -66,9 +67,9 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 &subject,
                 detail,
                 if pod.grace_seconds >= LONGEST_DEADLINE_SECONDS {
-                    "`drain.podDeadline` is 7 days at most: make sure that the pod stops sooner, or shorten its grace period"
+                    "`drain.podDeadline` is 7 days at most: make sure that the pod stops sooner, or shorten its grace period".to_owned()
                 } else {
-                    "raise `drain.podDeadline` beyond it"
+                    format!("raise {} beyond it", case.drain_key(node, "podDeadline"))
                 },
             ));
         }
@@ -164,7 +165,7 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         };
         // A surge makes it harmless, where the Deployment allows one; otherwise it is told why not.
         if workload.desired == 1 && !budgeted() {
-            let surge = case.plan.drain.single_replicas == SingleReplicas::Surge;
+            let surge = case.drain_of_pod(pod).single_replicas == SingleReplicas::Surge;
             out.push(match surge_refusal(case, pod).filter(|_| surge) {
                 None if surge => Finding::new(
                     Code::SingleReplica,

@@ -176,9 +176,6 @@ fn check_surge(
     replaced: &[&Pod],
     out: &mut Vec<Finding>,
 ) {
-    if case.plan.drain.single_replicas != SingleReplicas::Surge {
-        return;
-    }
     // Which pods the drain restarts: those that their budget does not let go.
     let open_budget = |pod: &Pod| {
         let mut budgets = case.inventory.pdbs.iter();
@@ -193,7 +190,8 @@ fn check_surge(
             .workloads
             .deployment_of(pod)
             .is_some_and(|d| d.desired == 1);
-        single && surge_refusal(case, pod).is_none() && !open_budget(pod)
+        let surges = case.drain_of_pod(pod).single_replicas == SingleReplicas::Surge;
+        surges && single && surge_refusal(case, pod).is_none() && !open_budget(pod)
     };
     // The old pod frees nothing before the new one is Ready.
     let why = |pod: &Pod| refusal(quota, &share_of(pod), &BTreeMap::new());

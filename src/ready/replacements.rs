@@ -162,22 +162,25 @@ fn check_slow_replacements(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         if at_once == 0 || delay.is_zero() {
             continue;
         }
-        // The node with most of its pods takes longest.
+        // The node with most of its pods takes longest; another group may give its nodes less time.
         let mut on_nodes: BTreeMap<&str, usize> = BTreeMap::new();
         for pod in &held {
             *on_nodes
                 .entry(pod.node.as_deref().unwrap_or_default())
                 .or_default() += 1;
         }
-        let Some((node, most)) = on_nodes.into_iter().max_by_key(|(_, pods)| *pods) else {
+        let mut on_nodes: Vec<(&str, usize)> = on_nodes.into_iter().collect();
+        on_nodes.sort_by_key(|(_, pods)| *pods);
+        let slow = on_nodes.into_iter().rev().find_map(|(node, most)| {
+            let rounds = most.div_ceil(at_once);
+            let takes = delay * u32::try_from(rounds).unwrap_or(u32::MAX);
+            let deadline = case.drain_of_node(node).pod_deadline;
+            let in_time = takes <= deadline && (rounds < 2 || delay <= deadline);
+            (!in_time).then_some((node, most, takes))
+        });
+        let Some((node, most, takes)) = slow else {
             continue;
         };
-        let rounds = most.div_ceil(at_once);
-        let takes = delay * u32::try_from(rounds).unwrap_or(u32::MAX);
-        let deadline = case.plan.drain.pod_deadline;
-        if takes <= deadline && (rounds < 2 || delay <= deadline) {
-            continue;
-        }
         out.push(slow_finding(
             case,
             budget,
@@ -196,7 +199,7 @@ fn slow_finding(
     [delay, takes]: [Duration; 2],
 ) -> Finding {
     let subject = format!("PodDisruptionBudget {}", budget.key);
-    let drain = &case.plan.drain;
+    let drain = case.drain_of_node(node);
     let each = duration::format_duration(delay);
     let detail = format!(
         "it allows {at_once} evictions at a time, {node} has {most} of its pods, and by its probes a replacement needs at \
@@ -217,7 +220,8 @@ fn slow_finding(
         duration::format_duration(drain.pod_deadline)
     );
     let fix = format!(
-        "raise `drain.podDeadline` beyond {each}, or let the budget allow more evictions at a time"
+        "raise {} beyond {each}, or let the budget allow more evictions at a time",
+        case.drain_key(node, "podDeadline")
     );
     let severity = match drain.on_deadline {
         OnDeadline::Stop | OnDeadline::Skip => Severity::Blocker,

@@ -31,7 +31,7 @@ pub fn check_unready_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         let pods: Vec<String> = on_node.map(|p| p.key.to_string()).collect();
         let ready = format!("Ready is {}", node.ready);
         // It stops the drain only where pods have to leave it.
-        let (severity, detail) = match case.plan.drain.dead_kubelets {
+        let (severity, detail) = match case.drain_of_node(&node.name).dead_kubelets {
             _ if pods.is_empty() => (
                 Severity::Warning,
                 format!("{ready}; no pod has to move from it"),
@@ -56,7 +56,10 @@ pub fn check_unready_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::NodeNotReady,
             format!("node {}", node.name),
             detail,
-            "repair or terminate the instance, or set `drain.deadKubelets: skip`",
+            format!(
+                "repair or terminate the instance, or set {}",
+                case.drain_key(&node.name, "deadKubelets: skip")
+            ),
         );
         out.push(finding.with_severity(severity));
     }

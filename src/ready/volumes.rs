@@ -9,6 +9,7 @@ use super::losses::{Losses, covers_either_name};
 use super::storage_systems::STORAGE_SYSTEMS;
 use super::volume_nodes::LabelCounts;
 use crate::model::Inventory;
+use crate::model::consent::ConsentScope;
 use crate::model::kube::{NamespacedName, Pod, Volume};
 use crate::model::workload_name::WorkloadName;
 use crate::route;
@@ -111,8 +112,9 @@ fn check_node_storage(case: &ReadinessInput<'_>, blue: &BTreeSet<&str>, out: &mu
     if blue.is_empty() {
         return;
     }
-    let consent = &case.plan.drain.node_storage;
-    let scope = consent.scope();
+    // The disks of all groups hold it, so that each of them has to consent.
+    let drains = case.drains();
+    let scopes: Vec<ConsentScope> = drains.iter().map(|d| d.node_storage.scope()).collect();
     let pods = case.inventory.pods.iter();
     // The workload that uses a claim is what a consent names.
     let users: HashMap<(&str, &str), &Pod> = pods
@@ -136,9 +138,11 @@ fn check_node_storage(case: &ReadinessInput<'_>, blue: &BTreeSet<&str>, out: &mu
                 Some(pod) => case.workloads.name_of(pod),
                 None => WorkloadName::new("PersistentVolumeClaim", claim.clone()),
             };
-            if user.is_some_and(|pod| covers_either_name(&scope, pod, &name))
-                || scope.covers_workload(&name)
-            {
+            let covers = |scope: &ConsentScope| {
+                user.is_some_and(|pod| covers_either_name(scope, pod, &name))
+                    || scope.covers_workload(&name)
+            };
+            if scopes.iter().all(covers) {
                 continue;
             }
             losses.add_loss(&name, volume_text(volume, claim));
@@ -146,7 +150,7 @@ fn check_node_storage(case: &ReadinessInput<'_>, blue: &BTreeSet<&str>, out: &mu
         let fix = format!(
             "{}: {}",
             system.fix_text(),
-            losses.consent_snippet("nodeStorage", consent)
+            losses.consent_snippet("nodeStorage", &case.plan.drain.node_storage)
         );
         let detail = |volumes: &str| {
             format!(

@@ -115,8 +115,8 @@ fn check_webhook(
          `drain.singleReplicas: surge`",
     );
     let helped = webhook.match_conditions
-        || case.plan.drain.single_replicas == SingleReplicas::Surge
-            && matches!(ready.as_slice(), [one] if surge_refusal(case, one).is_none());
+        || matches!(ready.as_slice(), [one] if surge_refusal(case, one).is_none()
+            && case.drain_of_pod(one).single_replicas == SingleReplicas::Surge);
     out.push(if helped {
         finding.with_severity(Severity::Warning)
     } else {

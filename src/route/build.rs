@@ -9,7 +9,7 @@ use super::problem::{Obstacle, RouteProblem};
 use super::traffic::{self, TargetGroupPair};
 use super::{AcceptedLosses, Route, StepSpec, addons, estimate};
 use crate::model::Inventory;
-use crate::model::elb;
+use crate::model::{elb, marks};
 use crate::plan::{Plan, duration};
 
 /// Draws the route: hops one minor at a time, and as few node migrations as the skew of kubelets allows.
@@ -197,6 +197,10 @@ fn check_pairs_are_served(
                 .get(group)
                 .is_some_and(|b| b.contains(&live))
         };
+        if let Some(owner) = &pair.node_group {
+            check_tied_pair(draft, owner, &live);
+            continue;
+        }
         if movers.iter().any(|m| served(&m.origin.name)) {
             continue;
         }
@@ -218,6 +222,62 @@ fn check_pairs_are_served(
                 format!("attach it to blue's Auto Scaling group, or leave the route of {blue} and {green} out"),
             );
         }
+    }
+}
+
+/// A pair that belongs to a group moves with it, so that nobody else may serve its live target group.
+fn check_tied_pair(draft: &mut RouteDraft<'_>, owner: &str, live: &str) {
+    let name = elb::short_name(live).to_owned();
+    let serves = draft.targets_by_group.iter();
+    let serving: Vec<String> = serves
+        .filter(|(_, targets)| targets.contains(live))
+        .map(|(group, _)| group.clone())
+        .collect();
+    let find = |group: &str| draft.inventory.find_nodegroup(group);
+    // A green that has taken over stands for the group: its run is over, or it is taken up again.
+    let is_owner = |group: &String| {
+        let cloned_from = find(group).and_then(|g| g.tags.get(marks::CLONED_FROM_TAG));
+        group == owner || cloned_from.is_some_and(|blue| blue == owner)
+    };
+    let others: Vec<&str> = serving
+        .iter()
+        .filter(|group| !is_owner(group))
+        .map(String::as_str)
+        .collect();
+    let subject = format!("target group {name}");
+    if !serving.iter().any(is_owner) {
+        let (detail, fix) = match others.as_slice() {
+            [] => (
+                format!(
+                    "a route belongs to node group {owner}, and no instance of a node group is registered in its live target group or attached to it"
+                ),
+                format!("attach it to the Auto Scaling group of {owner}, or leave the route out"),
+            ),
+            [first, ..] => (
+                format!(
+                    "a route belongs to node group {owner}, and its live target group is served by {} instead",
+                    others.join(", ")
+                ),
+                format!("write `nodeGroup: {first}` in the route, or leave `nodeGroup` out"),
+            ),
+        };
+        draft.add_problem(Obstacle::NobodyBehind, subject, detail, fix);
+    } else if !others.is_empty() {
+        let detail = format!(
+            "a route belongs to node group {owner}, and {} too: weights that move with {owner} alone would take the traffic off all of them",
+            match others.as_slice() {
+                [one] => format!("{one} serves its live target group"),
+                many => format!("{} serve its live target group", many.join(", ")),
+            }
+        );
+        let fix = "leave `nodeGroup` out of the route: weights then move for all groups together, before the first of them is emptied".to_owned();
+        draft.add_problem(Obstacle::TargetGroupUnfit, subject, detail, fix);
+    } else if find(owner)
+        .is_some_and(|g| node_groups::oldest_kubelet(draft.inventory, g) >= draft.plan.to)
+    {
+        draft.add_note(format!(
+            "Target group {name}: its route belongs to {owner}, which does not move: its weights stay."
+        ));
     }
 }
 

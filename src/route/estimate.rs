@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::plan::{Drain, Plan};
+use crate::plan::{Drain, TrafficSettings};
 
 /// Returns `n` minutes.
 const fn from_minutes(n: u64) -> Duration {
@@ -42,6 +42,6 @@ pub fn estimate_drain(nodes: usize, drain: &Drain, canary: bool) -> Duration {
 }
 
 /// Estimates how long a shift of weights takes: its bakes, and half a minute for each share.
-pub fn estimate_shift(plan: &Plan) -> Duration {
-    (plan.traffic.bake + Duration::from_secs(30)) * plan.traffic.steps.len() as u32
+pub fn estimate_shift(traffic: &TrafficSettings) -> Duration {
+    (traffic.bake + Duration::from_secs(30)) * traffic.steps.len() as u32
 }

@@ -329,21 +329,34 @@ fn push_side_by_side(
     let used: Vec<usize> = (0..pairs.len())
         .filter(|i| moves.iter().any(|m| m.sides.iter().any(|(n, ..)| n == i)))
         .collect();
-    for i in used.iter().filter(|i| !late[**i]) {
+    // Pairs that belong to a group move around that group's own drain; the others for all groups together.
+    let together = |i: &&usize| pairs[**i].node_group.is_none();
+    for i in used.iter().filter(together).filter(|i| !late[**i]) {
         push_add_to_rules(draft, moves, pairs, *i);
     }
     for m in moves {
         // All blues are closed before the first pod moves, or pods of one blue would land on another and move twice.
         push_cordon_blue(draft, m);
     }
-    for i in used.iter().filter(|i| !late[**i]) {
+    for i in used.iter().filter(together).filter(|i| !late[**i]) {
         push_weight_shift(draft, moves, pairs, *i);
     }
     for m in moves {
+        let own = m.sides.iter().map(|(i, ..)| *i);
+        let own = own.filter(|i| pairs[*i].node_group.is_some());
+        let (after, before): (Vec<usize>, Vec<usize>) = own.partition(|i| late[*i]);
+        for i in before {
+            push_add_to_rules(draft, moves, pairs, i);
+            push_weight_shift(draft, moves, pairs, i);
+        }
         // Traffic is off blue by now, so the drain cuts no connection with its nodes.
         push_drain_blue(draft, m, false);
+        for i in after {
+            push_add_to_rules(draft, moves, pairs, i);
+            push_weight_shift(draft, moves, pairs, i);
+        }
     }
-    for i in used.iter().filter(|i| late[**i]) {
+    for i in used.iter().filter(together).filter(|i| late[**i]) {
         push_add_to_rules(draft, moves, pairs, *i);
         push_weight_shift(draft, moves, pairs, *i);
     }

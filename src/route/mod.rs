@@ -13,6 +13,7 @@ mod problem;
 mod served_targets;
 pub mod step_gates;
 mod step_parts;
+pub mod step_patterns;
 mod step_specs;
 mod traffic;
 pub mod types;

@@ -26,6 +26,8 @@ struct RouteCase {
     keep: bool,
     local: bool,
     pair: bool,
+    /// The pair belongs to the first group, which alone serves it.
+    tied: bool,
     named: usize,
 }
 
@@ -59,21 +61,24 @@ fn route_cases() -> impl Gen<Value = RouteCase> {
         0u16..3,
         policy,
         strategy,
-        any::<(bool, bool, bool)>(),
+        any::<(bool, bool, bool, bool)>(),
         0usize..4,
     )
         .prop_map(
-            |(from, hops, groups, lag, policy, strategy, (keep, local, pair), named)| RouteCase {
-                from,
-                hops,
-                groups,
-                lag,
-                policy,
-                strategy,
-                keep,
-                local,
-                pair,
-                named,
+            |(from, hops, groups, lag, policy, strategy, (keep, local, pair, tied), named)| {
+                RouteCase {
+                    from,
+                    hops,
+                    groups,
+                    lag,
+                    policy,
+                    strategy,
+                    keep,
+                    local,
+                    pair,
+                    tied,
+                    named,
+                }
             },
         )
 }
@@ -154,7 +159,8 @@ fn build_case(case: &RouteCase) -> (Plan, Inventory) {
         30080,
         if case.local { "Local" } else { "Cluster" },
     ));
-    for (name, ..) in &case.groups {
+    let serving = if case.tied { 1 } else { case.groups.len() };
+    for (name, ..) in case.groups.iter().take(serving) {
         attach_target_group(&mut i, name, "one");
     }
     add_rule(&mut i, "alb", "/*", &[("one", 1)]);
@@ -163,6 +169,7 @@ fn build_case(case: &RouteCase) -> (Plan, Inventory) {
             rule: RuleRef::Every,
             blue: "one".to_owned(),
             green: "two".to_owned(),
+            node_group: case.tied.then(|| case.groups[0].0.clone()),
         }];
     }
     (plan, i)

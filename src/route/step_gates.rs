@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::types::{Route, StepSpec};
+use super::step_patterns::StepPattern;
+use super::types::{Route, RouteStep, StepSpec};
 use crate::model::Windows;
 use crate::model::clock::signed_duration;
 use crate::model::maintenance_window::WindowState;
@@ -40,30 +41,25 @@ pub fn step_kind(spec: &StepSpec) -> &'static str {
 /// The steps that wait for an approval.
 ///
 /// # Errors
-/// The words that are neither a step of the route nor a kind: a gate that is misspelt must not stand open.
+/// The words that are neither a step of the route nor a kind nor a pattern of one: a gate that is misspelt must not stand
+/// open.
 pub fn steps_awaiting_approval(
     asked: &Approvals,
     route: &Route,
 ) -> Result<BTreeSet<String>, Vec<String>> {
+    // Nothing is left to guard; a plan whose upgrade is done is no mistake.
+    if route.steps.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let patterns = || asked.before.iter().map(|word| StepPattern(word));
     // Checked before anything is matched: a gate whose name is misspelt would stand open.
-    let is_kind =
-        |word: &String| crate::plan::windows_and_approvals::STEP_KINDS.contains(&word.as_str());
-    let unknown: Vec<String> = asked
-        .before
-        .iter()
-        .filter(|w| !is_kind(w) && route.steps.iter().all(|s| s.id != **w))
-        .cloned()
-        .collect();
+    let unknown = patterns().filter(|pattern| !pattern.has_meaning_in(route));
+    let unknown: Vec<String> = unknown.map(|pattern| pattern.0.to_owned()).collect();
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    let waits = |id: &str, spec: &StepSpec| {
-        asked
-            .before
-            .iter()
-            .any(|word| word == id || word == step_kind(spec))
-    };
-    let steps = route.steps.iter().filter(|s| waits(&s.id, &s.spec));
+    let waits = |step: &RouteStep| patterns().any(|pattern| pattern.matches_step(step));
+    let steps = route.steps.iter().filter(|s| waits(s));
     Ok(steps.map(|s| s.id.clone()).collect())
 }
 
@@ -200,6 +196,13 @@ mod tests {
             steps_awaiting_approval(&asked(&["drain", "control-plane-1.28"]), &route).unwrap();
         assert!(found.contains("control-plane-1.28"), "{found:?}");
         assert!(found.iter().any(|s| s.starts_with("drain-")), "{found:?}");
+        let by_pattern = steps_awaiting_approval(&asked(&["drain-*", "retire-*"]), &route).unwrap();
+        let by_kind = steps_awaiting_approval(&asked(&["drain", "retire"]), &route).unwrap();
+        assert_eq!(by_pattern, by_kind);
+        assert_eq!(
+            steps_awaiting_approval(&asked(&["drian-*"]), &route),
+            Err(vec!["drian-*".to_owned()])
+        );
         // A kind of which the route has no step is no mistake.
         assert!(
             steps_awaiting_approval(&asked(&["launch-template"]), &route)

@@ -305,7 +305,7 @@ fn build_shift_spec(
     pairs: &[TargetGroupPair],
     i: usize,
 ) -> Option<(String, ShiftSpec)> {
-    let traffic = &draft.plan.traffic;
+    let traffic = draft.plan.traffic_of(pairs[i].node_group.as_deref());
     let (m, live, other) = moves.iter().find_map(|m| {
         m.sides
             .iter()
@@ -395,7 +395,7 @@ pub fn push_weight_shift(
     let step_draft = StepDraft::new(
         title,
         touched_objects(&spec),
-        estimate::estimate_shift(draft.plan),
+        estimate::estimate_shift(draft.plan.traffic_of(pairs[i].node_group.as_deref())),
         StepSpec::Shift { green, shift: spec },
     );
     draft.push_step(format!("shift-{name}"), step_draft);
@@ -404,7 +404,7 @@ pub fn push_weight_shift(
 /// Adds the step that empties blue, with everything the plan says of pods, budgets and deadlines.
 pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downtime: bool) {
     let (plan, inventory) = (draft.plan, draft.inventory);
-    let d = &plan.drain;
+    let d = m.migration.plan_entry.drain_or(&plan.drain);
     let canary = plan.strategy == Strategy::Canary;
     // What blue is behind at this point of the route, not what it was behind when it was read.
     let behind = draft

@@ -16,6 +16,7 @@ use super::served_targets::is_controlled;
 use crate::model::Inventory;
 use crate::model::elb;
 use crate::model::elb::{ListenerRule, TargetGroup, controller_owned};
+use crate::model::marks;
 use crate::plan::RuleRef;
 
 /// A pair of target groups that the plan names, with the rules between them.
@@ -27,6 +28,8 @@ pub struct TargetGroupPair {
     pub green: String,
     /// ARNs of the rules.
     pub rules: Vec<String>,
+    /// The origin of the group with whose own migration its weights move; none: with all that serve it.
+    pub node_group: Option<String>,
 }
 
 impl TargetGroupPair {
@@ -57,6 +60,11 @@ pub fn resolve_pairs(draft: &mut RouteDraft<'_>) -> Vec<TargetGroupPair> {
         if !can_shift_between(draft, blue, green) {
             continue;
         }
+        if let Some(name) = &route.node_group
+            && !is_known_group(draft, name)
+        {
+            continue;
+        }
         let rules = resolve_rules(draft, &route.rule, blue, green);
         // Routes with the same two target groups are one pair, so that its rules move together.
         match pairs
@@ -73,10 +81,37 @@ pub fn resolve_pairs(draft: &mut RouteDraft<'_>) -> Vec<TargetGroupPair> {
                 blue: blue.arn.clone(),
                 green: green.arn.clone(),
                 rules,
+                node_group: route.node_group.clone(),
             }),
         }
     }
     pairs
+}
+
+/// Whether a route's group is there, or its green has taken over; else it is misspelt. Where the plan lists groups, its own
+/// check has compared the names, and a group that is not there has its problem.
+fn is_known_group(draft: &mut RouteDraft<'_>, name: &str) -> bool {
+    let groups = &draft.inventory.nodegroups;
+    let known = groups.iter().any(|g| {
+        g.name == *name
+            || g.tags
+                .get(marks::CLONED_FROM_TAG)
+                .is_some_and(|b| b == name)
+    });
+    if !known && draft.plan.node_groups.is_empty() {
+        let names: Vec<&str> = groups.iter().map(|g| g.name.as_str()).collect();
+        let fix = format!("its node groups are: {}", names.join(", "));
+        draft.add_problem(
+            Obstacle::NoSuchGroup,
+            format!("node group {name}"),
+            format!(
+                "a route belongs to it, and {} has no such managed node group",
+                draft.plan.cluster
+            ),
+            fix,
+        );
+    }
+    known
 }
 
 fn resolve_target_group<'a>(

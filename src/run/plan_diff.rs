@@ -192,6 +192,29 @@ mod tests {
     }
 
     #[test]
+    fn of_a_group_s_settings_only_those_that_differ_from_the_plan_s_are_named() {
+        let with = |entry: &str, tie: &str| {
+            plan_for_journal(&plan(&format!(
+                "nodeGroups: [{entry}]\ntraffic: {{routes: [{{blue: x, green: y{tie}}}]}}\n"
+            )))
+        };
+        let was = with("{blue: a, drain: {parallel: 1}}", "");
+        let is = with(
+            "{blue: a, drain: {parallel: 2, podDeadline: 20m}, traffic: {bake: 1m}}",
+            ", nodeGroup: a",
+        );
+        assert_eq!(
+            plan_differences(&was, &is),
+            [
+                "nodeGroups[a].drain.parallel: (not set) -> 2",
+                "nodeGroups[a].drain.podDeadline: (not set) -> 20m",
+                "nodeGroups[a].traffic.bake: (not set) -> 1m",
+                "traffic.routes[x].nodeGroup: (not set) -> a",
+            ]
+        );
+    }
+
+    #[test]
     fn a_secret_is_told_apart_and_never_kept() {
         let with = |token: &str| {
             plan_for_journal(&plan(&format!(

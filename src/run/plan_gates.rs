@@ -43,13 +43,12 @@ pub fn steps_to_approve(plan: &Plan, route: &Route) -> Result<BTreeSet<String>, 
             "`approvals.before` names {}, which the route has no step for",
             quote_words(&unknown)
         );
-        let ids: Vec<&str> = route.steps.iter().map(|s| s.id.as_str()).collect();
-        RunError::new(RunErrorKind::PlanInvalid, text)
-            .with_hint(format!("its steps are {}", ids.join(", ")))
-            .with_hint(format!(
-                "kinds of steps are {}",
-                crate::plan::windows_and_approvals::STEP_KINDS.join(", ")
-            ))
+        let mut error = RunError::new(RunErrorKind::PlanInvalid, text);
+        for word in &unknown {
+            let near = route::step_patterns::StepPattern(word).near_words(route);
+            error = error.with_hint(format!("near `{word}` are {}", quote_words(&near)));
+        }
+        error.with_hint("`eksup plan` shows every step with its id")
     })
 }
 

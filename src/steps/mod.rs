@@ -12,6 +12,7 @@ pub mod build;
 pub mod closing;
 pub mod control_plane;
 pub mod cordon_blue;
+mod departing_pods;
 pub mod drain;
 pub mod empty_proof;
 pub mod evictable;

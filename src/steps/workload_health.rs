@@ -13,6 +13,7 @@ use foldhash::fast::FixedState;
 use serde::Deserialize;
 
 use super::accepted_losses;
+use super::departing_pods::DepartingPods;
 use super::pod_problems::{NOTHING_STARTS, StartingPods, volume_holder};
 use crate::journal::RunState;
 use crate::k8s::KubeApi;
@@ -86,6 +87,8 @@ pub struct WorkloadMonitor {
     accepted_losses: Arc<AcceptedLosses>,
     /// Ready pods of every workload when the run itself began, in a rollback; empty where nobody knows.
     at_start: Arc<ReadyCounts>,
+    /// What any step of this process has sent away.
+    pub departing: Arc<DepartingPods>,
 }
 
 impl WorkloadMonitor {
@@ -98,6 +101,7 @@ impl WorkloadMonitor {
             single_node_claims: Arc::default(),
             accepted_losses: Arc::default(),
             at_start: Arc::default(),
+            departing: Arc::default(),
         }
     }
 
@@ -374,6 +378,12 @@ impl WorkloadMonitor {
         let lost = accepted_losses::count_lost(snapshot, replica_sets, &self.accepted_losses);
         for (name, pods) in lost {
             *counts.entry(name).or_default() += pods;
+        }
+        for pod in self.departing.shown_as_staying(snapshot) {
+            let name = workload_of(&pod, replica_sets).filter(|_| pod.ready);
+            if let Some(ready) = name.and_then(|name| counts.get_mut(&name)) {
+                *ready = ready.saturating_sub(1);
+            }
         }
         counts
     }

@@ -59,6 +59,24 @@ fn a_pod_counts_only_while_it_is_ready_is_not_being_deleted_and_its_node_exists(
 }
 
 #[test]
+fn a_pod_that_another_step_has_just_sent_away_is_missing_before_the_watch_tells_of_it() {
+    let monitor = WorkloadMonitor::new(counts(&[("Deployment shop/web", 2)]));
+    let (a, b) = (pod("a", "n1"), pod("b", "n1"));
+    let seen = snapshot(vec![a.clone(), b.clone()], &["n1"]);
+    let serving = |seen: &CacheSnapshot| monitor.count_serving(seen, &sets());
+    assert_eq!(serving(&seen), counts(&[("Deployment shop/web", 2)]));
+    monitor.departing.note_departure(&a.uid);
+    assert_eq!(serving(&seen), counts(&[("Deployment shop/web", 1)]));
+    // Once it is shown as going it is no more counted in the first place.
+    let mut going = a;
+    going.deletion_timestamp = Some("2026-11-21T08:00:00Z".parse().unwrap());
+    let later = snapshot(vec![going, b], &["n1"]);
+    assert_eq!(serving(&later), counts(&[("Deployment shop/web", 1)]));
+    let whole = snapshot(vec![pod("b", "n1"), pod("c", "n1")], &["n1"]);
+    assert_eq!(serving(&whole), counts(&[("Deployment shop/web", 2)]));
+}
+
+#[test]
 fn pods_of_a_custom_resource_count_and_those_that_run_to_completion_do_not() {
     let broker = owned("kafka-0", "StrimziPodSet", "kafka");
     let mut task = owned("task", "TaskRun", "build");

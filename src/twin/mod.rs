@@ -68,6 +68,7 @@ impl Twin {
         match self.with_world(|world| world.handle_request(&request)) {
             Answer::Whole(response) => Ok(response),
             Answer::Late(wait, answer) => {
+                let wait = self.with_world(|world| world.tokio_time(wait));
                 tokio::time::sleep(wait).await;
                 match *answer {
                     Answer::Whole(response) => Ok(response),
@@ -91,7 +92,7 @@ async fn drive_events(world: std::sync::Weak<Mutex<SimWorld>>, bell: Arc<Notify>
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             // What is due now is done before anybody waits.
             world.catch_up();
-            world.until_next()
+            world.until_next().map(|wait| world.tokio_time(wait))
         };
         // A new event can come sooner than the one that is waited for, so the bell is listened to as well.
         match next {

@@ -111,6 +111,11 @@ impl SimWorld {
         Self { clock, ..self }
     }
 
+    /// How long tokio has to sleep for `wait` to pass in this world.
+    pub fn tokio_time(&self, wait: Duration) -> Duration {
+        self.clock.tokio_time(wait)
+    }
+
     /// AWS is so many times faster from here on, and targets that go have as much less time to end their connections.
     pub fn set_speed_factor(&mut self, times: u32) {
         self.speed_factor = times.max(1);

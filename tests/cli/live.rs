@@ -1,66 +1,14 @@
 //! Screens of commands that act on a cluster: a served twin stands for it, and each command is a process of its own.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use crate::program::{Ended, eksup};
+use crate::served_twin::ServedTwin;
 
-/// A twin on a port of its own, with plans beside it; it ends with the test.
-struct ServedTwin {
-    child: Child,
-    environment: Vec<(String, String)>,
-    folder: tempfile::TempDir,
-}
-
-impl ServedTwin {
-    fn start(plan: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        write_plan(folder.path(), "p.yaml", plan);
-        let mut child = Command::new(assert_cmd::cargo::cargo_bin("eksup"))
-            .current_dir(folder.path())
-            .args(["twin", "serve", "expense-dev", "--port", "0"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let variable = |line: std::io::Result<String>| {
-            let line = line.unwrap();
-            let (name, value) = line
-                .strip_prefix("export ")
-                .unwrap()
-                .split_once('=')
-                .unwrap();
-            (name.to_owned(), value.to_owned())
-        };
-        let environment = lines.take(5).map(variable).collect();
-        Self {
-            child,
-            environment,
-            folder,
-        }
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ended {
-        let mut command = eksup(self.folder.path());
-        let variables = self.environment.iter().map(|(name, value)| (name, value));
-        Ended::of(command.envs(variables).args(arguments))
-    }
-
-    /// The fields of the last object that a command writes with `--format json`.
-    fn last_object(&self, arguments: &[&str]) -> serde_json::Value {
-        let ended = self.run(&[arguments, &["--format", "json"]].concat());
-        serde_json::from_str(ended.out.lines().last().unwrap()).unwrap()
-    }
-}
-
-impl Drop for ServedTwin {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// The cluster expense-dev with a plan beside it.
+fn serve_with_plan(more: &str) -> ServedTwin {
+    let twin = ServedTwin::start("expense-dev", &[]);
+    write_plan(twin.folder(), "p.yaml", more);
+    twin
 }
 
 fn write_plan(folder: &Path, name: &str, more: &str) {
@@ -97,7 +45,7 @@ const APPLY: [&str; 3] = ["apply", "p.yaml", "--auto-approve"];
 
 #[test]
 fn a_step_that_waits_for_approval_is_approved_first_and_applied_then() {
-    let twin = ServedTwin::start(APPROVAL);
+    let twin = serve_with_plan(APPROVAL);
     let paused = twin.run(&APPLY);
     assert_eq!(paused.code, 7, "{}", paused.err);
     let line = "`control-plane-1.28` waits for approval: `eksup approve p.yaml control-plane-1.28`; then `eksup apply p.yaml --auto-approve`";
@@ -121,7 +69,7 @@ fn a_step_that_waits_for_approval_is_approved_first_and_applied_then() {
 
 #[test]
 fn a_cluster_that_is_not_there_gives_init_no_command() {
-    let twin = ServedTwin::start("");
+    let twin = serve_with_plan("");
     let ended = twin.run(&["init", "--cluster", "nope"]);
     assert_eq!(ended.code, 9, "{}", ended.err);
     assert!(!ended.err.contains("next:"), "{}", ended.err);
@@ -129,9 +77,9 @@ fn a_cluster_that_is_not_there_gives_init_no_command() {
 
 #[test]
 fn status_with_another_plan_than_the_runs_gives_no_command() {
-    let twin = ServedTwin::start(APPROVAL);
+    let twin = serve_with_plan(APPROVAL);
     assert_eq!(twin.run(&APPLY).code, 7);
-    write_plan(twin.folder.path(), "other.yaml", "drain: {parallel: 2}\n");
+    write_plan(twin.folder(), "other.yaml", "drain: {parallel: 2}\n");
     let status = ["status", "other.yaml"];
     let ended = twin.run(&status);
     let lines = lines_with(&ended.out, &["the plan", "approval:", "next:"]);

@@ -221,7 +221,8 @@ fn begin_node(laws: &mut Invariants, world: &SimWorld, node: &str) {
         .map(|(name, _)| name.clone())
         .partition(|name| !given_up(name) && state::count_occupants(world, name) > 0);
     // The plan says how many nodes may be open at once.
-    let most = laws.terms.max_parallel_nodes.max(1) as usize;
+    let most = laws.terms.max_parallel_nodes.get(&group);
+    let most = most.copied().unwrap_or(1).max(1) as usize;
     let too_many = (open.len() >= most).then(|| format!("{node}, beside {}", open.join(", ")));
     // A node after a finished one may begin only when the workloads that moved are whole again.
     let short = match finished.first() {

@@ -40,8 +40,8 @@ pub struct UpgradeTerms {
     pub single_replicas_down: bool,
     /// Deployments of one replica are moved by a surge.
     pub surge: bool,
-    /// Nodes that may be emptied at once.
-    pub max_parallel_nodes: u32,
+    /// By node group: how many of its nodes may be emptied at once.
+    pub max_parallel_nodes: BTreeMap<String, u32>,
     /// How long a budget may refuse a pod before it is deleted past it.
     pub pod_deadline: Duration,
     /// The workloads may be down (strategy `recreate`): nothing has to be Ready again before the run goes on.

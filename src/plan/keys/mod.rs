@@ -98,6 +98,12 @@ pub enum ValueKind {
     Boolean,
     Choice(&'static Choice),
     Map(&'static KeyMap),
+    /// Some keys of a map that the plan itself holds; those that are not given are the plan's own.
+    PartOf {
+        /// Its name in the JSON Schema.
+        schema: &'static str,
+        map: &'static KeyMap,
+    },
     /// A word for all, or a map.
     ChoiceOrMap {
         /// Its name in the JSON Schema.

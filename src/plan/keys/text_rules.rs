@@ -210,13 +210,13 @@ pub static TIME_ZONE: TextRule = fitting_text(
 pub static STEP: TextRule = TextRule {
     known: STEP_KINDS,
     ..checked_text("drain", |t| {
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '*');
         if t.chars().all(fits) {
             return Ok(());
         }
         let help = match nearest_word(t, STEP_KINDS.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => "write a step's id as `eksup plan` shows it, or a kind of step".to_owned(),
+            None => "write a step's id as `eksup plan` shows it, a kind of step, or a pattern such as `drain-*`".to_owned(),
         };
         wrong_text(format!("`{}` is no step", shorten_text(t)), help)
     })

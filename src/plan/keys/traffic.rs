@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Choice, InitUse, KeyDefault, KeyMap, ListRule, MINUTE, MapRule, PlanKey, ValueKind, any_text,
-    choice, fitting_text,
+    choice, fitting_text, text_rules,
 };
 use crate::plan::value_reader::{MapFields, ReadValues, ValueReader};
 use crate::plan::words::{EveryRule, OnUnhealthy};
@@ -14,73 +14,93 @@ pub static TRAFFIC: KeyMap = KeyMap {
     meaning: "",
     rule: MapRule::Any,
     keys: &[
-        PlanKey {
-            name: "steps",
-            kind: ValueKind::List {
-                items: &ValueKind::Percent,
-                rule: ListRule::RisingTo100,
-            },
-            default: KeyDefault::Written("[10, 50, 100]"),
-            example: "[10, 50, 100]",
-            meaning: "Percent on green, rising, the last 100.",
-            more: "A tenth shows most faults to a tenth of the users.",
-            init: InitUse::Written,
-        },
-        PlanKey {
-            name: "bake",
-            kind: ValueKind::Duration {
-                least: Duration::ZERO,
-            },
-            default: KeyDefault::Written("5m"),
-            example: "10m",
-            meaning: "Watch this long after each step, from when its weights took.",
-            more: "",
-            init: InitUse::Written,
-        },
-        PlanKey {
-            name: "routes",
-            kind: ValueKind::List {
-                items: &ValueKind::Map(&TRAFFIC_ROUTE),
-                rule: ListRule::Unique,
-            },
-            default: KeyDefault::Absent("none: green joins blue's own target groups"),
-            example: "[{rule: every, blue: apps-blue-tg, green: apps-green-tg}]",
-            meaning: "Pairs of target groups whose weights are shifted.",
-            more: "",
-            init: InitUse::Shown,
-        },
-        PlanKey {
-            name: "minHealthyPercent",
-            kind: ValueKind::Percent,
-            default: KeyDefault::Written("100"),
-            example: "80",
-            meaning: "Least healthy share of green's targets before a step.",
-            more: "Besides, every zone in which green has targets must have a healthy one (except with `externalTrafficPolicy: Local`, where a node without a pod is unhealthy by design).",
-            init: InitUse::LeftOut,
-        },
-        PlanKey {
-            name: "timeout",
-            kind: ValueKind::Duration { least: MINUTE },
-            default: KeyDefault::Written("15m"),
-            example: "30m",
-            meaning: "Longest green may take to be healthy.",
-            more: "",
-            init: InitUse::LeftOut,
-        },
-        PlanKey {
-            name: "onUnhealthy",
-            kind: ValueKind::Choice(&Choice {
-                schema: "OnUnhealthySchema",
-                words: OnUnhealthy::WORDS,
-                retired: &[("back", "rollback")],
-            }),
-            default: KeyDefault::Written("rollback"),
-            example: "hold",
-            meaning: "What happens when green turns unhealthy after a step.",
-            more: "",
-            init: InitUse::LeftOut,
-        },
+        STEPS,
+        BAKE,
+        ROUTES,
+        MIN_HEALTHY_PERCENT,
+        TIMEOUT,
+        ON_UNHEALTHY,
     ],
+};
+
+/// What a node group may say of its own routes.
+pub static GROUP_TRAFFIC: KeyMap = KeyMap {
+    schema: "GroupTrafficSchema",
+    meaning: "",
+    rule: MapRule::Any,
+    keys: &[STEPS, BAKE, MIN_HEALTHY_PERCENT, TIMEOUT, ON_UNHEALTHY],
+};
+
+const STEPS: PlanKey = PlanKey {
+    name: "steps",
+    kind: ValueKind::List {
+        items: &ValueKind::Percent,
+        rule: ListRule::RisingTo100,
+    },
+    default: KeyDefault::Written("[10, 50, 100]"),
+    example: "[10, 50, 100]",
+    meaning: "Percent on green, rising, the last 100.",
+    more: "A tenth shows most faults to a tenth of the users.",
+    init: InitUse::Written,
+};
+
+const BAKE: PlanKey = PlanKey {
+    name: "bake",
+    kind: ValueKind::Duration {
+        least: Duration::ZERO,
+    },
+    default: KeyDefault::Written("5m"),
+    example: "10m",
+    meaning: "Watch this long after each step, from when its weights took.",
+    more: "",
+    init: InitUse::Written,
+};
+
+const ROUTES: PlanKey = PlanKey {
+    name: "routes",
+    kind: ValueKind::List {
+        items: &ValueKind::Map(&TRAFFIC_ROUTE),
+        rule: ListRule::Unique,
+    },
+    default: KeyDefault::Absent("none: green joins blue's own target groups"),
+    example: "[{rule: every, blue: apps-blue-tg, green: apps-green-tg}]",
+    meaning: "Pairs of target groups whose weights are shifted.",
+    more: "",
+    init: InitUse::Shown,
+};
+
+const MIN_HEALTHY_PERCENT: PlanKey = PlanKey {
+    name: "minHealthyPercent",
+    kind: ValueKind::Percent,
+    default: KeyDefault::Written("100"),
+    example: "80",
+    meaning: "Least healthy share of green's targets before a step.",
+    more: "Besides, every zone in which green has targets must have a healthy one (except with `externalTrafficPolicy: Local`, where a node without a pod is unhealthy by design).",
+    init: InitUse::LeftOut,
+};
+
+const TIMEOUT: PlanKey = PlanKey {
+    name: "timeout",
+    kind: ValueKind::Duration { least: MINUTE },
+    default: KeyDefault::Written("15m"),
+    example: "30m",
+    meaning: "Longest green may take to be healthy.",
+    more: "",
+    init: InitUse::LeftOut,
+};
+
+const ON_UNHEALTHY: PlanKey = PlanKey {
+    name: "onUnhealthy",
+    kind: ValueKind::Choice(&Choice {
+        schema: "OnUnhealthySchema",
+        words: OnUnhealthy::WORDS,
+        retired: &[("back", "rollback")],
+    }),
+    default: KeyDefault::Written("rollback"),
+    example: "hold",
+    meaning: "What happens when green turns unhealthy after a step.",
+    more: "",
+    init: InitUse::LeftOut,
 };
 
 static TRAFFIC_ROUTE: KeyMap = KeyMap {
@@ -117,6 +137,15 @@ static TRAFFIC_ROUTE: KeyMap = KeyMap {
             example: "apps-green-tg",
             meaning: "Name or ARN of green's target group, of target type `instance`.",
             more: "",
+            init: InitUse::LeftOut,
+        },
+        PlanKey {
+            name: "nodeGroup",
+            kind: ValueKind::Text(&text_rules::GROUP_NAME),
+            default: KeyDefault::Absent("every group that serves the live target group"),
+            example: "apps-blue",
+            meaning: "The blue group that the route belongs to: weights are shifted directly before that group is emptied (or directly after it, where nodes without a pod are unhealthy or green grows with the drain), while other groups still serve their own routes.",
+            more: "No other group may serve the live target group. Without it weights are shifted for all groups together, before the first of them is emptied.",
             init: InitUse::LeftOut,
         },
     ],

@@ -78,8 +78,8 @@ pub static APPROVALS: KeyMap = KeyMap {
         },
         default: KeyDefault::Absent("none"),
         example: "[drain, retire]",
-        meaning: "Steps by the ids that `eksup plan` shows, or kinds of steps such as `drain` or `retire`.",
-        more: "A word that is neither is refused: it would guard nothing.",
+        meaning: "Steps by the ids that `eksup plan` shows, kinds of steps such as `drain` or `retire`, or patterns of either such as `drain-*`.",
+        more: "`*` stands for any text. A pattern that matches no step, and a word that is neither a step nor a kind, are refused: they would guard nothing.",
         init: InitUse::LeftOut,
     }],
 };

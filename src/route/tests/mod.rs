@@ -2,6 +2,7 @@
 
 mod self_managed;
 mod sizes;
+mod tied_routes;
 mod traffic;
 mod unread;
 mod zones;

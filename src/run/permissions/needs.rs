@@ -65,7 +65,8 @@ impl PermissionNeeds {
                 .iter()
                 .flat_map(group_patterns)
                 .collect(),
-            restart_deployments: plan.drain.single_replicas == crate::plan::SingleReplicas::Surge,
+            restart_deployments: (plan.all_drains())
+                .any(|d| d.single_replicas == crate::plan::SingleReplicas::Surge),
             topics: plan.notify.iter().filter_map(topic).collect(),
             cluster: Some(plan.cluster.clone()),
         }

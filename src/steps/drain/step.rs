@@ -204,6 +204,7 @@ impl DrainStep {
                 Ok(EvictionOutcome::Accepted) => {
                     self.lock_memory().refusals.remove(&pod.uid);
                     self.lock_memory().attempts.remove(&pod.uid);
+                    world.workloads.departing.note_departure(&pod.uid);
                     self.count_move(&pod);
                     EVICTION_RETRY_PAUSE
                 }
@@ -377,7 +378,10 @@ impl Step<StepWorld> for DrainStep {
                 for pod in pods {
                     // The uid goes along, so a replacement under the same name is left alone. Gone is what was wanted.
                     match world.kube.delete_pod(&pod.key, &pod.uid, None).await {
-                        Ok(()) => self.count_move(pod),
+                        Ok(()) => {
+                            world.workloads.departing.note_departure(&pod.uid);
+                            self.count_move(pod);
+                        }
                         Err(e) if matches!(e.class, ErrorClass::Absent | ErrorClass::Conflict) => {}
                         Err(e) => return Err(e.into()),
                     }

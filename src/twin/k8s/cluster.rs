@@ -20,7 +20,7 @@ use super::rbac::RbacAuthorizer;
 use super::revisions::Revisions;
 use super::status::ApiFailure;
 use super::store::{ObjectKey, ObjectName, ObjectStore, StoredObject};
-use crate::model::{Inventory, Minor};
+use crate::model::{Clock, Inventory, Minor};
 
 /// The cluster's API objects and those who act on them.
 #[derive(Clone)]
@@ -234,6 +234,12 @@ impl SimCluster {
         {
             self.next_ip = self.next_ip.max(ip - POD_NETWORK_START);
         }
+    }
+
+    /// Tokens are judged by the clock of those who make them, not by the cluster's.
+    pub fn with_callers_clock(mut self, clock: Clock) -> Self {
+        self.access.callers_clock = Some(clock);
+        self
     }
 
     /// Lets anybody in, with or without a token.

@@ -56,6 +56,7 @@ pub fn fleet_snapshot(nodes: usize, pods_per_node: usize) -> Snapshot {
         let made = FleetDeployment {
             app: &app,
             replicas,
+            placement: Placement::default(),
         };
         list_mut(&mut s, "/apis/apps/v1/deployments").push(made.workload_object(&deployment));
         list_mut(&mut s, "/apis/apps/v1/replicasets").push(made.workload_object(&set));
@@ -77,21 +78,42 @@ pub fn fleet_snapshot(nodes: usize, pods_per_node: usize) -> Snapshot {
     s
 }
 
+/// Which nodes pods may be on: by their node selector and tolerations. Null: any without a taint.
+#[derive(Default)]
+pub struct Placement {
+    pub selector: Value,
+    pub tolerations: Value,
+}
+
+impl Placement {
+    fn apply_to(&self, spec: &mut Value) {
+        for (member, value) in [
+            ("nodeSelector", &self.selector),
+            ("tolerations", &self.tolerations),
+        ] {
+            if !value.is_null() {
+                spec[member] = value.clone();
+            }
+        }
+    }
+}
+
 /// A deployment to be made of the bundled one.
-struct FleetDeployment<'a> {
-    app: &'a str,
-    replicas: usize,
+pub struct FleetDeployment<'a> {
+    pub app: &'a str,
+    pub replicas: usize,
+    pub placement: Placement,
 }
 
 impl FleetDeployment<'_> {
     /// The model with the app's name wherever its own was.
-    fn rename_model(&self, model: &Value) -> Value {
+    pub fn rename_model(&self, model: &Value) -> Value {
         let text = model.to_string().replace("frontend", self.app);
         serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// A deployment or replica set under the app's name, with its own uid and small pods.
-    fn workload_object(&self, model: &Value) -> Value {
+    pub fn workload_object(&self, model: &Value) -> Value {
         let mut out = self.rename_model(model);
         out["metadata"]["uid"] = json!(self.object_uid(super::grow::text_at(&out, "/kind")));
         // The owner's UID is derived from the app's name as well, so the two objects fit together.
@@ -99,7 +121,9 @@ impl FleetDeployment<'_> {
             *owner = json!(self.object_uid("Deployment"));
         }
         out["spec"]["replicas"] = json!(self.replicas);
-        out["spec"]["template"]["spec"]["containers"][0]["resources"] = small_requests();
+        let spec = &mut out["spec"]["template"]["spec"];
+        spec["containers"][0]["resources"] = small_requests();
+        self.placement.apply_to(spec);
         for member in [
             "availableReplicas",
             "fullyLabeledReplicas",
@@ -118,7 +142,7 @@ impl FleetDeployment<'_> {
         derive_uid(&format!("{kind}/{}", self.app))
     }
 
-    fn budget_object(&self, model: &Value) -> Value {
+    pub fn budget_object(&self, model: &Value) -> Value {
         let mut out = self.rename_model(model);
         let wanted = self.replicas.saturating_sub(2).max(1);
         out["metadata"]["uid"] = json!(self.object_uid("PodDisruptionBudget"));
@@ -136,7 +160,7 @@ impl FleetDeployment<'_> {
     }
 
     /// One of the app's pods, all alike but for name, place and address.
-    fn pod_object(&self, model: &Value, node: &str, address: &str, number: usize) -> Value {
+    pub fn pod_object(&self, model: &Value, node: &str, address: &str, number: usize) -> Value {
         let mut out = model.clone();
         let set = text_at(&out, "/metadata/ownerReferences/0/name").to_owned();
         let name = format!("{set}-{}", derive_hash(&format!("{}{number}", self.app), 5));
@@ -147,6 +171,7 @@ impl FleetDeployment<'_> {
         out["metadata"]["name"] = json!(name);
         out["metadata"]["ownerReferences"][0]["uid"] = json!(self.object_uid("ReplicaSet"));
         out["spec"]["nodeName"] = json!(node);
+        self.placement.apply_to(&mut out["spec"]);
         out["spec"]["containers"][0]["resources"] = small_requests();
         out["status"]["hostIP"] = json!(address);
         out["status"]["hostIPs"] = json!([{"ip": address}]);

@@ -54,7 +54,12 @@ pub fn grow_to(snapshot: &mut Snapshot, nodes: usize) {
     for asg in inventory.asgs.values_mut().take(1) {
         (asg.min, asg.desired, asg.max) = (size, size, size.saturating_mul(2));
     }
-    // A DaemonSet has a pod on each node, which the copies below bring with them.
+    // A DaemonSet has a pod on each node, which the copies bring with them.
+    count_daemons(snapshot, nodes);
+}
+
+/// Says in each DaemonSet's status that it has a pod on each of so many nodes.
+pub fn count_daemons(snapshot: &mut Snapshot, nodes: usize) {
     for set in list_mut(snapshot, "/apis/apps/v1/daemonsets") {
         for member in [
             "currentNumberScheduled",
@@ -68,8 +73,40 @@ pub fn grow_to(snapshot: &mut Snapshot, nodes: usize) {
     }
 }
 
-/// Adds a copy of a node: its instance, its place in its group and target groups, its daemons' pods.
+/// A copy of a node, and the instance that it was copied from.
+pub struct NodeCopy {
+    pub name: String,
+    pub address: String,
+    pub instance: String,
+    pub zone: String,
+    model_instance: String,
+}
+
+/// Adds a copy of a node that is in the same group and target groups.
 fn add_node_copy(snapshot: &mut Snapshot, original: &Value, number: usize) {
+    let copy = copy_node(snapshot, original, number);
+    let inventory = &mut snapshot.inventory;
+    for asg in inventory.asgs.values_mut() {
+        let mut instances = asg.instances.iter();
+        if let Some(mut member) = instances.find(|i| i.id == copy.model_instance).cloned() {
+            member.id.clone_from(&copy.instance);
+            asg.instances.push(member);
+        }
+    }
+    for targets in inventory.target_health.values_mut() {
+        if let Some(mut target) = targets
+            .iter()
+            .find(|t| t.id == copy.model_instance)
+            .cloned()
+        {
+            target.id.clone_from(&copy.instance);
+            targets.push(target);
+        }
+    }
+}
+
+/// Copies a node with its instance and its daemons' pods, in no group yet.
+pub fn copy_node(snapshot: &mut Snapshot, original: &Value, number: usize) -> NodeCopy {
     let old_instance = text_at(original, "/spec/providerID")
         .rsplit('/')
         .next()
@@ -93,7 +130,7 @@ fn add_node_copy(snapshot: &mut Snapshot, original: &Value, number: usize) {
     ]);
     list_mut(snapshot, "/api/v1/nodes").push(node);
 
-    // The instance, its place in its Auto Scaling group and its place in the target groups follow the node.
+    // The instance follows the node.
     let inventory = &mut snapshot.inventory;
     if let Some(mut copy) = inventory
         .instances
@@ -104,18 +141,6 @@ fn add_node_copy(snapshot: &mut Snapshot, original: &Value, number: usize) {
         copy.id.clone_from(&instance);
         copy.private_dns = Some(name.clone());
         inventory.instances.push(copy);
-    }
-    for asg in inventory.asgs.values_mut() {
-        if let Some(mut copy) = asg.instances.iter().find(|i| i.id == old_instance).cloned() {
-            copy.id.clone_from(&instance);
-            asg.instances.push(copy);
-        }
-    }
-    for targets in inventory.target_health.values_mut() {
-        if let Some(mut copy) = targets.iter().find(|t| t.id == old_instance).cloned() {
-            copy.id.clone_from(&instance);
-            targets.push(copy);
-        }
     }
     // The pods of DaemonSets are copied too; the others stay where they are.
     let pods = list_mut(snapshot, "/api/v1/pods");
@@ -129,6 +154,13 @@ fn add_node_copy(snapshot: &mut Snapshot, original: &Value, number: usize) {
         .collect();
     for pod in daemons {
         pods.push(copy_daemon_pod(pod, &name, &address));
+    }
+    NodeCopy {
+        name,
+        address,
+        instance,
+        zone,
+        model_instance: old_instance,
     }
 }
 

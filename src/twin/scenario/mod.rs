@@ -3,8 +3,10 @@
 
 mod catalog;
 mod fleet;
+mod groups;
 mod grow;
 mod self_managed;
+mod served;
 mod variants;
 
 use crate::model::Clock;
@@ -13,6 +15,7 @@ use crate::twin::world::SimWorld;
 use crate::twin::{aws, k8s};
 
 pub use fleet::fleet_snapshot;
+pub use served::{find_served_scenario, with_own_ids};
 
 /// The bundled snapshot, from which the bundled scenarios are derived.
 const EXPENSE_DEV: &[u8] = include_bytes!("expense-dev.json");
@@ -56,6 +59,11 @@ const BUNDLED_SCENARIOS: &[Bundled] = &[
         "canary",
         "six nodes, two in each zone",
         variants::canary_fleet,
+    ),
+    (
+        "multi-group",
+        "six node groups, three load balancers with four pairs of target groups and one without",
+        groups::multi_group,
     ),
     (
         "self-managed",

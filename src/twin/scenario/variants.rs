@@ -48,22 +48,24 @@ pub fn minimal_groups() -> Snapshot {
 }
 
 /// The cluster under another name, with a catalogue that goes beyond its own.
-pub fn rename_cluster(name: &str) -> Snapshot {
-    let mut s = expense_dev();
+pub(super) fn rename_cluster(name: &str) -> Snapshot {
+    let mut s = with_cluster_name(expense_dev(), name);
+    catalog::complete_inventory(&mut s.inventory);
+    rename_instances(s, name)
+}
+
+/// The captured cluster under another name.
+pub(super) fn with_cluster_name(s: Snapshot, name: &str) -> Snapshot {
     let text = serde_json::to_string(&s)
         .unwrap_or_default()
         .replace("expense-dev\"", &format!("{name}\""))
         .replace("cluster/expense-dev", &format!("cluster/{name}"))
         .replace("nodegroup/expense-dev/", &format!("nodegroup/{name}/"));
-    if let Ok(other) = serde_json::from_str(&text) {
-        s = other;
-    }
-    catalog::complete_inventory(&mut s.inventory);
-    rename_instances(s, name)
+    serde_json::from_str(&text).unwrap_or(s)
 }
 
 /// Gives the instances ids that only this cluster has: they prove a kubeconfig to be of the cluster that was named.
-pub fn rename_instances(snapshot: Snapshot, cluster: &str) -> Snapshot {
+pub(super) fn rename_instances(snapshot: Snapshot, cluster: &str) -> Snapshot {
     let mut text = serde_json::to_string(&snapshot).unwrap_or_default();
     for instance in &snapshot.inventory.instances {
         // A node's machine id has the digits too.

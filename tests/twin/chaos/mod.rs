@@ -74,6 +74,29 @@ fn under_every_fault_schedule_every_upgrade_ends_well_and_breaks_no_law() {
     }
 }
 
+/// In a rollback the groups are drained in turns, and each has to see at once what another has evicted (seed 48).
+#[test]
+fn six_groups_that_are_rolled_back_in_turns_break_no_law() {
+    let fixture = ChaosFixture::new("multi-group");
+    let trial = fixture.trial();
+    let (before, baseline) = fixture.baseline(&trial);
+    let trial = Trial {
+        baseline: Some(&baseline),
+        before: Some(&before),
+        ..trial
+    };
+    let seeds = asked("EKSUP_GROUP_SEEDS", 3);
+    for (first, seeds) in [(48, 1), (asked("EKSUP_CHAOS_FIRST", 1), seeds)] {
+        let go_on = |t: &batch::TrialTally| t.failed.is_empty();
+        let tally = batch::run_seeds(&trial, first, seeds, 2, &go_on).unwrap();
+        let failed: Vec<u64> = tally.failed.values().map(|v| v.number).collect();
+        assert!(
+            failed.is_empty(),
+            "replay: eksup rehearse plans/multi-group.yaml --chaos --seed {failed:?}"
+        );
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_trial() {
     let fixture = ChaosFixture::new("expense-dev");

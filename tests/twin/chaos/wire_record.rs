@@ -21,6 +21,7 @@ const PLANS: &[&str] = &[
     "controller-ingress",
     "local-policy",
     "canary",
+    "multi-group",
 ];
 
 /// Seeds of chaos on each of two clusters.

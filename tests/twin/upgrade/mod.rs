@@ -5,6 +5,7 @@ mod autoscaler;
 mod back;
 mod generated;
 mod last_proof;
+mod multi_group;
 mod outage;
 mod ownership;
 mod remaining_targets;
@@ -254,6 +255,7 @@ rehearsed!(
     the_plan_local_policy_ends_as_promised: "local-policy",
     the_plan_canary_ends_as_promised: "canary",
     the_plan_self_managed_ends_as_promised: "self-managed",
+    the_plan_multi_group_ends_as_promised: "multi-group",
 );
 
 #[test]
@@ -280,6 +282,7 @@ fn every_plan_is_rehearsed() {
             "expense-dev",
             "local-policy",
             "minimal",
+            "multi-group",
             "multi-hop",
             "self-managed",
         ]

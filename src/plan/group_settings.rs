@@ -1,0 +1,107 @@
+//! Settings of one node group: the keys that it gives, and the plan's own for all others.
+
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::types::{Drain, NodeGroup, Plan, TrafficRoute, TrafficSettings};
+use super::value_reader::ReadValues;
+
+/// Settings of one node group in place of the plan's own.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct GroupSettings<T> {
+    /// The keys that differ from the plan's own. Only these are part of the digest and of a plan that a journal keeps, so
+    /// that a key that repeats the plan's own changes nothing.
+    differing: ReadValues,
+    /// The group's keys, and the plan's own for those that it does not give.
+    pub effective: T,
+}
+
+impl<T> GroupSettings<T> {
+    /// Whether the group gives a key a value of its own.
+    pub fn differs_in(&self, key: &str) -> bool {
+        self.differing.contains_key(key)
+    }
+}
+
+impl<T> Serialize for GroupSettings<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.differing.serialize(to)
+    }
+}
+
+/// The keys of a group that stand in place of the plan's keys of the same name.
+const MERGED_KEYS: &[&str] = &["drain", "traffic"];
+
+/// Fills in what groups do not say from the plan's own maps, and drops what only repeats these.
+pub fn merge_group_settings(plan: &mut ReadValues) {
+    let defaults = MERGED_KEYS.iter().filter_map(|key| {
+        let map = plan.get(*key)?.as_object()?;
+        Some((*key, map.clone()))
+    });
+    let defaults: Vec<(&str, ReadValues)> = defaults.collect();
+    let groups = plan.get_mut("nodeGroups").and_then(Value::as_array_mut);
+    let groups = groups.into_iter().flatten();
+    for group in groups.filter_map(Value::as_object_mut) {
+        for (key, plans_own) in &defaults {
+            let Some(Value::Object(mut differing)) = group.remove(*key) else {
+                continue;
+            };
+            differing.retain(|name, value| plans_own.get(name) != Some(value));
+            if differing.is_empty() {
+                continue;
+            }
+            let mut effective = plans_own.clone();
+            effective.extend(differing.clone());
+            let settings = json!({"differing": differing, "effective": effective});
+            group.insert((*key).to_owned(), settings);
+        }
+    }
+}
+
+impl Plan {
+    /// How a group is emptied.
+    pub fn drain_of(&self, blue: &str) -> &Drain {
+        let group = self.node_groups.iter().find(|g| g.blue == blue);
+        group.map_or(&self.drain, |g| g.drain_or(&self.drain))
+    }
+
+    /// How the weights of a route are shifted.
+    pub fn traffic_of(&self, node_group: Option<&str>) -> &TrafficSettings {
+        let mut groups = self.node_groups.iter();
+        let group = node_group.and_then(|name| groups.find(|g| g.blue == name));
+        let own = group.and_then(|g| g.traffic.as_ref());
+        own.map_or(&self.traffic.settings, |own| &own.effective)
+    }
+
+    /// How blue is emptied: the plan's own, and that of each group that differs.
+    pub fn all_drains(&self) -> impl Iterator<Item = &Drain> {
+        let own = self.node_groups.iter().filter_map(|g| g.drain.as_ref());
+        std::iter::once(&self.drain).chain(own.map(|own| &own.effective))
+    }
+
+    /// The same, to be changed.
+    pub fn all_drains_mut(&mut self) -> impl Iterator<Item = &mut Drain> {
+        let own = self.node_groups.iter_mut().filter_map(|g| g.drain.as_mut());
+        std::iter::once(&mut self.drain).chain(own.map(|own| &mut own.effective))
+    }
+
+    /// How weights are shifted: the plan's own, and that of each group that differs; to be changed.
+    pub fn all_traffic_mut(&mut self) -> impl Iterator<Item = &mut TrafficSettings> {
+        let groups = self.node_groups.iter_mut();
+        let own = groups.filter_map(|g| g.traffic.as_mut());
+        std::iter::once(&mut self.traffic.settings).chain(own.map(|own| &mut own.effective))
+    }
+
+    /// The routes that belong to a group.
+    pub fn routes_of<'a>(&'a self, blue: &'a str) -> impl Iterator<Item = &'a TrafficRoute> {
+        let routes = self.traffic.routes.iter();
+        routes.filter(move |r| r.node_group.as_deref() == Some(blue))
+    }
+}
+
+impl NodeGroup {
+    /// How the group is emptied, given the plan's own way.
+    pub fn drain_or<'a>(&'a self, plans_own: &'a Drain) -> &'a Drain {
+        self.drain.as_ref().map_or(plans_own, |own| &own.effective)
+    }
+}
