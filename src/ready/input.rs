@@ -67,6 +67,7 @@ impl<'a> ReadinessInput<'a> {
                 .map(|g| g.name.as_str())
                 .collect()
         };
+        // By the group's label, as nodes of other groups are not blue's.
         let on_blue = |n: &&Node| n.nodegroup_name().is_some_and(|g| blues.contains(g));
         let blue_nodes = inventory.nodes.iter().filter(on_blue);
         let blue_names: HashSet<&str> = blue_nodes.map(|n| n.name.as_str()).collect();

@@ -22,6 +22,7 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         new_taint(BLUE_TAINT),
         new_taint("node.kubernetes.io/unschedulable"),
     ];
+    // First what each moving pod says of itself.
     for pod in case.moving_pods() {
         let subject = format!("pod {}", pod.key);
         if closed
@@ -37,6 +38,7 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 fix,
             ));
         }
+        // Autoscalers obey these annotations, and the eviction API does not know them.
         if pod
             .annotations
             .get("cluster-autoscaler.kubernetes.io/safe-to-evict")
@@ -72,6 +74,7 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 },
             ));
         }
+        // Collected over all pods, as whether they fit is a question of all of them together.
         for port in &pod.scheduling.host_ports {
             ports
                 .entry(port.port)
@@ -146,11 +149,13 @@ fn held_up_by(case: &ReadinessInput<'_>, workload: &Workload) -> Option<String> 
 fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
     for pod in case.moving_pods() {
+        // The workload at the top: a Deployment and not its ReplicaSet.
         let top = case.workloads.workload_of(pod);
         // Jobs run to completion and have no number of pods to keep.
         let Some(workload) = top.filter(|w| w.kind != "Job") else {
             continue;
         };
+        // Once for each workload, whatever the number of its pods that move.
         if !told.insert((workload.kind.as_str(), &workload.key)) {
             continue;
         }
