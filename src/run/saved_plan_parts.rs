@@ -144,6 +144,7 @@ fn add_kubernetes_parts(inventory: &Inventory, parts: &mut ClusterParts) {
         .filter(|s| s.node_ports.iter().any(|p| ports.contains(p)));
     for service in behind {
         let policy = service.external_traffic_policy.as_deref().unwrap_or("-");
+        // Only the policy is spelled out; the rest counts by its hash, so that a drift is one line.
         let rest = (
             &service.kind,
             &service.selector,
@@ -156,6 +157,7 @@ fn add_kubernetes_parts(inventory: &Inventory, parts: &mut ClusterParts) {
             format!("externalTrafficPolicy {policy} ({})", short_hash(&rest)),
         );
     }
+    // Who fills a target group decides whether this run may.
     for binding in &inventory.target_group_bindings {
         parts.insert(
             format!("TargetGroupBinding {}", binding.key),
