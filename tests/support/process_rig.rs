@@ -262,6 +262,7 @@ impl Rig {
         };
         let request = match command {
             RunCommand::Rollback { control_plane } => {
+                // As the command line does: what EKS would refuse is found before anything is undone.
                 if control_plane {
                     let state = read_run_state(&reached).await?.expect("a run");
                     let route = stored_route(&state)?;
@@ -275,6 +276,7 @@ impl Rig {
                 RunRequest::Rollback { control_plane }
             }
             RunCommand::Forward(until) => {
+                // An open run has its route in the journal; else one is made, as `apply` makes it.
                 let open = read_run_state(&reached)
                     .await?
                     .is_some_and(|s| !s.is_closed());
@@ -293,6 +295,7 @@ impl Rig {
                 }
             }
         };
+        // Events are kept for the test, and nobody listens on the bus.
         let (bus, _nobody) = event::open_event_bus();
         let (told, events) = tokio::sync::mpsc::unbounded_channel();
         self.told.lock().unwrap().push(events);
