@@ -81,6 +81,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         message: budget.into(),
         retry_after: None,
     };
+    // A budget's refusal is a 429 with a cause of its own.
     let (k, asked) = kube(move |_, _| {
         status(
             429,
@@ -99,6 +100,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         "a budget's refusal is heard of at once"
     );
 
+    // A webhook that refuses, as an operator's does that moves the pod itself: it is asked again later.
     for code in [400, 403] {
         let words = r#"admission webhook "drain-cleaner" denied the request: later"#;
         let (k, _) = kube(move |_, _| status(code, "Forbidden", words, j!({})));
@@ -112,6 +114,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         );
     }
 
+    // The pod is gone, or another one has its name: there is nothing left to evict.
     let (k, _) = kube(|_, _| status(404, "NotFound", "pods \"web-1\" not found", j!({})));
     assert_eq!(
         k.evict_pod(&pod(), "u", None, false).await.unwrap(),
@@ -131,6 +134,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         EvictionOutcome::Gone
     );
 
+    // Two budgets are a 500 with these words; no wait helps.
     let two = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
     let (k, _) = kube(move |_, _| status(500, "", two, j!({})));
     assert_eq!(
@@ -140,6 +144,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         }
     );
 
+    // The namespace's deletion takes the pod along.
     let (k, _) = kube(|_, _| {
         status(
             403,
@@ -153,6 +158,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         EvictionOutcome::NamespaceTerminating
     );
 
+    // A missing permission has the same status, and waiting for it would never end.
     let (k, _) = kube(|_, _| {
         status(
             403,
@@ -167,6 +173,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         (ErrorClass::Denied, "create pods/eviction")
     );
 
+    // Throttling is a 429 as well, and says nothing of the pod.
     let (k, _) = kube(|_, _| {
         build_answer(
             429,
@@ -178,6 +185,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
     assert_eq!(error.class, ErrorClass::Throttled);
     assert!(error.message.contains("shop/web-1"), "{}", error.message);
 
+    // The budget's status could not be written in time: the same call is made again.
     let (k, _) = kube(|_, _| status(504, "Timeout", "timed out", j!({"retryAfterSeconds": 10})));
     let error = k.evict_pod(&pod(), "u", None, false).await.unwrap_err();
     assert_eq!(
@@ -235,6 +243,7 @@ async fn a_node_is_changed_as_it_was_read_or_not_at_all() {
             .resource_version,
         "8"
     );
+    // Opened again: what was set is removed, and not left behind as false or empty.
     k.change_node(
         &read,
         &NodeChange {
@@ -257,6 +266,7 @@ async fn a_node_is_changed_as_it_was_read_or_not_at_all() {
         .iter()
         .map(|b| serde_json::from_str(b).unwrap())
         .collect();
+    // The version that was read goes along, or somebody else's taint would be overwritten unread.
     assert_eq!(
         sent[0],
         j!({"metadata": {"resourceVersion": "7", "labels": {"gone": null}, "annotations": {"eksup.dev/cordoned-by": "r1"}},
@@ -267,6 +277,7 @@ async fn a_node_is_changed_as_it_was_read_or_not_at_all() {
         j!({"metadata": {"resourceVersion": "7"}, "spec": {"unschedulable": null, "taints": null}})
     );
 
+    // Somebody wrote in between.
     let (k, _) = kube(|_, _| status(409, "Conflict", "the object has been modified", j!({})));
     assert_eq!(
         k.change_node(&read, &change).await.unwrap_err().class,
@@ -276,6 +287,7 @@ async fn a_node_is_changed_as_it_was_read_or_not_at_all() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_is_read_to_its_end_and_whole_when_it_grew_too_old() {
+    // The API server's tokens have characters that mean something else in a query.
     let (k, asked) = kube(
         |request, _| match request.uri().query().unwrap_or_default() {
             "limit=500" => json_answer(
@@ -300,6 +312,7 @@ async fn a_list_is_read_to_its_end_and_whole_when_it_grew_too_old() {
     );
     assert_eq!(asked.all_requests().len(), 2);
 
+    // The list grew too old between two pages. The objects of the first page must not be there twice.
     let (k, _) = kube(
         |request, _| match request.uri().query().unwrap_or_default() {
             "limit=500" => json_answer(
@@ -453,6 +466,7 @@ async fn a_lease_says_who_holds_it_and_a_released_one_says_nobody() {
             ..held
         }
     );
+    // Given up: an empty name would look like a holder to other clients.
     let released = k
         .write_lease(
             &LeaseRecord {
@@ -469,6 +483,7 @@ async fn a_lease_says_who_holds_it_and_a_released_one_says_nobody() {
         .iter()
         .map(|b| serde_json::from_str(b).unwrap())
         .collect();
+    // `renewTime` is a MicroTime, which has six digits.
     assert_eq!(sent[0]["spec"]["renewTime"], "2026-11-21T08:00:00.500000Z");
     assert_eq!(asked.all_requests()[0].method(), "POST");
     assert_eq!(

@@ -192,12 +192,14 @@ mod tests {
             step: "drain-x".into(),
             approve: "eksup approve p.yaml drain-x".into(),
         };
+        // The approval by kubectl is told too, for whoever has no eksup at hand.
         let said = to_command_result("r", unapproved.clone(), &commands)
             .unwrap_err()
             .hints
             .join("\n");
         assert!(said.contains(&format!("then `{resume}`")), "{said}");
         assert!(said.contains("approve.eksup.dev/drain-x=r"), "{said}");
+        // A wrong next command would have a person begin a second run, or wait for nothing.
         let ends = [
             (
                 RunOutcome::RolledBack { kept: vec![] },
