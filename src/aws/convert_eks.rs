@@ -85,6 +85,7 @@ pub fn to_cluster(c: types::Cluster) -> Result<Cluster> {
             .and_then(|v| v.security_group_ids.clone())
             .unwrap_or_default(),
         cluster_security_group_id: vpc.and_then(|v| v.cluster_security_group_id),
+        // Both are fixed when a cluster is created.
         ip_family: c
             .kubernetes_network_config
             .as_ref()
@@ -101,6 +102,7 @@ pub fn to_cluster(c: types::Cluster) -> Result<Cluster> {
             .access_config
             .and_then(|a| a.authentication_mode)
             .map(|m| m.as_str().to_owned()),
+        // A cluster that never had Auto Mode may lack the whole field: it is off then.
         auto_mode: c.compute_config.and_then(|c| c.enabled).unwrap_or(false),
         health: issues
             .into_iter()
@@ -247,6 +249,7 @@ pub fn to_nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
     // A size that is not told is not 0: at 0 a group counts as done with.
     let scaling = (g.scaling_config).ok_or_else(|| missing_field(op, "scaling configuration"))?;
     let size = |size: Option<i32>| size.ok_or_else(|| missing_field(op, "size"));
+    // Absent while EKS creates the group. A group without its Auto Scaling group is read all the same.
     let asgs = g
         .resources
         .and_then(|r| r.auto_scaling_groups)
@@ -269,6 +272,7 @@ pub fn to_nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
             max: size(scaling.max_size)?,
             desired: size(scaling.desired_size)?,
         },
+        // Empty where the launch template has the type (EKS-NG-4).
         instance_types: g.instance_types.unwrap_or_default(),
         subnets: g.subnets.unwrap_or_default(),
         remote_access: g.remote_access.map(|r| RemoteAccess {
@@ -309,6 +313,7 @@ pub fn to_nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
             pool_state: w.pool_state.map(|s| s.as_str().to_owned()),
             reuse_on_scale_in: w.reuse_on_scale_in,
         }),
+        // EKS answers id and name, and takes only one of them; green's input chooses.
         launch_template: g.launch_template.map(|t| LaunchTemplateRef {
             id: t.id,
             name: t.name,

@@ -280,8 +280,11 @@ fn map_json(values: &Option<std::collections::HashMap<String, String>>) -> Value
 
 fn action_json(a: &types::Action) -> Value {
     object_json([
+        // A type that this SDK does not know yet keeps its name.
         ("Type", json!(a.r#type.as_ref().map(|t| t.as_str()))),
         ("Order", json!(a.order)),
+        // A forward without a configuration gets one with stickiness off, which is what ELB makes of it; weights are
+        // kept apart.
         (
             "ForwardConfig",
             if is_forward(a) {

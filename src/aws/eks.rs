@@ -240,6 +240,8 @@ impl AwsApi {
             launch_template,
             release_version,
         } = group;
+        // The token makes a repeated call the same call: after a lost answer EKS answers with the group that it has
+        // begun, and not that the name is taken.
         let call = self
             .eks
             .create_nodegroup()
@@ -249,6 +251,7 @@ impl AwsApi {
             .scaling_config(convert::to_sdk_scaling(scaling))
             .set_subnets(Some(subnets.clone()))
             .node_role(node_role)
+            // An empty list is left out: EKS has a default for what the caller does not name.
             .set_instance_types(none_if_empty(instance_types))
             .set_ami_type(ami_type.as_deref().map(types::AmiTypes::from))
             .set_capacity_type(capacity_type.as_deref().map(types::CapacityTypes::from))
@@ -277,6 +280,7 @@ impl AwsApi {
                     .map(convert::to_sdk_launch_template),
             )
             .set_release_version(release_version.clone());
+        // The answer is a group that is CREATING: its nodes, and failures to launch them, come later.
         let out = call.send().await.map_err(|e| failed(op, e))?;
         convert::to_nodegroup(op, require_answer(op, out.nodegroup)?)
     }
@@ -289,6 +293,7 @@ impl AwsApi {
         change: &NodegroupChange,
         token: &str,
     ) -> Result<Update> {
+        // Every field by name, so that one that is added to the model is not lost in silence.
         let op = "eks:UpdateNodegroupConfig";
         let NodegroupChange {
             min,

@@ -199,6 +199,7 @@ async fn only_insights_that_do_not_pass_are_described() {
 #[tokio::test(start_paused = true)]
 async fn a_new_node_group_is_sent_with_what_it_says_and_nothing_else() {
     let (aws, asked) = answering(recorded("describe-nodegroup-expense-blue"));
+    // Some fields are set and some are empty: an empty list would be a value for EKS, and not its default.
     let group = NewNodegroup {
         name: "green".into(),
         scaling: Scaling {
@@ -227,6 +228,7 @@ async fn a_new_node_group_is_sent_with_what_it_says_and_nothing_else() {
         }),
         node_repair_config: None,
         warm_pool_config: None,
+        // Both are known, and EKS takes only one of them.
         launch_template: Some(LaunchTemplateRef {
             id: Some("lt-1".into()),
             name: Some("both".into()),

@@ -247,6 +247,7 @@ impl AwsApi {
             .try_collect()
             .await
             .map_err(|e| failed("elasticloadbalancing:DescribeTargetGroups", e))?;
+        // ELB has no filter by VPC.
         let here: Vec<_> = all
             .into_iter()
             .filter(|g| g.vpc_id() == Some(vpc))

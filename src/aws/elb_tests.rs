@@ -117,6 +117,7 @@ async fn new_weights_leave_everything_else_of_a_rule_as_it_was() {
         all.iter().map(action_of).collect::<Vec<_>>(),
         ["DescribeRules", "ModifyRule"]
     );
+    // Every field of every action is compared: what is not sent back is lost.
     let sent = form(&all[1]);
     let expected = [
         ("RuleArn", RULE),
@@ -160,6 +161,7 @@ async fn new_weights_leave_everything_else_of_a_rule_as_it_was() {
             "Actions.member.1.AuthenticateOidcConfig.AuthenticationRequestExtraParams.entry.1.value",
             "login",
         ),
+        // No answer has the client's secret, so ELB is told to keep the one that it has.
         (
             "Actions.member.1.AuthenticateOidcConfig.UseExistingClientSecret",
             "true",

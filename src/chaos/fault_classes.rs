@@ -78,6 +78,7 @@ pub fn can_be_drawn(kind: FaultKind, targets: &FaultTargets) -> bool {
             | WorldChangeKind::WatchesCut
             | WorldChangeKind::HistoryLost
             | WorldChangeKind::CredentialsExpire => true,
+            // These need an object of the cluster that they are about.
             WorldChangeKind::InsufficientCapacity => !targets.zones.is_empty(),
             WorldChangeKind::ImageMissing
             | WorldChangeKind::PodNeverReady

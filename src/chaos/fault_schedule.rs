@@ -359,6 +359,7 @@ fn draw_request_fault(rng: &mut fastrand::Rng, length: u64) -> String {
     } else {
         rng.u32(1..=5)
     };
+    // A fault has a moment and a count, and no probability: so a schedule can be repeated.
     let at = rng.u64(0..length);
     let place = pick_word(rng, FAILING_OPERATIONS);
     match rng.u8(0..9) {
@@ -366,6 +367,7 @@ fn draw_request_fault(rng: &mut fastrand::Rng, length: u64) -> String {
         1 => format!("{}:{place}:{times}@{at}s", RequestFaultKind::Fail),
         2 => format!("{}:{place}:503:{times}@{at}s", RequestFaultKind::Status),
         3 => format!("{}:{place}:{times}@{at}s", RequestFaultKind::DropBefore),
+        // Twice as likely: a call that was carried out and whose answer was lost is the hardest for a client.
         4 | 5 => format!("{}:{place}:{times}@{at}s", RequestFaultKind::DropAfter),
         6 => format!(
             "{}:{place}:{}s:{times}@{at}s",
@@ -422,6 +424,7 @@ fn draw_external_change(
     let at = rng.u64(0..length);
     // The number may be larger than the number of nodes there are now, since green ones come as well.
     let node = rng.usize(1..=targets.nodes.max(1) * 2);
+    // All kinds are equally likely, and one whose object the cluster lacks draws nothing.
     Some(match rng.u8(0..12) {
         0 => format!(
             "{}:{}@{at}s",
@@ -443,12 +446,14 @@ fn draw_external_change(
             WorldChangeKind::PodNeverReady,
             pick_name(rng, &targets.workloads)?
         ),
+        // The number is a minAvailable: 0 lets every pod go, and 4 is more than most workloads here have.
         4 => format!(
             "{}:{}:{}@{at}s",
             WorldChangeKind::Budget,
             pick_name(rng, &targets.budgets)?,
             rng.u32(0..5)
         ),
+        // Somebody, or an autoscaler, changes the size of a group while the run counts its nodes.
         5 => format!(
             "{}:{}:{}@{at}s",
             WorldChangeKind::Scale,
@@ -462,6 +467,7 @@ fn draw_external_change(
             if rng.bool() { "+1" } else { "-1" }
         ),
         7 => format!("{}:{}@{at}s", WorldChangeKind::Karpenter, rng.u32(1..=2)),
+        // Either may hit a node that the run has cordoned itself, or has not reached yet.
         8 => format!(
             "{}:{node}@{at}s",
             if rng.bool() {
@@ -470,6 +476,7 @@ fn draw_external_change(
                 WorldChangeKind::Uncordon
             }
         ),
+        // Somebody else writes a weight that no step of the run asked for.
         9 => format!(
             "{}:{}:{}@{at}s",
             WorldChangeKind::Weights,

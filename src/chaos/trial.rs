@@ -314,6 +314,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             begin_inventory: None,
             end_state: None,
         };
+        // The first command is `apply`; how each process ends decides what a person would type next.
         Self {
             trial,
             schedule,
@@ -428,6 +429,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                 report.exits.push(None);
                 report.end_messages.push(format!("{name} died"));
             }
+            // No fault of a schedule lasts so long: a process without an end is a fault of eksup.
             ProcessEnd::TimedOut => {
                 let days = MAX_PROCESS_TIME.as_secs() / 86_400;
                 report.faults.push(format!("no end after {days} days"));
@@ -445,6 +447,8 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                 report
                     .end_messages
                     .push(format!("{name} ended with {code}{text}"));
+                // A signal has had its effect only where the process paused for it; else the run ended before it
+                // arrived.
                 match fault {
                     ProcessFault::StopRequested { .. }
                         if code == RunErrorKind::Paused.exit_code() =>
@@ -463,6 +467,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                 }
             }
         }
+        // Events are kept only where somebody reads them: a batch of seeds would hold them all in memory.
         if self.trial.tell {
             report.events.push((name.to_owned(), told));
         }

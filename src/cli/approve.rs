@@ -107,6 +107,7 @@ fn split_plan_and_step(
     };
     match (cluster, first, second) {
         (Some(_), Some(_), Some(_)) => Err(usage_error("name the plan or --cluster, and one step")),
+        // With a cluster named, the one word can only be a step.
         (Some(cluster), step, None) => Ok((
             PlanArg {
                 plan: None,
@@ -116,6 +117,7 @@ fn split_plan_and_step(
         )),
         (None, Some(path), Some(step)) => Ok((plan(path), Some(step))),
         (None, Some(word), None) if file(&word) => Ok((plan(word), None)),
+        // A lone word that is no file is a step, and the plan is found in the current directory.
         (_, step, _) => Ok((PlanArg::default(), step)),
     }
 }

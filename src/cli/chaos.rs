@@ -175,6 +175,7 @@ fn print_trial(ui: &Ui, report: &TrialReport) {
         }
         ui.print_note(said);
     }
+    // Every fault is told with its count: one that never fired has proved nothing.
     for (rule, times) in &report.fired {
         ui.print_note(&format!("fault {rule} fired {times} times"));
     }
@@ -188,6 +189,7 @@ fn print_trial(ui: &Ui, report: &TrialReport) {
         report.looks,
         format_duration(report.took),
     ));
+    // What the trial is judged by comes last, where a reader looks first.
     for fault in &report.faults {
         ui.print_note(&format!("violated: {fault}"));
     }
@@ -251,6 +253,7 @@ fn print_summary(ui: &Ui, tally: &TrialTally, what: TrialSelection) -> Result<()
         }));
     }
     let mut text = String::new();
+    // For people the ends come first, as they say whether anything is wrong.
     let ends: Vec<String> = tally
         .ends
         .iter()
@@ -271,6 +274,7 @@ fn print_summary(ui: &Ui, tally: &TrialTally, what: TrialSelection) -> Result<()
     if what == TrialSelection::EveryRecord {
         return ui.write_result(&text);
     }
+    // A kind of fault that never fired was not tested.
     for (class, times) in &tally.fired {
         let _ = writeln!(text, "{times:>9} {class}");
     }

@@ -55,6 +55,7 @@ pub fn render_error(error: &RunError, paint: Painter, width: usize, is_rehearsal
         ""
     };
     let _ = writeln!(out, "{head}{kind}: {}", tidy_text(&error.message));
+    // Then where things stand, what else may help, and last the one command that goes on.
     for line in &error.state {
         let line = format!("  {}", tidy_text(line));
         let _ = writeln!(out, "{}", fit_lines(&line, MAX_LINE_WIDTH));

@@ -143,6 +143,7 @@ fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Re
         found,
         now,
     } = drafted;
+    // Windows and approvals are the route's, so without a route there are none.
     let said = match &route {
         Some(route) => plan_gates::summarize_gates(&plan, route, None, now)?,
         None => GateSummary::default(),
@@ -169,6 +170,7 @@ fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Re
             ),
         ));
     };
+    // Without `--out` the plan's own file is what `apply` takes.
     let mut next = cx.command_again("apply", &args.plan);
     // Only a plan that nothing blocks is saved: `apply` would refuse any other.
     if let Some(out) = &args.out {

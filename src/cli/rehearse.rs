@@ -147,6 +147,7 @@ async fn run_rehearsal(
     mut snapshot: Snapshot,
 ) -> Result<(), RunError> {
     let commands = rehearse_commands(cx, &args);
+    // The world is the snapshot's, and its clock begins when that was taken.
     let mut world = scenario::take_world(&mut snapshot, args.seed);
     let clock = skewed_clock(snapshot.inventory.taken_at, &args.faults);
     fault::add_rules(&mut world, args.faults);
@@ -195,6 +196,7 @@ async fn run_rehearsal(
             n => format!("fault `{rule}` fired {n} times"),
         });
     }
+    // What only the twin made again may stay away on a cluster.
     for (kind, times) in twin.with_world(|world| cloud_hooks::stand_in_counts(world)) {
         cx.ui.print_note(&format!(
             "note: pods of {kind} objects were created again {times} times, as the twin does not know their operator; make sure that the operator does so"

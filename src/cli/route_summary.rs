@@ -81,12 +81,14 @@ impl<'a> PlannedRoute<'a> {
         if let Some(counts) = self.count_nodes() {
             say("nodes", self.describe_nodes(counts));
         }
+        // What a rollback would reach is promised only before the first step is done.
         if self.done.is_empty() {
             let preview = preview_rollback(self.route, self.windows, self.now);
             for line in preview.lines {
                 say("rollback", line);
             }
         }
+        // Said even where there is none: a reader must not have to infer it.
         let steps = self.steps_left().filter(|(_, s)| s.no_return.is_some());
         let steps: Vec<String> = steps.map(|(i, s)| format!("{i} `{}`", s.id)).collect();
         say(
@@ -223,6 +225,7 @@ impl<'a> PlannedRoute<'a> {
         };
         for step in &self.route.steps {
             match &step.spec {
+                // A route of several hops sets one row again and again: only its first and its last version are shown.
                 StepSpec::ControlPlane { from, to, .. } => {
                     set("control plane".to_owned(), from.to_string(), to.to_string());
                 }
@@ -249,6 +252,7 @@ impl<'a> PlannedRoute<'a> {
                     let what = format!("node group {}", group.name);
                     set(what, "-".to_owned(), format!("{version}, {nodes}"));
                 }
+                // The row exists since blue's green was planned; only its end changes.
                 StepSpec::Retire { blue, delete, .. } => {
                     let after = if *delete { "deleted" } else { "0 nodes" };
                     set(
@@ -258,6 +262,8 @@ impl<'a> PlannedRoute<'a> {
                     );
                 }
                 StepSpec::Shift { shift, .. } => {
+                    // By rule and not by target group: a rule is what sends traffic, and several may share a target
+                    // group.
                     for rule in &shift.rules {
                         let what = format!("traffic of {}", self.rule_name(rule));
                         let (blue, green) =

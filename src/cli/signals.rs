@@ -25,6 +25,7 @@ pub fn listen_for_signals(asker: StopHandle, ui: Ui) -> Result<(), RunError> {
                 _ = hangup.recv() => {}
             }
             asker.request_stop();
+            // The first signal lets the action that is under way be recorded; the second one does not wait for it.
             asked = match asked {
                 StopUrgency::NotAsked => {
                     ui.print_note(

@@ -187,6 +187,7 @@ fn status_to_json(reached: &ClusterConnection, read: &StatusReading) -> serde_js
         .as_ref()
         .zip(read.route.as_ref())
         .map(|(s, route)| {
+            // A step that the journal does not have is left out.
             let steps = route.steps.iter().filter_map(|step| {
             let t = s.find_step(&step.id)?;
             Some(json!({
@@ -234,6 +235,7 @@ fn render_text(cx: &CommandContext, reached: &ClusterConnection, read: &StatusRe
         (Some(state), Some(route)) => {
             text += &render_status(cx, reached, state, route, read);
         }
+        // Without a route in the journal there is no run to tell of.
         (Some(_) | None, Some(_) | None) => {
             text += &format!("cluster {} has no run\n", reached.cluster.name);
         }
@@ -312,6 +314,7 @@ fn render_status(
     if read.is_other_plan {
         text += "the plan that was named is not the plan of this run: windows and approvals are not shown; name the plan this run was opened with\n";
     }
+    // Windows and approvals come before the steps, because they say why nothing moves.
     for line in &read.gates.lines {
         text += &format!("{}\n", tidy_text(line));
     }
@@ -344,6 +347,7 @@ fn render_status(
         );
         text += &format!("{}\n", fit_lines(&line, MAX_LINE_WIDTH));
     }
+    // What the run has changed so far, from the journal alone.
     text.push('\n');
     for line in status_lines(state, route, None) {
         text += &format!("{line}\n");

@@ -152,6 +152,7 @@ impl Ui {
 
     fn annotate_error(&self, error: &RunError) {
         let mut err = io::stderr().lock();
+        // A problem of a plan is shown at its line in the change under review.
         if let Some(plan) = &error.plan {
             for p in plan.problems.iter().take(MAX_SHOWN_PROBLEMS) {
                 let level = format!(
@@ -177,6 +178,7 @@ impl Ui {
             | RunErrorKind::Mismatch
             | RunErrorKind::Expired => "error",
         };
+        // A rehearsal's failure must not look like one of a cluster.
         let title = if self.is_rehearsal {
             "eksup rehearsal"
         } else {

@@ -378,16 +378,19 @@ mod tests {
     #[test]
     fn a_code_decides_the_class_before_the_status_does() {
         let table = [
+            // The session is over or unknown to AWS: another sign-in helps, and no waiting does.
             (400, "ExpiredTokenException", "", ErrorClass::Expired),
             (403, "ExpiredToken", "", ErrorClass::Expired),
             (400, "RequestExpired", "", ErrorClass::Expired),
             (400, "UnrecognizedClientException", "", ErrorClass::Expired),
             (403, "InvalidClientTokenId", "", ErrorClass::Expired),
+            // A policy has to change.
             (403, "AccessDeniedException", "", ErrorClass::Denied),
             (403, "AccessDenied", "", ErrorClass::Denied),
             (403, "UnauthorizedOperation", "", ErrorClass::Denied),
             (403, "Client.UnauthorizedOperation", "", ErrorClass::Denied),
             (403, "SignatureDoesNotMatch", "", ErrorClass::Denied),
+            // Each service has its own code for what is not there, most with the status of a mistake in the request.
             (404, "ResourceNotFoundException", "", ErrorClass::Absent),
             (400, "TargetGroupNotFound", "", ErrorClass::Absent),
             (400, "InvalidTarget", "", ErrorClass::Absent),
@@ -399,6 +402,7 @@ mod tests {
                 ErrorClass::Absent,
             ),
             (400, "ParameterNotFound", "", ErrorClass::Absent),
+            // Auto Scaling has one code for both: only the text tells them apart.
             (
                 400,
                 "ValidationError",
@@ -412,6 +416,7 @@ mod tests {
                 ErrorClass::Invalid,
             ),
             (409, "ResourceInUseException", "", ErrorClass::Conflict),
+            // EKS says in words that another change is in progress.
             (
                 400,
                 "InvalidRequestException",
@@ -424,6 +429,7 @@ mod tests {
                 "Cluster 'demo' is not in ACTIVE status",
                 ErrorClass::Conflict,
             ),
+            // EKS passes on a refusal of EC2 or IAM as an invalid request.
             (
                 400,
                 "InvalidRequestException",
@@ -436,10 +442,12 @@ mod tests {
                 "Failed to validate if SLR: AWSServiceRoleForAmazonEKSNodegroup already exists due to missing permissions for 'iam:GetRole'",
                 ErrorClass::Denied,
             ),
+            // By code, as each service throttles with another status.
             (400, "Throttling", "", ErrorClass::Throttled),
             (400, "ThrottlingException", "", ErrorClass::Throttled),
             (503, "RequestLimitExceeded", "", ErrorClass::Throttled),
             (429, "TooManyRequestsException", "", ErrorClass::Throttled),
+            // What no repeat makes right.
             (
                 400,
                 "InvalidParameterException",
@@ -456,6 +464,7 @@ mod tests {
             (501, "NotImplemented", "", ErrorClass::Invalid),
             (404, "UnknownOperationException", "", ErrorClass::Invalid),
             (400, "InvalidAction", "", ErrorClass::Invalid),
+            // What a repeat may make right.
             (500, "ServerException", "", ErrorClass::Transient),
             (
                 503,

@@ -132,6 +132,7 @@ mod tests {
         )]
         .into();
         let (eks_ca, other_ca) = (vec![vec![1u8]], vec![vec![2u8]]);
+        // The nodes of the cluster, of another one that has a group of the same name, and of both.
         let mine = [node("a", Some("blue"), "i-1"), node("b", None, "i-9")];
         let foreign = [node("a", Some("blue"), "i-7")];
         let mixed = [
@@ -206,6 +207,7 @@ mod tests {
             };
             let verdict = prove_same_cluster(&reached, &cluster(), &eks_ca, &instances);
             assert_eq!(verdict.is_ok(), same, "{case}");
+            // A refusal names both sides, so that a person can compare them.
             if let Err(error) = verdict {
                 assert!(
                     error.message.contains("bastion:6443")

@@ -39,6 +39,7 @@ async fn process(
     let remote = std::sync::Arc::new(memory.clone());
     let store = CheckpointStore::new(remote, std::sync::Arc::new(|_| {}));
     let mut journal = Journal::load(Box::new(store)).await.unwrap();
+    // What the process finds decides what it does first, as with the command.
     let fresh = journal.run_state().is_none();
     let closed = journal.run_state().is_some_and(|s| s.is_closed());
     let mut engine = Engine {

@@ -301,6 +301,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         act: &Value,
     ) -> Result<(), EngineError> {
         let step = planned.id.clone();
+        // Either record has the act itself, so that a later process knows what may have been done.
         let entry = match way {
             Direction::Rollback { .. } => JournalEntry::UndoBegan {
                 step: step.clone(),
@@ -318,6 +319,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 }
             }
         };
+        // Written first: an act that no record announces could not be undone after a crash.
         self.append_entry(entry).await?;
         self.world.emit_event(EventKind::ActBegan {
             step,
@@ -424,6 +426,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             Direction::Forward => refusal.next,
             Direction::Rollback { .. } => NextStep::Resume,
         };
+        // The run stays open: the same command goes on once the cause is fixed.
         Ok(RunOutcome::Stuck {
             step,
             why: refusal.why,

@@ -72,6 +72,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         how: String,
         at_once: bool,
     ) -> Result<(), EngineError> {
+        // The step's time counts over all processes that worked on it.
         let state = self.run_state()?.find_step(id);
         let (acts, started_at) = state.map_or((0, None), |s| (s.acts, s.started_at));
         let (step, took) = (id.to_owned(), self.elapsed_since(started_at));
@@ -88,6 +89,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 EventKind::StepDone { step, how, took }
             });
         } else {
+            // It acted, so a rollback has something to undo.
             self.append_entry(JournalEntry::Done {
                 step: step.clone(),
                 how: how.clone(),

@@ -53,6 +53,7 @@ impl<W: EngineEnv> Engine<'_, W> {
     ) -> Result<RunOutcome, EngineError> {
         let state = self.run_state()?;
         let phase = state.phase;
+        // Written once: a process that takes the rollback up again only goes on, unless it keeps other steps.
         if phase != RunPhase::Rollback || state.keep != keep {
             self.append_entry(JournalEntry::RollbackStarted { keep, workloads })
                 .await?;
@@ -76,6 +77,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 return Ok(ended);
             }
         }
+        // Closed only when no candidate is left, so that a later process finds nothing to do.
         self.append_entry(JournalEntry::Closed {
             outcome: FinalOutcome::RolledBack,
         })

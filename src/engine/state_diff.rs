@@ -27,6 +27,7 @@ pub fn describe_states(before: &Value, done: &str, now: Option<&Value>) -> Strin
             join_fields(&flatten_value(before), MAX_DIFFERENCES_SHOWN),
             "as it was before the run".to_owned(),
         ),
+        // Only the fields that differ, so that a person sees the change and not the whole object.
         Some(fields) => {
             let pick = |n: usize| -> Vec<(String, String)> {
                 fields

@@ -284,6 +284,7 @@ async fn another_writer_stops_the_run_before_its_next_act() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_wakes_a_wait_and_the_next_process_goes_on() {
     let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
+    // A step that waits until a gate opens.
     let gated = || {
         let gate = Some("gate");
         let undo = UndoKind::Restore;
@@ -304,6 +305,7 @@ async fn a_stop_wakes_a_wait_and_the_next_process_goes_on() {
     let mut first = engine(&toy, &steps, &mut journal, &stop);
     first.open_run(opened(&steps), about()).await.unwrap();
     let start = Instant::now();
+    // The wait would last for ever; the stop must end it at once, and in good order.
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(10)).await;
         asker.request_stop();
@@ -315,6 +317,7 @@ async fn a_stop_wakes_a_wait_and_the_next_process_goes_on() {
         toy.emitted_events().last(),
         Some(EventKind::RunPaused { .. })
     ));
+    // The gate opens while nobody runs, and the next process goes on.
     toy.set_number("gate", 1);
     assert_eq!(
         process(&toy, &steps, in_cluster(&memory), false)

@@ -138,6 +138,7 @@ fn follow_api_server(
 
 /// The cluster, or the names of those there are.
 pub async fn find_cluster(aws: &AwsApi, name: &str) -> Result<eks::Cluster, ApiError> {
+    // Any other failure says nothing about whether the cluster exists.
     let error = match aws.describe_cluster(name).await {
         Ok(cluster) => return Ok(cluster),
         Err(error) if error.class == ErrorClass::Absent => error,

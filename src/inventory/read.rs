@@ -70,6 +70,7 @@ pub async fn read_inventory(
             Box::pin(read_admission_rules(kube, &notes)),
         )
     };
+    // EKS's own view: which versions it offers, what it warns of, and what it is changing now.
     let upkeep = async {
         futures::try_join!(
             notes.or_default(aws.list_cluster_versions()),
@@ -80,6 +81,7 @@ pub async fn read_inventory(
             read_updates_in_progress(aws, &cluster, &notes),
         )
     };
+    // In two rounds: instances are named by Auto Scaling groups and nodes.
     let machines = async {
         let groups: Vec<String> = nodegroups
             .iter()
@@ -93,6 +95,7 @@ pub async fn read_inventory(
         )?;
         Ok((asgs, instances, hooks))
     };
+    // Pods may have subnets of their own (custom networking), which only the VPC CNI's ENIConfigs name.
     let pod_subnets = eni_configs.iter().filter_map(|c| c.subnet.clone());
     let subnets = collect_subnet_ids(&cluster, &nodegroups, pod_subnets);
     let network = async {
@@ -168,6 +171,7 @@ pub async fn read_inventory(
         addon_catalog,
         asgs,
         lifecycle_hooks,
+        // What the APIs list in no fixed order is sorted, so that routes and findings do not depend on it.
         instances: sorted_by(instances, |i| i.id.clone()),
         subnets: sorted_by(subnets, |s| s.id.clone()),
         launch_templates,

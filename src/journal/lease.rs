@@ -329,6 +329,7 @@ async fn renew_until_lost(
             () = now.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
+        // The time is taken before the call: counted from the answer, the lock would seem to last longer than it does.
         let asked = RenewalTime::now(&clock);
         let outcome = match remote.write_lease(&held, clock.now()).await {
             Err(error) if error.class == ErrorClass::Conflict => match remote.read_lease().await {
@@ -345,6 +346,7 @@ async fn renew_until_lost(
                     } else {
                         now.holder
                     };
+                    // Another holder is certain: it is never taken back.
                     grip.send_replace(LeaseState::Lost(who));
                     return;
                 }
@@ -358,6 +360,7 @@ async fn renew_until_lost(
             },
             other => other,
         };
+        // A renewal counts only when the server has confirmed it.
         match outcome {
             Ok(now) => {
                 held = now;

@@ -46,6 +46,7 @@ fn step(i: usize) -> String {
 }
 
 fn entry() -> impl Strategy<Value = JournalEntry> {
+    // A few steps only, so that most records meet one that has records already.
     let s = (0usize..3).prop_map(step);
     prop_oneof![
         s.clone().prop_map(|step| JournalEntry::Started { step }),
@@ -67,6 +68,7 @@ fn entry() -> impl Strategy<Value = JournalEntry> {
             error: "e".into()
         }),
         Just(JournalEntry::Paused { why: "w".into() }),
+        // A clock that was set back makes the time negative.
         (-90i64..900).prop_map(|unattended_seconds| JournalEntry::Resumed {
             by: "me".into(),
             unattended_seconds

@@ -79,6 +79,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         message: budget.into(),
         retry_after: None,
     };
+    // A budget's refusal is a 429 with a cause of its own.
     let (k, asked) = kube(move |_, _| {
         status(
             429,
@@ -97,6 +98,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         "a budget's refusal is heard of at once"
     );
 
+    // A webhook that refuses, as an operator's does that moves the pod itself: it is asked again later.
     for code in [400, 403] {
         let words = r#"admission webhook "drain-cleaner" denied the request: later"#;
         let (k, _) = kube(move |_, _| status(code, "Forbidden", words, j!({})));
@@ -110,6 +112,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         );
     }
 
+    // The pod is gone, or another one has its name: there is nothing left to evict.
     let (k, _) = kube(|_, _| status(404, "NotFound", "pods \"web-1\" not found", j!({})));
     assert_eq!(
         k.evict_pod(&pod(), "u", None, false).await.unwrap(),
@@ -129,6 +132,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         EvictionOutcome::Gone
     );
 
+    // Two budgets are a 500 with these words; no wait helps.
     let two = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
     let (k, _) = kube(move |_, _| status(500, "", two, j!({})));
     assert_eq!(
@@ -138,6 +142,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         }
     );
 
+    // The namespace's deletion takes the pod along.
     let (k, _) = kube(|_, _| {
         status(
             403,
@@ -151,6 +156,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         EvictionOutcome::NamespaceTerminating
     );
 
+    // A missing permission has the same status, and waiting for it would never end.
     let (k, _) = kube(|_, _| {
         status(
             403,
@@ -165,6 +171,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         (ErrorClass::Denied, "create pods/eviction")
     );
 
+    // Throttling is a 429 as well, and says nothing of the pod.
     let (k, _) = kube(|_, _| {
         build_answer(
             429,
@@ -176,6 +183,7 @@ async fn each_answer_to_an_eviction_is_told_apart() {
     assert_eq!(error.class, ErrorClass::Throttled);
     assert!(error.message.contains("shop/web-1"), "{}", error.message);
 
+    // The budget's status could not be written in time: the same call is made again.
     let (k, _) = kube(|_, _| status(504, "Timeout", "timed out", j!({"retryAfterSeconds": 10})));
     let error = k.evict_pod(&pod(), "u", None, false).await.unwrap_err();
     assert_eq!(
@@ -233,6 +241,7 @@ async fn a_node_is_changed_as_it_was_read_or_not_at_all() {
             .resource_version,
         "8"
     );
+    // Opened again: what was set is removed, and not left behind as false or empty.
     k.change_node(
         &read,
         &NodeChange {
@@ -255,6 +264,7 @@ async fn a_node_is_changed_as_it_was_read_or_not_at_all() {
         .iter()
         .map(|b| serde_json::from_str(b).unwrap())
         .collect();
+    // The version that was read goes along, or somebody else's taint would be overwritten unread.
     assert_eq!(
         sent[0],
         j!({"metadata": {"resourceVersion": "7", "labels": {"gone": null}, "annotations": {"eksup.dev/cordoned-by": "r1"}},
@@ -265,6 +275,7 @@ async fn a_node_is_changed_as_it_was_read_or_not_at_all() {
         j!({"metadata": {"resourceVersion": "7"}, "spec": {"unschedulable": null, "taints": null}})
     );
 
+    // Somebody wrote in between.
     let (k, _) = kube(|_, _| status(409, "Conflict", "the object has been modified", j!({})));
     assert_eq!(
         k.change_node(&read, &change).await.unwrap_err().class,
@@ -274,6 +285,7 @@ async fn a_node_is_changed_as_it_was_read_or_not_at_all() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_is_read_to_its_end_and_whole_when_it_grew_too_old() {
+    // The API server's tokens have characters that mean something else in a query.
     let (k, asked) = kube(
         |request, _| match request.uri().query().unwrap_or_default() {
             "limit=500" => json_answer(
@@ -298,6 +310,7 @@ async fn a_list_is_read_to_its_end_and_whole_when_it_grew_too_old() {
     );
     assert_eq!(asked.all_requests().len(), 2);
 
+    // The list grew too old between two pages. The objects of the first page must not be there twice.
     let (k, _) = kube(
         |request, _| match request.uri().query().unwrap_or_default() {
             "limit=500" => json_answer(
@@ -451,6 +464,7 @@ async fn a_lease_says_who_holds_it_and_a_released_one_says_nobody() {
             ..held
         }
     );
+    // Given up: an empty name would look like a holder to other clients.
     let released = k
         .write_lease(
             &LeaseRecord {
@@ -467,6 +481,7 @@ async fn a_lease_says_who_holds_it_and_a_released_one_says_nobody() {
         .iter()
         .map(|b| serde_json::from_str(b).unwrap())
         .collect();
+    // `renewTime` is a MicroTime, which has six digits.
     assert_eq!(sent[0]["spec"]["renewTime"], "2026-11-21T08:00:00.500000Z");
     assert_eq!(asked.all_requests()[0].method(), "POST");
     assert_eq!(

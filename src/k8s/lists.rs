@@ -67,6 +67,7 @@ impl KubeApi {
         convert: fn(T) -> M,
     ) -> Result<(Vec<M>, String), ApiError> {
         let op = format!("list {}", path.rsplit('/').next().unwrap_or(path));
+        // In pages: one answer with every pod of a large cluster takes long and much memory.
         let mut all = Vec::new();
         let mut more = String::new();
         loop {

@@ -105,9 +105,11 @@ impl KubeApi {
         if let Some((key, value)) = change.set_annotation {
             patch["metadata"]["annotations"][key] = json!(value);
         }
+        // A null removes a key in a merge patch.
         for key in change.remove_annotations {
             patch["metadata"]["annotations"][key] = Value::Null;
         }
+        // So the object's managedFields say who wrote it.
         let path = with_field_manager(&object_path("/api/v1", "configmaps"));
         let written = self.send_for_metadata(
             "patch configmaps",

@@ -65,6 +65,7 @@ impl KubeApi {
             "/apis/{group}/namespaces/{}/{plural}/{}",
             key.namespace, key.name
         );
+        // Each kind has a conversion of its own, since each counts its pods in other fields.
         match kind {
             "Deployment" => self
                 .get_json(&op, &path)

@@ -76,11 +76,13 @@ pub fn parse_plan_bytes(name: &str, bytes: &[u8]) -> Result<Plan, PlanErrors> {
 
 /// Reads and checks a plan from a text. `name` stands in messages.
 pub fn parse_plan(name: &str, text: &str) -> Result<Plan, PlanErrors> {
+    // A plan is a page long: what is much larger is another file.
     if text.len() as u64 > MAX_PLAN_FILE_BYTES {
         return Err(too_large_error(name, text.len() as u64));
     }
     // Some editors begin a UTF-8 file with a mark; it says nothing.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // A control character would be invisible in a message, so it is told by its number.
     if let Some((start, c)) = text
         .char_indices()
         .find(|(_, c)| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))

@@ -91,6 +91,7 @@ impl SchemaWriter {
 
     fn describe_kind(&mut self, kind: &'static ValueKind) -> Value {
         match kind {
+            // A number too: without quotes YAML reads `1.30` as one.
             ValueKind::Version => self.refer_to("TargetSchema", |_| {
                 json!({
                     "description": "A minor version. Quotes are not needed: eksup reads `1.30` as it is written.",
@@ -109,6 +110,7 @@ impl SchemaWriter {
                     "pattern": "^(0|([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?)$",
                 })
             }),
+            // Bounds are in the schema, so that an editor shows them before eksup does.
             ValueKind::Integer { least, most } => {
                 json!({"type": "integer", "minimum": least, "maximum": most})
             }

@@ -82,6 +82,7 @@ impl ValueReader {
                 );
                 false
             }
+            // Neither wins: the order of keys means nothing in YAML.
             [first, second, ..] => {
                 self.note_problem(
                     "plan::contradiction",

@@ -278,6 +278,7 @@ fn contradictions_are_found() {
             "notify: [{webhook: {url: https://x.example}, sns: {topic: 'arn:aws:sns:x:y'}}]",
         ),
     ] {
+        // Each alone in a plan that is right otherwise, so that no other problem hides it.
         assert_eq!(
             codes(&format!("{head}{text}\n")),
             ["plan::contradiction"],
@@ -289,12 +290,15 @@ fn contradictions_are_found() {
 
 #[test]
 fn hostile_files_are_refused_with_a_reason() {
+    // Deep enough to exhaust the stack of a reader that calls itself for each level.
     let deep = format!(
         "cluster: {}x{}\nto: 1.30\n",
         "[".repeat(5_000),
         "]".repeat(5_000)
     );
+    // A small file whose anchors double at each level.
     let laughs = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\ncluster: c\nto: 1.30\n".to_owned();
+    // As some editors save on Windows.
     let utf16: Vec<u8> = "cluster: prod\n"
         .encode_utf16()
         .flat_map(u16::to_le_bytes)
@@ -321,6 +325,7 @@ fn hostile_files_are_refused_with_a_reason() {
         ("x".repeat(10 << 20), "plan::size"),
     ] {
         let errors = parse_plan_bytes("p", text.as_bytes()).unwrap_err();
+        // Each problem has a way out, and does not repeat the whole file.
         assert_eq!(errors.problems[0].code, code, "{:?}", errors.problems);
         assert!(
             errors

@@ -161,6 +161,7 @@ impl<'t> YamlEvents<'t> {
             }
             _ => {}
         }
+        // The shape only: what a value means is decided where its key is known.
         let what = match event {
             Event::Scalar(text, style, ..) => scalar_value(text.into_owned(), style),
             Event::SequenceStart(..) => {

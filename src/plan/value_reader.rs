@@ -107,6 +107,7 @@ impl ValueReader {
             known: known.clone(),
             entries: Vec::new(),
         };
+        // The plan itself has no name.
         let place = if path.is_empty() {
             "a plan".to_owned()
         } else {

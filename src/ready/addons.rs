@@ -96,6 +96,7 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
     let Some(addon) = case.inventory.addons.iter().find(|a| a.name == name) else {
         return;
     };
+    // What is skipped is judged by the version that it keeps.
     let skipped = case.plan.addons.skip.iter().any(|s| s == name);
     let hops = case.minors_ahead().next().is_some();
     // The catalogue does not know the add-on at all.

@@ -332,6 +332,7 @@ fn check_zones(
     let zones: BTreeSet<&str> = own.iter().map(|s| s.zone.as_str()).collect();
     // Rounded down: what does not divide evenly may go to any zone.
     let even = demand.nodes / to_i64(zones.len()).max(1);
+    // With custom networking pods take their addresses from the subnets of the ENIConfigs.
     let of_pods = eni_subnets(case);
     for zone in zones {
         let must = demand.change.zones.iter().any(|z| z == zone);
@@ -352,6 +353,7 @@ fn check_zones(
                 nodes * demand.each.node_subnets
             ));
         }
+        // No ENIConfig in the zone means no address for pods there.
         if cni.custom_networking && demand.each.pod_subnets > 0 && !of_pods.is_empty() {
             let pods: Vec<&Subnet> = of_pods.iter().filter(|s| s.zone == zone).copied().collect();
             let there = free_addresses(&pods, cni, true);

@@ -145,6 +145,7 @@ fn report_suspended(change: &BlueGreenPair<'_>, asg: &Asg, out: &mut Vec<Finding
     let ours = asg.tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG);
     let theirs = asg.suspended.iter();
     let theirs = theirs.filter(|p| !(ours && *p == "AZRebalance")).cloned();
+    // Only those without which green can still be created, filled and emptied are carried over.
     let (carried, left): (Vec<String>, Vec<String>) =
         theirs.partition(|p| CARRIED_SUSPENSIONS.contains(&p.as_str()));
     let green = &change.green.name;

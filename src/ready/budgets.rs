@@ -55,6 +55,7 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         // Closed today. Pods that are not Ready can keep it closed, as their own eviction needs it open.
         let sick: Vec<String> = held
             .iter()
+            // Only a running pod counts: the API server evicts a Pending one whatever the budget says.
             .filter(|p| !p.ready && p.phase == "Running")
             .map(|p| p.key.to_string())
             .collect();
@@ -195,6 +196,7 @@ impl<'a> BlockingBudget<'a> {
     fn suggest_fixes(&self) -> Vec<String> {
         let key = &self.pdb.key;
         let (namespace, name) = (&key.namespace, &key.name);
+        // The narrowest consent: for this budget alone.
         let wait = format!("`drain.budgets: {{\"{key}\": wait}}`");
         // Where data would be lost nothing quicker is offered.
         if !self.data.is_empty() {
@@ -261,6 +263,7 @@ impl<'a> BlockingBudget<'a> {
     /// What is wrong with it.
     fn describe_problem(&self, names: &[String]) -> String {
         let pdb = self.pdb;
+        // The rule as it is written in the object, so that a reader finds it there.
         let rule = match (&pdb.min_available, &pdb.max_unavailable) {
             (Some(min), _) => format!("minAvailable {min} of {} pods", pdb.expected),
             (None, Some(max)) => format!("maxUnavailable {max}"),

@@ -358,6 +358,7 @@ fn spread_over_blue(
     if spread.is_empty() || case.plan.strategy == Strategy::Recreate {
         return BTreeSet::new();
     }
+    // A spread counts tainted nodes by default (`nodeTaintsPolicy: Ignore`), so a closed node of blue still counts.
     let spreading = pods.iter().filter(|p| spread.contains(&p.key));
     let owners: PodOwners<'_> = spreading.map(|p| owner_of(p)).collect();
     let of_owners = |p: &Pod| owners.contains(&owner_of(p));
@@ -373,6 +374,7 @@ fn spread_over_blue(
         .collect();
     let others = pods.iter().copied().filter(|p| !of_owners(p));
     let all: Vec<&Pod> = others.chain(&honouring).collect();
+    // Pods that have a place in this simulation are helped by that one field.
     let still = stand.empty_blue(&all, volumes, MoveOrder::NodeByNode);
     let helped = spread.into_iter().filter(|key| !still.contains_key(*key));
     helped.cloned().collect()
@@ -443,6 +445,7 @@ fn report_no_room(
             "increase blue's size before the upgrade, so that green has more nodes, or relax the rule for the upgrade",
         ),
     ] {
+        // One pod's reason stands for those of its kind.
         let Some(first) = left.values().next() else {
             continue;
         };

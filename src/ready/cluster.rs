@@ -108,6 +108,7 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding>) {
     let inventory = case.inventory;
     let next = inventory.cluster.version.next();
+    // How much an absent insight weighs is the plan's choice.
     let severity = match case.plan.control_plane.insights {
         Insights::Block => Severity::Blocker,
         Insights::Warn => Severity::Warning,
@@ -258,6 +259,7 @@ fn check_free_ips(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Findin
 
 fn check_offered(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding>) {
     let versions = &case.inventory.cluster_versions;
+    // Not read: that is told elsewhere, and nothing can be said here.
     if versions.is_empty() {
         return;
     }
@@ -284,6 +286,7 @@ fn check_offered(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding
         return;
     };
     let now = case.inventory.taken_at;
+    // With STANDARD EKS upgrades at the end of standard support; every other policy has extended support after it.
     let extended = case.inventory.cluster.support_type.as_deref() != Some("STANDARD");
     // The later end says all: what is out of extended support is out of standard support too.
     for (end, what) in [

@@ -225,6 +225,7 @@ fn make_node(
             (n.allocatable, n.other_allocatable.clone())
         })
     });
+    // Ready, open and empty: what green's nodes are when the drain begins.
     let node = Node {
         name: name.to_owned(),
         uid: name.to_owned(),

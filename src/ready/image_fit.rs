@@ -48,6 +48,7 @@ fn check_processor(
         let found = images.find(|i| Some(&i.id) == image)?;
         found.architecture.as_ref().map(|a| a == "arm64")
     };
+    // With an AMI type the type decides; a custom image is asked only where there is none.
     let arm = if change.green.ami_type.is_some() {
         of_type
     } else {
@@ -116,6 +117,7 @@ fn check_offerings(
     let Some(known) = known.filter(|k| !k.is_empty()) else {
         return;
     };
+    // Zones of green's subnets: Auto Scaling starts instances nowhere else.
     let subnets = case.inventory.subnets.iter();
     let zones: BTreeSet<&String> = subnets
         .filter(|s| change.green.subnets.contains(&s.id))
@@ -171,6 +173,7 @@ fn check_reservations(
     change: &BlueGreenPair<'_>,
     out: &mut Vec<Finding>,
 ) {
+    // With `recreate` blue has no instances by then, and a green without nodes launches nothing.
     if case.plan.strategy == Strategy::Recreate || change.green.scaling.desired == 0 {
         return;
     }
@@ -186,6 +189,7 @@ fn check_reservations(
                 .map(|id| format!("capacity reservation {id}"))
         }
     };
+    // The template goes first, as it names the reservation.
     let by_type = change.green.capacity_type.as_deref() == Some("CAPACITY_BLOCK");
     let what = template
         .and_then(|t| of_template(&t.options))

@@ -68,6 +68,7 @@ impl<'a> ReadinessInput<'a> {
                 .map(|g| g.name.as_str())
                 .collect()
         };
+        // By the group that each names, as nodes of other groups are not blue's.
         let group_of_blue = inventory.nodes.iter().filter_map(|n| {
             let group = n.nodegroup_name()?;
             blues.contains(group).then_some((n.name.as_str(), group))

@@ -219,6 +219,7 @@ pub fn check_metadata_access(
     if failing.is_empty() {
         return;
     }
+    // Told once for the group, with all its workloads, because one fix serves all of them.
     let list: Vec<String> = failing
         .iter()
         .map(|(name, what)| format!("{name} ({what})"))
@@ -262,6 +263,7 @@ pub fn check_metadata_access(
          launch template with a hop limit of 2 (`HttpPutResponseHopLimit`); if neither is needed, set `amiType` for the \
          group",
     );
+    // Only a warning where the plan's consent covers it: no pod that the upgrade needs, and no guess about roles.
     out.push(if consent && needed.is_empty() && knows_roles(inventory) {
         finding.with_severity(Severity::Warning)
     } else {

@@ -24,6 +24,7 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             continue;
         };
         let subject = format!("node group {name}");
+        // EKS refuses to change or delete a group while another change of it is in progress.
         match &group.status {
             NodegroupStatus::Active => {}
             NodegroupStatus::Degraded => {} // its health issues say why, below
@@ -43,6 +44,7 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         check_self_managed(case, group, out);
         health(case, group, &subject, out);
         subnets(case, group, &subject, out);
+        // A tool that owns blue would create it again, or fail at its next run, if eksup deleted it.
         let consent = case.plan.node_group(name).delete_owned;
         if case.plan.retire.then == RetireHow::Delete
             && !consent
@@ -97,6 +99,7 @@ fn health(case: &ReadinessInput<'_>, group: &Nodegroup, subject: &str, out: &mut
             "fix it before the upgrade: green is cloned from it",
         ),
     };
+    // Each issue by itself, with EKS's code, which is what its documentation explains.
     let mut details: Vec<String> = group
         .health
         .iter()
@@ -210,11 +213,13 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut fargate = Vec::new();
     // Old nodes of no managed group: who replaces them decides what there is to do.
     for node in &case.inventory.nodes {
-        let old = Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k < case.plan.to);
+        // A kubelet that tells no version may be old.
+        let old = !Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k >= case.plan.to);
         let kind = node.labels.get("eks.amazonaws.com/compute-type");
         if node.nodegroup_name().is_some() || !old {
             continue;
         }
+        // A Fargate pod is a node of its own, and its kubelet is that of the day on which it was created.
         if kind.is_some_and(|k| k == "fargate") {
             fargate.push(node.name.clone());
         } else if route::is_replaced_by_provisioner(node) {
@@ -224,6 +229,7 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         }
     }
     let subject = format!("cluster {}", case.plan.cluster);
+    // Nobody replaces these, and EKS's skew insight counts them as well.
     if !own.is_empty() {
         out.push(Finding::new(
             Code::UnmanagedNodes,
@@ -244,6 +250,7 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             "restart these workloads after the upgrade: new Fargate pods get the cluster's version",
         ));
     }
+    // Two replacements at a time take nodes from the same workloads, and only budgets hold both back.
     if !moving.is_empty() {
         out.push(Finding::new(
             Code::SelfMoving,
@@ -328,6 +335,7 @@ fn check_taints(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             .map(green_nodes::to_kubernetes_taint);
         let given: Vec<Taint> = given.chain(registered).collect();
         let lost = route::taints_beside_group(case.inventory, change.blue);
+        // Compared with key, value and effect: another effect keeps other pods away.
         let lost: Vec<Taint> = lost.into_iter().filter(|t| !given.contains(t)).collect();
         if lost.is_empty() {
             continue;

@@ -154,6 +154,7 @@ fn closed_nodes_of_blue_count_in_a_spread_and_the_way_out_is_named_only_where_it
         let policy = policy.map(str::to_owned);
         move |i: &mut Inventory| {
             host_names(i);
+            // Green cannot grow, and six small pods of one app are spread by host name.
             i.nodegroups[0].scaling.max = 3;
             for n in 0..3 {
                 let mut pod = running_pod(
@@ -190,6 +191,7 @@ fn closed_nodes_of_blue_count_in_a_spread_and_the_way_out_is_named_only_where_it
             }
         }
     };
+    // Closed hosts of blue count as empty domains, so that green takes one pod a host; with `Honor` they do not.
     let found = with(&paired(""), spread(None));
     let told = of(&found, Code::SpreadOverBlue);
     assert_eq!(

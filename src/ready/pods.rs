@@ -15,12 +15,13 @@ const LONGEST_DEADLINE_SECONDS: i64 = 7 * 86_400;
 
 /// Judges the pods that move.
 pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
-    let mut ports: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+    let mut ports: BTreeMap<(i32, &str), BTreeSet<String>> = BTreeMap::new();
     // What closes a node of blue: only a pod that tolerates both may come back to it.
     let closed = [
         new_taint(BLUE_TAINT),
         new_taint("node.kubernetes.io/unschedulable"),
     ];
+    // First what each moving pod says of itself.
     for pod in case.moving_pods() {
         let subject = format!("pod {}", pod.key);
         if closed
@@ -36,6 +37,7 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 fix,
             ));
         }
+        // Autoscalers obey these annotations, and the eviction API does not know them.
         if pod
             .annotations
             .get("cluster-autoscaler.kubernetes.io/safe-to-evict")
@@ -73,11 +75,13 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 },
             ));
         }
+        // Collected over all pods, as whether they fit is a question of all of them together.
         for port in &pod.scheduling.host_ports {
+            // Two protocols of one number do not conflict, and a pod with both is one pod.
             ports
-                .entry(port.port)
+                .entry((port.port, &port.protocol))
                 .or_default()
-                .push(pod.key.to_string());
+                .insert(pod.key.to_string());
         }
     }
     // A host port fits once on a node, so that green needs as many nodes as there are pods.
@@ -86,10 +90,11 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .iter()
         .map(|c| usize::try_from(c.green.scaling.desired).unwrap_or(0))
         .sum();
-    for (port, pods) in ports
+    for ((port, protocol), pods) in ports
         .into_iter()
         .filter(|(_, pods)| pods.len() > greens && greens > 0)
     {
+        let pods: Vec<String> = pods.into_iter().collect();
         let detail = format!(
             "{} pods need it, each node takes one of them, and green has {greens} nodes: {}",
             pods.len(),
@@ -97,7 +102,7 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         );
         out.push(Finding::new(
             Code::HostPort,
-            format!("host port {port}"),
+            format!("host port {port}/{protocol}"),
             detail,
             "increase blue's size before the upgrade, so that green has as many nodes",
         ));
@@ -147,11 +152,13 @@ fn held_up_by(case: &ReadinessInput<'_>, workload: &Workload) -> Option<String> 
 fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
     for pod in case.moving_pods() {
+        // The workload at the top: a Deployment and not its ReplicaSet.
         let top = case.workloads.workload_of(pod);
         // Jobs run to completion and have no number of pods to keep.
         let Some(workload) = top.filter(|w| w.kind != "Job") else {
             continue;
         };
+        // Once for each workload, whatever the number of its pods that move.
         if !told.insert((workload.kind.as_str(), &workload.key)) {
             continue;
         }

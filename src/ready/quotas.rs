@@ -121,6 +121,7 @@ fn check_unstated(
     out: &mut Vec<Finding>,
 ) {
     let inventory = case.inventory;
+    // A LimitRange fills in what a pod leaves out before the quota looks at it.
     let defaults = known_list(inventory, "list limitranges", &inventory.limit_defaults);
     let given = defaults.and_then(|d| d.get(&quota.key.namespace));
     // What the quota counts, the pod does not set and no LimitRange sets for it.
@@ -131,6 +132,7 @@ fn check_unstated(
         let names = names.filter(|n| quota.hard.contains_key(**n));
         names.copied().collect()
     };
+    // Told once for the quota, with all the workloads that it would refuse.
     let all = replaced.iter().filter(|p| !missing(p).is_empty());
     let all: Vec<&Pod> = all.copied().collect();
     let Some(first) = all.first() else {

@@ -48,6 +48,7 @@ fn check_node_named(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 
 /// Pods of custom resources that their operator put on a node by name, not by a scheduler.
 fn placed_by_owner(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
+    // By workload, with the nodes on which its pods are.
     let mut told: BTreeMap<String, (&str, Vec<&str>)> = BTreeMap::new();
     for pod in case
         .moving_pods()
@@ -66,6 +67,7 @@ fn placed_by_owner(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             .1
             .push(node);
     }
+    // A warning: an operator may respect a cordon, which cannot be read from the cluster.
     for (name, (manager, nodes)) in told {
         let nodes: Vec<String> = nodes.into_iter().map(str::to_owned).collect();
         let finding = Finding::new(
@@ -100,6 +102,7 @@ fn workload_of(case: &ReadinessInput<'_>, pod: &Pod) -> Option<String> {
 fn check_shared_claims(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let many = |mode: &String| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany");
     let volumes = case.inventory.volumes.iter();
+    // A volume without access modes tells nothing.
     let on_one_node = volumes
         .filter(|v| !v.access_modes.is_empty() && !v.access_modes.iter().any(many))
         .filter_map(|v| v.claim.as_ref());
@@ -130,6 +133,7 @@ fn check_shared_claims(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 "scale it to one replica for the upgrade, or give it a volume that many nodes can mount (ReadWriteMany, \
                  such as EFS)",
             ),
+            // Pods of different workloads do not wait for each other, as long as they get to one node.
             None => (
                 Severity::Warning,
                 format!("claim {claim}"),
@@ -223,6 +227,7 @@ fn slow_finding(
         "raise {} beyond {each}, or let the budget allow more evictions at a time",
         case.drain_key(node, "podDeadline")
     );
+    // With `delete` the run goes on at the deadline; otherwise it stops, or leaves the node with its pods.
     let severity = match drain.on_deadline {
         OnDeadline::Stop | OnDeadline::Skip => Severity::Blocker,
         OnDeadline::Delete => Severity::Warning,

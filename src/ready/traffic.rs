@@ -199,6 +199,7 @@ fn check_local_services(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         let Some(backend) = route::find_local_backend(case.inventory, &group.arn) else {
             continue;
         };
+        // Only pods that move matter: the others go on serving.
         let moving = case.moving_pods().into_iter();
         let pods: Vec<_> = moving.filter(|p| backend.is_served_by(p)).collect();
         let nodes: BTreeSet<&str> = pods.iter().filter_map(|p| p.node.as_deref()).collect();
@@ -252,6 +253,7 @@ fn check_rules(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             .iter()
             .filter(|r| shift.rules.contains(&r.arn))
         {
+            // The cookie's time is ELB's own, and no weight ends it sooner.
             if let Some(seconds) = rule.stickiness_seconds {
                 out.push(Finding::new(
                     Code::Sticky,

@@ -81,6 +81,7 @@ fn check_terminating_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         let Some(since) = pod.deletion_timestamp.filter(|_| on_blue) else {
             continue;
         };
+        // These end with their node, and the drain leaves them where they are.
         if pod.is_daemon_pod() || pod.mirror {
             continue;
         }
@@ -92,6 +93,7 @@ fn check_terminating_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         if held.is_empty() && (!long || pod.is_finished()) {
             continue;
         }
+        // Whether a controller or the node's kubelet has to act decides what a person can do.
         let (why, fix) = if held.is_empty() {
             (
                 "its kubelet does not report that its containers have ended".to_owned(),
@@ -123,7 +125,9 @@ fn check_terminating_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 "the drain would wait for it until its deadline",
             )
         };
-        let detail = format!("it has been Terminating since {since} on {node}, and {why}; {then}");
+        let detail = format!(
+            "it has been Terminating on {node}, its grace period ended at {since}, and {why}; {then}"
+        );
         let finding = Finding::new(
             Code::StuckTerminating,
             format!("pod {}", pod.key),
@@ -154,6 +158,7 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         if pods.iter().any(|p| p.ready) {
             continue;
         }
+        // A waiting container names its reason, such as a failed image pull.
         let why = pods.iter().find_map(|p| p.waiting.as_deref());
         let why = why.map(|w| format!(": {w}")).unwrap_or_default();
         let timeout = case.plan.node_group(group).timeout;

@@ -134,6 +134,7 @@ fn check_node_storage(case: &ReadinessInput<'_>, blue: &BTreeSet<&str>, out: &mu
         for volume in volumes {
             let Some(claim) = &volume.claim else { continue };
             let user = users.get(&(claim.namespace.as_str(), claim.name.as_str()));
+            // A volume that no pod mounts now is named by its claim: its data would be lost as well.
             let name = match user {
                 Some(pod) => case.workloads.name_of(pod),
                 None => WorkloadName::new("PersistentVolumeClaim", claim.clone()),
@@ -147,6 +148,7 @@ fn check_node_storage(case: &ReadinessInput<'_>, blue: &BTreeSet<&str>, out: &mu
             }
             losses.add_loss(&name, volume_text(volume, claim));
         }
+        // One finding for each system, with the consent that its volumes would need.
         let fix = format!(
             "{}: {}",
             system.fix_text(),

@@ -39,6 +39,7 @@ fn check_webhook(
     out: &mut Vec<Finding>,
 ) {
     let subject = format!("{} {}", webhook.kind, webhook.configuration);
+    // A match condition is an expression that eksup does not evaluate: it can only make the webhook asked less often.
     let conditions = if webhook.match_conditions {
         " (unless its matchConditions exclude that)"
     } else {
@@ -61,6 +62,7 @@ fn check_webhook(
                 format!("{must}, and {why}"),
                 fix,
             );
+            // With match conditions it is not certain that it is asked, so it does not stop the upgrade.
             out.push(if webhook.match_conditions {
                 finding.with_severity(Severity::Warning)
             } else {
@@ -114,6 +116,8 @@ fn check_webhook(
         "run at least two replicas on two nodes, exclude its own namespace with a namespaceSelector, or set \
          `drain.singleReplicas: surge`",
     );
+    // A surge avoids the gap, as the second pod is there before the first one goes. With match conditions it is not
+    // certain that there is one.
     let helped = webhook.match_conditions
         || matches!(ready.as_slice(), [one] if surge_refusal(case, one).is_none()
             && case.drain_of_pod(one).single_replicas == SingleReplicas::Surge);
@@ -139,9 +143,11 @@ fn find_endpoints<'a>(case: &ReadinessInput<'a>, service: &NamespacedName) -> We
     if let Some(unread) = inventory.unread.iter().find(|u| u.op == "list services") {
         return WebhookEndpoints::Unknown(format!("{} failed ({})", unread.op, unread.why));
     }
+    // A Service that does not exist has no endpoint, so the API server's call fails.
     let Some(found) = inventory.services.iter().find(|s| s.key == *service) else {
         return WebhookEndpoints::None(format!("its Service {service} does not exist"));
     };
+    // Its endpoints are written by somebody else, inside or outside of the cluster.
     if found.selector.is_empty() {
         return WebhookEndpoints::Unknown(format!(
             "its Service {service} has no selector, so its endpoints are unknown"
@@ -158,6 +164,7 @@ fn find_endpoints<'a>(case: &ReadinessInput<'a>, service: &NamespacedName) -> We
     let pods: Vec<&Pod> = inventory.pods.iter().filter(selected).collect();
     let answers = |p: &&&Pod| p.ready && !p.is_finished() && p.deletion_timestamp.is_none();
     let ready: Vec<&Pod> = pods.iter().filter(answers).copied().collect();
+    // Without a Ready pod the API server's call has nowhere to go.
     match (pods.is_empty(), ready.is_empty()) {
         (true, _) => WebhookEndpoints::None(format!("its Service {service} selects no pod")),
         (false, true) => WebhookEndpoints::None(format!(
@@ -211,6 +218,7 @@ fn asked_about(
     if !created.is_empty() {
         asked.push(format!("new pods in {}", in_namespaces(created)));
     }
+    // The eviction API is a create of a subresource, which webhooks name apart from pods.
     let evicted: BTreeSet<&str> = moving
         .iter()
         .map(|p| p.key.namespace.as_str())
@@ -227,6 +235,7 @@ fn asked_about(
     {
         asked.push("nodes that join or are cordoned".to_owned());
     }
+    // Without heartbeats the control plane takes nodes for dead and evicts their pods.
     if is_asked("UPDATE", "", "nodes", "status", None, node)
         || is_asked(
             "UPDATE",

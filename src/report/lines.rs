@@ -180,6 +180,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
                 tidy(how)
             )
         }
+        // Told in yellow: the step goes on by itself.
         EventKind::Retrying {
             step, error, after, ..
         } => {
@@ -197,6 +198,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
                 tidy(error)
             )
         }
+        // Lines of a rollback have no number, as its order is not the route's.
         EventKind::UndoBegan { step } => format!("{step}: rolling back"),
         EventKind::UndoDone { step, how } => {
             format!("{step}: {}, {}", paint.green("rolled back"), tidy(how))

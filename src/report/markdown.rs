@@ -103,6 +103,7 @@ pub fn render_markdown(view: &RunView) -> String {
             escape_cell(&note)
         );
     }
+    // Below the table, as they are about the run and not about one step.
     if !view.notices.is_empty() {
         let _ = writeln!(out);
         for (_, text) in &view.notices {

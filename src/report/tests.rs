@@ -50,6 +50,7 @@ fn script() -> Vec<RunEvent> {
         step("shift", "Traffic to green"),
         step("drain-blue", "Empty blue"),
     ];
+    // A share of the traffic, as the shift tells it with each step.
     let weight = |s, percent: u64| {
         let why = format!("{percent}% on green, baking");
         let (done, total, unit) = (Some(percent), Some(100), Some("percent".to_owned()));
@@ -94,6 +95,7 @@ fn script() -> Vec<RunEvent> {
                 "raise the control plane of shop to 1.28",
             ),
         ),
+        // A retry, a text that HTML or a table would misread, and the same wait three times.
         e(
             2,
             EventKind::Retrying {

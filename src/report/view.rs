@@ -143,6 +143,7 @@ impl RunView {
 
     /// Takes in what route and journal have of the run before its first event.
     pub fn apply_outline(&mut self, outline: RunOutline) {
+        // Of another run only the notices of checks stay, which came before it was opened.
         if self.run != outline.run {
             let notices = std::mem::take(&mut self.notices);
             *self = Self {
@@ -283,6 +284,7 @@ impl RunView {
                 step.mark = StepMark::Running;
                 step.started.get_or_insert(at);
             }
+            // Each act shows that the step goes on, and what it does now.
             EventKind::ActBegan { step, what } => {
                 let step = self.mark_running(step, at);
                 step.last_act = Some(what.clone());
@@ -304,6 +306,7 @@ impl RunView {
             }
             EventKind::Progress(progress) => self.apply_progress(at, progress),
             EventKind::Notice { text, .. } => self.notices.push((at, text.clone())),
+            // Shown until the run is resumed.
             EventKind::RunPaused { why, resume } => {
                 self.paused = Some((why.clone(), resume.clone()));
             }

@@ -218,6 +218,7 @@ fn ordered_addon_names(draft: &RouteDraft<'_>) -> Vec<String> {
 fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonVersion> {
     let (at, to) = (draft.at, draft.plan.to);
     let current = draft.addons[name].clone();
+    // The user's word goes before every policy.
     if draft.plan.addons.skip.iter().any(|s| s == name) {
         return None;
     }
@@ -240,6 +241,7 @@ fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonV
             );
             return None;
         }
+        // EKS refuses a version that it does not list for the minor.
         if !here.iter().any(|o| o.version == *pin) {
             let known: Vec<&str> = here.iter().take(4).map(|o| o.version.as_str()).collect();
             let fix = if known.is_empty() {
@@ -263,6 +265,7 @@ fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonV
         .copied()
         .filter(|o| o.version > current)
         .filter(|o| pin.as_ref().is_none_or(|pin| o.version <= *pin))
+        // kube-proxy must not be newer than the API server that it talks to.
         .filter(|o| name != "kube-proxy" || !is_newer_than_server(&o.version, at))
         .collect();
     // Whether the add-on may stay as it is decides how much the policy asks for.
@@ -270,11 +273,13 @@ fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonV
         && !(name == "kube-proxy" && is_too_old_for_server(&current, at));
     let default = newer.iter().find(|o| o.default);
     let newest = newer.iter().max_by(|a, b| a.version.cmp(&b.version));
+    // A pin for the target says nothing of a minor in between: there only what must change does.
     let policy = if pin.is_some() {
         AddonPolicy::Minimal
     } else {
         draft.plan.addons.policy
     };
+    // EKS's default may be older than what runs: the newest is taken then, but only where the add-on cannot stay.
     let choice = match policy {
         AddonPolicy::Latest => newest,
         AddonPolicy::Default => default.or(if fits { None } else { newest }),

@@ -120,6 +120,7 @@ fn build_with_trigger(
 fn push_hop(draft: &mut RouteDraft<'_>) {
     addons::push_addons_before_hop(draft);
     let (from, to) = (draft.at, draft.at.next());
+    // EKS rolls back by one minor only, so only the first hop can bring back the version of today.
     let first = from == draft.inventory.cluster.version;
     let plane = format!("control plane of {}", draft.plan.cluster);
     let spec = StepSpec::ControlPlane {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::plan::{Drain, TrafficSettings};
+use super::DrainSpec;
+use crate::plan::TrafficSettings;
 
 /// Returns `n` minutes.
 const fn from_minutes(n: u64) -> Duration {
@@ -31,14 +32,9 @@ pub const RETIRE: Duration = from_minutes(5);
 pub const NODE: Duration = from_minutes(4);
 
 /// A drain of `nodes` nodes.
-pub fn estimate_drain(nodes: usize, drain: &Drain, canary: bool) -> Duration {
+pub fn estimate_drain(nodes: usize, drain: &DrainSpec) -> Duration {
     let rounds = nodes.div_ceil(drain.parallel.max(1) as usize) as u32;
-    let canary_bake = if canary {
-        drain.canary_bake
-    } else {
-        Duration::ZERO
-    };
-    (NODE + drain.bake) * rounds + canary_bake
+    (NODE + drain.bake) * rounds + drain.canary_bake.unwrap_or_default()
 }
 
 /// Estimates how long a shift of weights takes: its bakes, and half a minute for each share.

@@ -85,6 +85,7 @@ fn route_cases() -> impl Gen<Value = RouteCase> {
 
 fn build_case(case: &RouteCase) -> (Plan, Inventory) {
     let mut i = empty_cluster("c", case.from);
+    // A group lags only as far as its kubelets may still join.
     for (name, behind, size) in &case.groups {
         let kubelet = Minor::new(case.from - behind);
         let kubelet = if kubelet.kubelet_may_join(Minor::new(case.from)) {
@@ -94,6 +95,7 @@ fn build_case(case: &RouteCase) -> (Plan, Inventory) {
         };
         add_group(&mut i, name, kubelet.number(), *size);
     }
+    // Add-ons may lag too, kube-proxy no further than the oldest kubelet.
     let to = case.from + case.hops;
     let oldest = i
         .nodegroups
@@ -117,6 +119,7 @@ fn build_case(case: &RouteCase) -> (Plan, Inventory) {
         "coredns",
         &format!("v1.{}.0-eksbuild.1", case.from - case.lag),
     );
+    // On each minor EKS offers a default of its own and some older versions.
     for minor in case.from..=to {
         let list = |newest: u16, oldest: u16| -> Vec<String> {
             (oldest..=newest)
@@ -137,6 +140,7 @@ fn build_case(case: &RouteCase) -> (Plan, Inventory) {
             );
         }
     }
+    // What the case's plan asks for.
     let mut plan = Plan::with_defaults("c", Minor::new(to));
     plan.strategy = case.strategy;
     plan.addons.policy = case.policy;
@@ -151,6 +155,7 @@ fn build_case(case: &RouteCase) -> (Plan, Inventory) {
         .take(case.named)
         .map(|(name, ..)| crate::plan::NodeGroup::with_defaults(name, case.strategy))
         .collect();
+    // Every group serves one target group; a pair adds a second one to shift to.
     add_target_group(&mut i, "one", 30080);
     add_target_group(&mut i, "two", 30080);
     i.services.push(node_port_service(
@@ -229,6 +234,7 @@ impl SimulatedCluster {
         plan: &Plan,
         i: &Inventory,
     ) -> Result<(), TestCaseError> {
+        // What a cluster would hold the route to, step by step.
         match &step.spec {
             StepSpec::ControlPlane { from, to, .. } => {
                 prop_assert_eq!(
@@ -307,6 +313,7 @@ impl SimulatedCluster {
                     "{green} is in {target_group} already"
                 );
             }
+            // A rule that forwards to an empty target group answers 503.
             StepSpec::AddToRules { green, shift } => {
                 prop_assert!(
                     self.behind[green].contains(&shift.green),
@@ -314,6 +321,7 @@ impl SimulatedCluster {
                     shift.green
                 );
             }
+            // A shift begins with all traffic on blue, as its shares are of all traffic.
             StepSpec::Shift { shift, .. } => {
                 prop_assert_eq!(
                     self.weights[&shift.blue],
@@ -324,6 +332,7 @@ impl SimulatedCluster {
                 self.weights.insert(shift.blue.clone(), 0);
                 self.weights.insert(shift.green.clone(), 100);
             }
+            // The last group behind a target group leaves it only when it has no traffic.
             StepSpec::DetachTargets {
                 blue, target_group, ..
             } => {
@@ -341,6 +350,7 @@ impl SimulatedCluster {
                 prop_assert!(self.kubelets.contains_key(blue));
                 self.cordoned.insert(blue.clone());
             }
+            // An open blue takes the evicted pods back.
             StepSpec::Drain { blue, green, .. } => {
                 prop_assert!(self.cordoned.contains(blue), "{blue} would take pods back");
                 prop_assert!(
@@ -388,6 +398,7 @@ impl SimulatedCluster {
             | StepSpec::Soak { .. }
             | StepSpec::ReleaseGreen { .. } => {}
         }
+        // After each step, and not only at the end: versions must fit while the route is under way.
         let proxy = Minor::from_reported(self.addons["kube-proxy"].as_str()).unwrap();
         prop_assert!(
             proxy <= self.server && self.server.ahead_of(proxy) <= 3,

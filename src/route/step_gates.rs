@@ -249,6 +249,7 @@ mod tests {
             .map(|s| s.spec)
             .find(|s| step_kind(s) == "drain")
             .unwrap();
+        // An hour a day: the hop fits, the bake needs no window, the drain goes on in parts, and `long` fits none.
         let steps = [
             step("hop", 30, hop.clone()),
             step("bake", 60, bake),
@@ -271,6 +272,7 @@ mod tests {
             seen.too_long,
             [("long".to_owned(), Duration::from_secs(75 * 60))]
         );
+        // Without windows one step follows the other.
         let always = forecast_run(&steps, &Windows::default(), now);
         assert_eq!(always.ends, at("2026-11-21T12:15:00Z"));
         assert!(always.pauses.is_empty() && always.too_long.is_empty());

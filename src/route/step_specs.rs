@@ -150,6 +150,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         Some(reason) => format!("{why}; {reason}"),
         None => why.to_owned(),
     };
+    // What green needs is settled here, once: a resumed run takes this and not a new reading.
     let spec = StepSpec::CreateGreen {
         blue: m.blue.clone(),
         group: Box::new(group),
@@ -161,6 +162,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         surge,
         timeout: plan_entry.timeout,
     };
+    // The id has green's name, as a group that moves twice has two greens.
     draft.push_step(
         format!("green-{}", m.green),
         StepDraft::new(title, [subject.clone()], estimate::GREEN, spec).with_reason(why),
@@ -458,6 +460,7 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
         deregister_from: local,
         downtime,
     };
+    // An autoscaler may have moved blue away from the size that the node group says.
     let nodes =
         usize::try_from(green_group::live_node_count(inventory, m.migration.origin)).unwrap_or(0);
     // A blue that the route itself makes has no nodes yet that could be named.
@@ -469,14 +472,15 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
     } else {
         vec![format!("nodes of {}", m.blue)]
     };
-    let time = estimate::estimate_drain(nodes, d, canary);
+    let time = estimate::estimate_drain(nodes, &spec);
+    // How many nodes are away at a time is what people read the plan for.
     let title = format!(
-        "Node group {} is emptied, {} at a time",
+        "Node group {} is emptied, {}",
         m.blue,
-        if d.parallel == 1 {
-            "one node".to_owned()
-        } else {
-            format!("{} nodes", d.parallel)
+        match spec.parallel {
+            _ if downtime => "all nodes at once".to_owned(),
+            1 => "one node at a time".to_owned(),
+            n => format!("{n} nodes at a time"),
         }
     );
     draft.push_step(

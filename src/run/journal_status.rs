@@ -48,6 +48,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
                 }
                 StepPosition::After => version = format!("control plane: {to}"),
             },
+            // By rule, because a later shift of the same rules replaces what is said of them.
             StepSpec::Shift { shift, .. } => {
                 let text = match at {
                     StepPosition::Before => {
@@ -60,6 +61,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
                 };
                 traffic.insert(shift.rules.join(","), text);
             }
+            // A rollback deletes green again, and a reader must not take that for a green that is still to come.
             StepSpec::CreateGreen { group, .. } => {
                 let back = state
                     .find_step(&step.id)
@@ -72,6 +74,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
                 };
                 groups.insert(&group.name, text.to_owned());
             }
+            // Blue serves until it is drained: closed says only that nothing new comes.
             StepSpec::CordonBlue { blue, .. } => {
                 let text = match at {
                     StepPosition::Before => "in service",
@@ -92,6 +95,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
                     StepPosition::After => drop(groups.insert(blue, end.to_owned())),
                 }
             }
+            // No line: these change neither the control plane nor a rule's weights nor the state of a group.
             StepSpec::Addon { .. }
             | StepSpec::Bake { .. }
             | StepSpec::LaunchTemplate { .. }

@@ -11,7 +11,7 @@ use crate::model::aws_status::AddonStatus;
 use crate::model::elb::{ListenerRule, WeightedTargetGroup, short_name, short_rule};
 use crate::model::kube::Node;
 use crate::model::node_source::NodeSource;
-use crate::model::{ApiError, marks};
+use crate::model::{ApiError, absent_is_none, marks};
 use crate::route::{Route, StepSpec};
 use crate::steps::nodes::EXCLUDE_LABEL_VALUE;
 use crate::steps::traffic::RuleForward;
@@ -52,14 +52,19 @@ pub async fn read_live_status(
     ));
     out.data.control_plane =
         json!({"version": cluster.version, "status": cluster.status.to_string()});
+    // Add-ons one by one: the list has only their names.
     let mut addons = Vec::new();
     for addon in aws.list_addons(name).await? {
-        let addon = aws.describe_addon(name, &addon).await?;
+        let Some(addon) = absent_is_none(aws.describe_addon(name, &addon).await)? else {
+            // It went between the list and the look.
+            continue;
+        };
         out.data.addons.push(json!({
             "name": addon.name,
             "version": addon.version.to_string(),
             "status": addon.status.to_string(),
         }));
+        // ACTIVE is what is expected and is left out, so that any other status is seen.
         let status = match &addon.status {
             AddonStatus::Active => String::new(),
             status @ (AddonStatus::Creating
@@ -83,6 +88,7 @@ pub async fn read_live_status(
     for node in &mut nodes {
         reached.kube.members.name_group(node);
     }
+    // Marks carry the run's id: without a journal nobody knows which to look for.
     let run = state.map(|s| s.run.as_str());
     let sizes = sizes_before_cordon(state, route);
     for group in aws.list_nodegroups(name).await? {
@@ -144,6 +150,7 @@ async fn add_node_group(
         .collect();
     let ready = own.iter().filter(|n| n.is_ready()).count();
     let closed = own.iter().filter(|n| n.unschedulable).count();
+    // A group with a custom image has no version that EKS knows.
     let version = group
         .version
         .map_or_else(|| "custom".to_owned(), |v| v.to_string());
@@ -161,6 +168,7 @@ async fn add_node_group(
         "ready": ready,
         "cordoned": closed,
     }));
+    // Without a run in the journal no mark is known to be eksup's.
     let Some(state) = state else { return Ok(()) };
     let run = &state.run;
     // From here on it is about what the run has left: each mark with the command that takes it off by hand.
@@ -233,6 +241,7 @@ fn add_node_marks(nodes: &[Node], run: &str, out: &mut LiveStatus) {
             let value = node.annotations.get(key);
             value.is_some_and(|v| v == run || v.starts_with(&format!("{run}@")))
         };
+        // Two commands, as `kubectl uncordon` leaves the annotation.
         if by_us(marks::CORDONED) {
             found.push(("cordoned", "kubectl uncordon {}".to_owned(), name));
             let command = format!("kubectl annotate node {{}} {}-", marks::CORDONED);
@@ -246,6 +255,7 @@ fn add_node_marks(nodes: &[Node], run: &str, out: &mut LiveStatus) {
             let command = format!("kubectl taint node {{}} {}-", marks::BLUE_TAINT);
             found.push(("tainted", command, name));
         }
+        // They only say how far a drain came, so taking them off is enough.
         for (key, what) in [
             (marks::DRAINING, "marked as being drained"),
             (marks::SKIPPED, "marked as skipped"),
@@ -313,6 +323,7 @@ async fn add_rules(
             }
         }
         let known = state.and_then(|s| s.find_step(&step.id));
+        // After an undo the rule is as it was, so that step's image says nothing any more.
         let open = known.filter(|s| s.acts > 0 && s.status != StepStatus::Undone);
         if let Some(image) = open.and_then(|s| s.before.as_ref()) {
             let forwards: Vec<RuleForward> =

@@ -28,6 +28,8 @@ pub fn to_command_result(
             )
             .with_next_command(&commands.plan)
         }
+        // A pause that the plan or the user asked for is told from one that nobody wanted: pipelines may accept the
+        // first.
         RunOutcome::Paused {
             why,
             resume,
@@ -44,6 +46,7 @@ pub fn to_command_result(
         )
         .with_hint("the next process reads the state of the cluster first, and continues from there")
         .with_next_command(resume),
+        // The lock could not be given up in time either, so the next process has to wait for its end.
         RunOutcome::Unrecorded => RunError::new(
             RunErrorKind::Paused,
             format!(
@@ -68,12 +71,14 @@ pub fn to_command_result(
         ))
         .with_next_command(approve)
         .as_planned(),
+        // The run itself is in order: only the caller's session has ended.
         RunOutcome::Expired { step, why } => RunError::new(
             RunErrorKind::Expired,
             format!("run {run} stopped at `{step}`: {why}"),
         )
         .with_hint("sign in again (such as `aws sso login`), then run the same command again")
         .with_next_command(resume),
+        // No other try of the same route helps, so the next command makes a new one.
         RunOutcome::Reroute { step, why } => RunError::new(
             RunErrorKind::Stuck,
             format!("run {run} cannot continue past `{step}`: {why}"),
@@ -134,6 +139,7 @@ fn hint_next_step(
             .with_hint(format!("once that is fixed, `{resume}` continues the run"))
             .with_next_command(rollback),
         (NextStep::Resume, Some(rollback)) => {
+            // Only a person can say that fewer pods are wanted now.
             if let Some(first) = short_workloads.first() {
                 error = error.with_hint(format!(
                     "where a workload was made smaller on purpose: `{resume} --accept-short '{first}'`"
@@ -186,12 +192,14 @@ mod tests {
             step: "drain-x".into(),
             approve: "eksup approve p.yaml drain-x".into(),
         };
+        // The approval by kubectl is told too, for whoever has no eksup at hand.
         let said = to_command_result("r", unapproved.clone(), &commands)
             .unwrap_err()
             .hints
             .join("\n");
         assert!(said.contains(&format!("then `{resume}`")), "{said}");
         assert!(said.contains("approve.eksup.dev/drain-x=r"), "{said}");
+        // A wrong next command would have a person begin a second run, or wait for nothing.
         let ends = [
             (
                 RunOutcome::RolledBack { kept: vec![] },

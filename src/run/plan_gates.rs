@@ -101,6 +101,7 @@ pub fn summarize_gates(
             .is_some_and(|s| s.status != StepStatus::Pending);
         // One that lies on the checkpoint counts as soon as a process comes to the step.
         let left = run.and_then(|(state, left)| approval::find_approval(left, &state.run, id));
+        // What the journal has taken in goes before the annotation, which anybody may change later.
         let (how, json) = match (given, left) {
             (Some(a), _) => (
                 format!("was approved by {} at {}", a.by, a.at),

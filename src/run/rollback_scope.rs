@@ -164,11 +164,13 @@ pub fn preview_rollback(route: &Route, windows: &Windows, now: Timestamp) -> Rol
     // By the estimates, one step after the other: it says about when, not when.
     let end_of = |i: usize| step_gates::forecast_run(&route.steps[..=i], windows, now).ends;
     let format_time = |at: Timestamp| format_forecast(windows, at);
+    // Blue's deletion ends it, from the moment at which that step begins.
     if let Some(i) = route.steps.iter().position(|s| ends_rollback(&s.spec)) {
         let step = &route.steps[i];
         let begins = end_of(i).checked_sub(signed_duration(step.estimate));
         out.until = Some((step.id.clone(), begins.unwrap_or(now)));
     }
+    // The last hop overwrites the ones before, as EKS rolls back that one only.
     for (i, step) in route.steps.iter().enumerate() {
         if let StepSpec::ControlPlane { from, to, .. } = &step.spec {
             let until = end_of(i).checked_add(SignedDuration::from_hours(7 * 24));
@@ -241,6 +243,7 @@ pub async fn read_blue_states(
     state: &RunState,
     route: &Route,
 ) -> Result<BTreeMap<String, BlueState>, RunError> {
+    // Blue is of no use if its kubelets are too old for the control plane of now.
     let version = reached
         .aws
         .describe_cluster(&reached.cluster.name)
@@ -251,6 +254,7 @@ pub async fn read_blue_states(
         let StepSpec::Retire { blue, .. } = &step.spec else {
             continue;
         };
+        // A step that has not acted has taken nothing from blue, so it costs no call.
         let Some(known) = state.find_step(&step.id).filter(|s| s.acts > 0) else {
             continue;
         };

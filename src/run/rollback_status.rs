@@ -83,6 +83,7 @@ pub async fn read_rollback(
     route: &Route,
 ) -> Result<RollbackStatus, RunError> {
     let now = reached.clock.now();
+    // Read now: whether blue is still there decides what a rollback can bring back.
     let blues = rollback_scope::read_blue_states(reached, state, route).await?;
     let scope = rollback_scope::compute_scope(state, route, false, &blues);
     let mut control_plane = None;
@@ -94,6 +95,7 @@ pub async fn read_rollback(
                 let facts = version_rollback::read_facts(reached, &hop).await?;
                 version_rollback::rollback_blockers(&facts, &hop, route, &with_hop, now)
             }
+            // Past the deadline, or before the hop has ended, EKS refuses, whatever else could be read.
             Some(_) | None => Vec::new(),
         };
         control_plane = Some(HopStatus {

@@ -48,6 +48,7 @@ fn run(route: &Route, until: &str) -> RunState {
     })
     .unwrap();
     for step in &route.steps {
+        // Each step as the engine writes it, so that an illegal order would fail here.
         for entry in [
             JournalEntry::Started {
                 step: step.id.clone(),

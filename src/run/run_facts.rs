@@ -185,6 +185,7 @@ fn drain_consents(drain: &DrainSpec) -> Vec<ConsentNote> {
         object: None,
     };
     let mut notes = Vec::new();
+    // Consents that are for all workloads or for named ones.
     for (key, scope) in [
         ("barePods", &drain.bare_pods),
         ("emptyDir", &drain.empty_dir),
@@ -195,6 +196,7 @@ fn drain_consents(drain: &DrainSpec) -> Vec<ConsentNote> {
             notes.push(note(key, plan_word(scope)));
         }
     }
+    // Choices whose default is the strictest.
     for (key, value, default) in [
         ("onDeadline", plan_word(&drain.on_deadline), "stop"),
         ("singleReplicas", plan_word(&drain.single_replicas), "block"),
@@ -203,6 +205,7 @@ fn drain_consents(drain: &DrainSpec) -> Vec<ConsentNote> {
             notes.push(note(key, value));
         }
     }
+    // What is a consent as soon as it is set.
     for (key, on, text) in [
         ("deadKubelets", drain.skip_dead_kubelets, "skip"),
         ("operatorBudgets", drain.wait_for_operators, "wait"),
@@ -216,6 +219,7 @@ fn drain_consents(drain: &DrainSpec) -> Vec<ConsentNote> {
             notes.push(note(key, text.to_owned()));
         }
     }
+    // Each budget has a consent of its own, with the budget's name.
     for (budget, consent) in &drain.budgets {
         notes.push(ConsentNote {
             object: Some(budget.clone()),
@@ -303,6 +307,7 @@ async fn read_versions(reached: &ClusterConnection) -> VersionReading {
         }
         Err(error) => note("Auto Scaling groups", error),
     }
+    // Kubelets may lag behind what EKS says of their group, so nodes are read too.
     let nodes = match reached.kube.list_nodes().await {
         Ok(nodes) => nodes,
         Err(error) => {

@@ -24,6 +24,7 @@ pub struct RunTimes {
 impl RunTimes {
     /// Counts the time of a run at `now`, and forecasts the rest of it.
     pub fn new(state: &RunState, route: &Route, windows: &Windows, now: Timestamp) -> Self {
+        // The time of a closed run stands still.
         let until = if state.is_closed() {
             state.updated_at
         } else {
@@ -48,6 +49,7 @@ impl RunTimes {
             }
             left.push(step);
         }
+        // A rollback has no forecast: it depends on what there is to undo.
         let forward = state.phase == RunPhase::Forward && !left.is_empty();
         let work: Duration = left.iter().map(|s| s.estimate).sum();
         let ends = step_gates::forecast_run(&left, windows, now).ends;

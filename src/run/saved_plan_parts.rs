@@ -144,6 +144,7 @@ fn add_kubernetes_parts(inventory: &Inventory, parts: &mut ClusterParts) {
         .filter(|s| s.node_ports.iter().any(|p| ports.contains(p)));
     for service in behind {
         let policy = service.external_traffic_policy.as_deref().unwrap_or("-");
+        // Only the policy is spelled out; the rest counts by its hash, so that a drift is one line.
         let rest = (
             &service.kind,
             &service.selector,
@@ -156,6 +157,7 @@ fn add_kubernetes_parts(inventory: &Inventory, parts: &mut ClusterParts) {
             format!("externalTrafficPolicy {policy} ({})", short_hash(&rest)),
         );
     }
+    // Who fills a target group decides whether this run may.
     for binding in &inventory.target_group_bindings {
         parts.insert(
             format!("TargetGroupBinding {}", binding.key),
@@ -287,6 +289,7 @@ mod tests {
 
     #[test]
     fn whatever_the_route_rests_on_is_drift_and_named() {
+        // Each change alone, as somebody may make it between `plan --out` and `apply`.
         type Change = fn(&mut Inventory);
         let table: [(&str, Change); 8] = [
             ("Auto Scaling group eks-expense-blue: it was", |i| {
@@ -338,6 +341,7 @@ mod tests {
 
     #[test]
     fn a_volume_in_a_zone_that_the_saved_route_does_not_ask_for_is_drift() {
+        // The step as it was saved, with other zones than today's route would have.
         let spec = |zones: &[&str], surge| {
             let text = "cluster: expense-dev\nto: 1.29\n";
             let route = route::build_route(&parse_plan("plan.yaml", text).unwrap(), &expense_dev())
@@ -377,6 +381,7 @@ mod tests {
             .collect();
         assert!(!used.is_empty(), "the fixture has a volume");
         let all: Vec<&str> = used.iter().map(String::as_str).collect();
+        // With every zone, or with a surge, which needs none at first, there is no drift.
         assert_eq!(
             new_zones(&spec(&all, None), &inventory),
             Vec::<String>::new()
@@ -385,6 +390,7 @@ mod tests {
             new_zones(&spec(&[], Some(1)), &inventory),
             Vec::<String>::new()
         );
+        // A green without the zone could not run the pod of the volume.
         let found = new_zones(&spec(&[], None), &inventory);
         assert!(
             found.len() == used.len() && found[0].contains(all[0]),

@@ -213,6 +213,7 @@ impl<'a> RunSession<'a> {
         // What was found before the lock was taken may have changed: another process may have opened or ended the run.
         let open = journal.run_state().filter(|s| !s.is_closed());
         let (first, mode) = match (open, route) {
+            // An open run goes on with the route in its journal; another plan is refused.
             (Some(state), _) => {
                 let context = self.context;
                 check_same_run(state, plan, &context.reached.cluster.arn, &context.commands)?;
@@ -223,6 +224,7 @@ impl<'a> RunSession<'a> {
                     },
                 )
             }
+            // None is open: the route that was judged and confirmed begins one.
             (None, Some(route)) => (
                 route,
                 SessionMode::Start {
@@ -265,6 +267,7 @@ impl<'a> RunSession<'a> {
             cache,
             lock,
         };
+        // Without the step to pause after, the run would go on to its end.
         check_pause_survives(&second, until.as_deref(), &context.commands)?;
         self.drive_engine(
             locked,
@@ -293,12 +296,14 @@ impl<'a> RunSession<'a> {
             lock,
         } = locked;
         let context = self.context;
+        // A run keeps its name over all its processes: marks on nodes and records carry it.
         let run = match (&mode, journal.run_state()) {
             (SessionMode::Resume { .. } | SessionMode::Rollback { .. }, Some(state)) => {
                 state.run.clone()
             }
             (SessionMode::Start { .. }, _) | (_, None) => new_run_name(context.reached.clock.now()),
         };
+        // From here on each record is written to a local file too, where that was asked for.
         if let Some(dir) = &context.record_dir {
             journal.copy_to(FileLog::open(&dir.join(&run).join("journal.jsonl")));
         }
@@ -326,6 +331,7 @@ impl<'a> RunSession<'a> {
             SessionMode::Start { .. } | SessionMode::Resume { .. } => route.accepted_losses.clone(),
             SessionMode::Rollback { .. } => AcceptedLosses::new(),
         };
+        // Everything that a step may read or write: it has no other way to the cluster.
         let world = StepWorld {
             cluster: context.reached.cluster.name.clone(),
             run: run.clone(),
@@ -349,6 +355,7 @@ impl<'a> RunSession<'a> {
             .send_outline(outline_run(&run, route, known, is_rehearsal));
         // Made from the journaled route and nothing else.
         let steps = steps::build_steps(route, &run, roll_back);
+        // Asked before the engine takes the journal.
         let closed = journal.run_state().is_some_and(RunState::is_closed);
         let mut engine = Engine {
             world: &world,
@@ -361,6 +368,7 @@ impl<'a> RunSession<'a> {
             resume_command: context.commands.resume.clone(),
             last_act_end: None,
         };
+        // `--until` is of this process only, and is not written into the journal.
         let pause_after = |until: Option<String>| {
             until.map(|step| PauseAfter {
                 step,
@@ -382,6 +390,7 @@ impl<'a> RunSession<'a> {
                         describe_run(route),
                     )
                     .await?;
+                // Held by a name until the engine ends: a bare `_` would end the watch at once.
                 let _watch = tell_facts(context, &world, &engine.gates, route, judged).await;
                 engine.run_forward().await?
             }
@@ -392,6 +401,7 @@ impl<'a> RunSession<'a> {
                 engine.run_forward().await?
             }
             SessionMode::Rollback { keep, .. } => {
+                // A closed run is not resumed, and may still be rolled back.
                 if !closed {
                     engine.resume_run(&context.holder).await?;
                 }

@@ -86,6 +86,7 @@ pub fn find_last_hop(state: &RunState, route: &Route) -> Option<LastHop> {
         from,
         to,
         done,
+        // A hop that is being rolled back had ended before.
         is_finished: match known.status {
             StepStatus::Done
             | StepStatus::Skipped
@@ -201,6 +202,7 @@ pub fn rollback_blockers(
         ));
         return blockers;
     }
+    // From here on the cluster is at the hop's version, and what EKS asks for is looked at.
     match hop.rollback_deadline() {
         Some(until) if now > until => blockers.push(format!(
             "EKS rolls an upgrade back for 7 days after it ended: until {}",
@@ -252,6 +254,7 @@ fn check_nodes(
     deleted_greens: &BTreeSet<String>,
     blockers: &mut Vec<String>,
 ) {
+    // By what has to be done about them, as nodes of one kind have one fix.
     let mut newer: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for node in &facts.nodes {
         // Nodes that this rollback deletes are gone before EKS is asked.
@@ -261,6 +264,7 @@ fn check_nodes(
         {
             continue;
         }
+        // A kubelet of an unknown version is listed too: EKS may count it as newer.
         let kubelet = Minor::from_reported(&node.kubelet_version).ok();
         if kubelet.is_some_and(|k| k <= from) {
             continue;
@@ -305,6 +309,7 @@ fn check_addons(
     };
     for addon in &facts.addons {
         let (name, at) = (&addon.name, &addon.version);
+        // kube-proxy must not be newer than the API server, whatever EKS lists for the minor.
         let ahead = |v: &AddonVersion| {
             name == "kube-proxy" && Minor::from_reported(v.as_str()).is_ok_and(|minor| minor > from)
         };

@@ -119,6 +119,7 @@ impl AddonStep {
         now: Timestamp,
     ) -> Decision<AddonAct> {
         let updates = &seen.updates;
+        // An add-on that is gone cannot be updated, and to add it again is not this run's to decide.
         let Some(addon) = &seen.addon else {
             return Decision::Refuse(
                 StepRefusal::new(format!(
@@ -129,6 +130,7 @@ impl AddonStep {
             );
         };
         let name = &addon.name;
+        // Counted from the act, so that a wait for a window is not in it.
         let late = past
             .act_counts_from()
             .is_some_and(|t| now.duration_since(t) > signed_duration(self.timeout));
@@ -149,6 +151,7 @@ impl AddonStep {
                 update.id, change.version
             ));
         }
+        // It has the version; what is left is whether it works.
         if addon.version == change.version {
             return match &addon.status {
                 AddonStatus::Active => {
@@ -192,6 +195,7 @@ impl AddonStep {
                 addon.version, self.from, change.version
             )).with_fix("Find out who changes it, and stop that"));
         }
+        // Another change is in progress, though no update of it is listed.
         match &addon.status {
             AddonStatus::Creating | AddonStatus::Updating => {
                 return wait_polling(format!("add-on {name} is {}", addon.status));

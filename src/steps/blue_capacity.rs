@@ -10,6 +10,7 @@ pub fn describe_capacity(snapshot: &CacheSnapshot, blue: &str, green: Option<&st
         let nodes = nodes.filter(move |n| n.nodegroup_name() == Some(group));
         nodes.cloned().collect::<Vec<_>>()
     };
+    // Nodes that are not Ready carry nothing now.
     let all = of(blue);
     let ready: Vec<_> = all.iter().filter(|n| n.is_ready()).collect();
     let nodes = if ready.len() == all.len() {

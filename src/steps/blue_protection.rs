@@ -211,6 +211,7 @@ impl Step<StepWorld> for BlueProtectionStep {
                 "node group {blue} is gone, and EKS creates node groups only at the cluster's version: it cannot be brought back"
             )));
         };
+        // Every wait of a rollback has an end: a person has to look at a blue that does not come.
         let late = trail.is_late(now, ROLLBACK_WAIT_LIMIT);
         match &group.status {
             NodegroupStatus::Updating | NodegroupStatus::Creating if !late => {
@@ -250,6 +251,7 @@ impl Step<StepWorld> for BlueProtectionStep {
         if have < wanted && !late {
             return wait_polling(format!("{have} of {wanted} nodes of {blue} are Ready"));
         }
+        // Nothing is moved to a blue that is too small: green still serves.
         if seen.nodes.len() < wanted {
             return Decision::Refuse(StepRefusal::new(format!(
                 "{} of {wanted} nodes of {blue} have joined after {} minutes. Traffic and pods have not been moved",

@@ -85,6 +85,7 @@ pub fn build_step(
             source_version,
             image,
         } => Box::new(LaunchTemplateStep::new(id, template, source_version, image)),
+        // The run's id becomes a tag, by which a later process knows green as its own.
         StepSpec::CreateGreen {
             blue,
             group,
@@ -103,6 +104,7 @@ pub fn build_step(
                 kubelet,
                 zones,
                 copy_asg_tags,
+                // The version's number is not known yet: green finds it by how it was made.
                 template_from: template_from.and_then(|t| find_template_source(route, &id, &t)),
                 lasting_taints,
                 surge,
@@ -128,6 +130,7 @@ pub fn build_step(
             target_group,
             idle_in,
         } => Box::new(DetachStep::new(blue, target_group, idle_in)),
+        // Rules have green at weight 0 before any traffic is shifted.
         StepSpec::AddToRules { green, shift } => Box::new(AddToRulesStep::new(green, shift)),
         StepSpec::Shift { green: _, shift } => Box::new(ShiftStep::new(id, shift)),
         StepSpec::Drain { blue, green, drain } => Box::new(DrainStep::new(id, blue, green, drain)),
@@ -144,6 +147,7 @@ pub fn build_step(
             target_groups,
             rules,
         } => {
+            // With `recreate` blue retires first, and there is no green yet.
             let green = created_before(route, step, green);
             let source = route.source_of(&blue);
             let step = RetireStep::new(id, (blue, source), green, delete, target_groups, rules);

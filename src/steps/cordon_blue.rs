@@ -422,6 +422,7 @@ impl Step<StepWorld> for CordonBlueStep {
         match act {
             CordonBlueAct::SuspendRebalance { asg } => format!("suspend AZRebalance of {asg}"),
             CordonBlueAct::ResumeRebalance { asg } => format!("resume AZRebalance of {asg}"),
+            // One call for size and taint, as EKS takes one change of a group at a time.
             CordonBlueAct::Configure { change, .. } => {
                 let mut parts = Vec::new();
                 if let Some(max) = change.max {

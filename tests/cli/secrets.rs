@@ -267,6 +267,7 @@ fn a_canary_is_found_however_it_is_hidden() {
 fn nothing_secret_is_in_anything_that_is_written() {
     let mut bench = Bench::new();
     let (plan, name) = ("plan.yaml", "expense-dev");
+    // Every command that writes something, most of them at their most talkative.
     bench.run(
         &["init", "--cluster", name, "--to", "1.29", "-o", "init.yaml"],
         &[0],
@@ -305,6 +306,7 @@ fn nothing_secret_is_in_anything_that_is_written() {
         &[0],
     );
     bench.run(&["report", "-o", "rehearsal.html"], &[0]);
+    // A run that stops halfway leaves a checkpoint, a journal and a lock in the cluster.
     let apply = ["-vv", "apply", plan, "--auto-approve", "--no-progress"];
     bench.interrupt_after("UpdateClusterVersion", &apply);
     for format in ["text", "json"] {
@@ -313,9 +315,11 @@ fn nothing_secret_is_in_anything_that_is_written() {
     bench.run(&["report", "-o", "report.html"], &[0]);
     let checkpoint = bench.get("/api/v1/namespaces/kube-system/configmaps/eksup-run");
     assert!(checkpoint.contains("expense-green"), "{checkpoint}");
+    // Without canaries in the cluster's answers the search would find nothing, and pass.
     let planted = bench.get("/api/v1/namespaces/expense/pods");
     assert!(!secrets(&planted).is_empty(), "no canary is planted");
 
+    // What was said, and then every file that is left.
     let mut found = Vec::new();
     let mut search = |what: &str, text: &str| {
         found.extend(secrets(text).into_iter().map(|s| format!("{what}: {s}")));

@@ -408,6 +408,7 @@ pub async fn a_daemon_pod_comes_back_on_a_cordoned_node(arm: &Arm) {
         "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": {"metadata": {"labels": {"app": "agent"}}, "spec": pod_spec()}},
     });
     arm.create(&arm.apis("apps/v1", "daemonsets"), &set).await;
+    // The DaemonSet's pod must run before the cordon.
     let pod = arm
         .until("a ready daemon pod", async || {
             arm.pods("agent").await.into_iter().find(is_ready)
@@ -421,6 +422,7 @@ pub async fn a_daemon_pod_comes_back_on_a_cordoned_node(arm: &Arm) {
             .code,
         200
     );
+    // The control plane turns the cordon into a taint, which pods of DaemonSets tolerate.
     let taints = arm
         .until("the cordon's taint", async || {
             let node = arm.get(&path).await.body;
@@ -437,6 +439,7 @@ pub async fn a_daemon_pod_comes_back_on_a_cordoned_node(arm: &Arm) {
         })
         .await;
     assert!(!taints.is_empty());
+    // So evicting such a pod empties nothing: it comes back to the same node.
     assert_eq!(arm.evict(&name(&pod), None, false).await.code, 201);
     arm.until("another daemon pod on the cordoned node", async || {
         arm.pods("agent")
@@ -445,6 +448,7 @@ pub async fn a_daemon_pod_comes_back_on_a_cordoned_node(arm: &Arm) {
             .find(|p| uid(p) != uid(&pod) && is_ready(p) && p["spec"]["nodeName"] == node.as_str())
     })
     .await;
+    // Opened again, the taint goes with the cordon.
     assert_eq!(
         arm.merge(&path, &json!({"spec": {"unschedulable": null}}))
             .await

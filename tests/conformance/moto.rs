@@ -92,11 +92,13 @@ async fn the_calls_work_against_moto() {
 
 async fn compute(aws: &AwsApi, subnets: &[String]) {
     let mut asked = subnets.to_vec();
+    // One of them does not exist: asked by id, EC2 refuses the whole call.
     asked.push("subnet-00000000".to_owned());
     let read = aws.describe_subnets(&asked).await.unwrap();
     assert_eq!(read.len(), 2, "an id that does not exist is absent");
     assert!(read.iter().all(|s| s.free_ips > 200 && s.zone_id.is_some()));
 
+    // A template as a team would make it, and the version that a run makes from it.
     let data = aws_sdk_ec2::types::RequestLaunchTemplateData::builder()
         .image_id("ami-12345678")
         .instance_type("t3.large".into())
@@ -137,6 +139,7 @@ async fn compute(aws: &AwsApi, subnets: &[String]) {
     let all = aws.describe_launch_template_versions(&id).await.unwrap();
     assert_eq!(all.iter().map(|v| v.version).collect::<Vec<_>>(), [2, 1]);
 
+    // A group of two instances, read by its name.
     let group = aws
         .asg
         .create_auto_scaling_group()
@@ -168,6 +171,7 @@ async fn compute(aws: &AwsApi, subnets: &[String]) {
             .all(|i| i.state == "running" && i.instance_type == "t3.large")
     );
 
+    // The mark and the suspension that a run leaves on blue's group, and takes off again.
     let tag = AsgTag {
         key: "eksup.dev/az-rebalance-suspended-by".into(),
         value: "run-1".into(),
@@ -240,6 +244,7 @@ async fn clusters(aws: &AwsApi, subnets: &[String]) {
         error.message
     );
 
+    // With settings of each kind: what is lost on the way there or back shows in the comparison below.
     let group = NewNodegroup {
         name: "green".into(),
         scaling: Scaling {
@@ -270,6 +275,7 @@ async fn clusters(aws: &AwsApi, subnets: &[String]) {
     aws.create_nodegroup("demo", &group, "token-of-this-run-and-step")
         .await
         .unwrap();
+    // Another token is another call, and the name is taken.
     assert_eq!(
         aws.create_nodegroup("demo", &group, "another-token")
             .await
@@ -292,6 +298,7 @@ async fn clusters(aws: &AwsApi, subnets: &[String]) {
         (read.ami_type, read.disk_size, read.taints),
         (group.ami_type, group.disk_size, group.taints)
     );
+    // What closing blue writes: a taint for new nodes, and a largest size.
     let change = NodegroupChange {
         max: Some(2),
         add_taints: vec![NodegroupTaint {
@@ -339,6 +346,7 @@ async fn clusters(aws: &AwsApi, subnets: &[String]) {
 
 async fn balancers(aws: &AwsApi, vpc: &str, subnets: &[String]) {
     use aws_sdk_elasticloadbalancingv2::types as elb;
+    // The cluster's balancer, with two target groups.
     let made = aws
         .elb
         .create_load_balancer()
@@ -375,6 +383,7 @@ async fn balancers(aws: &AwsApi, vpc: &str, subnets: &[String]) {
                 .unwrap(),
         );
     }
+    // Sticky, so that a write of weights has something to lose.
     let forward = |arn: &str| {
         let tuple = elb::TargetGroupTuple::builder()
             .target_group_arn(arn)
@@ -395,6 +404,7 @@ async fn balancers(aws: &AwsApi, vpc: &str, subnets: &[String]) {
             )
             .build()
     };
+    // An action before the forward, as it must come back unchanged.
     let login = elb::AuthenticateCognitoActionConfig::builder()
         .user_pool_arn("arn:aws:cognito-idp:us-east-1:1:userpool/p")
         .user_pool_client_id("shop")
@@ -433,6 +443,7 @@ async fn balancers(aws: &AwsApi, vpc: &str, subnets: &[String]) {
         .unwrap();
     let rule = rule.rules.unwrap().remove(0).rule_arn.unwrap();
 
+    // Read by VPC: another one's balancers are not listed.
     let read = aws.describe_load_balancers(vpc).await.unwrap();
     assert_eq!(
         (
@@ -459,6 +470,7 @@ async fn balancers(aws: &AwsApi, vpc: &str, subnets: &[String]) {
         (2, 1)
     );
 
+    // Once shared, once all on green; on a rule, and on a default action, which is another call.
     let weights = [(75, 25), (0, 100)].map(|(blue, green)| {
         vec![
             WeightedTargetGroup {
@@ -505,6 +517,7 @@ async fn balancers(aws: &AwsApi, vpc: &str, subnets: &[String]) {
         }
     }
 
+    // The group's targets by Auto Scaling, then one by one.
     let read = aws.describe_target_groups(vpc).await.unwrap();
     assert_eq!(read.len(), 2);
     assert!(read.iter().all(|g| g.target_type == "instance"

@@ -151,12 +151,12 @@ impl Rig {
     pub async fn read(&self) -> Inventory {
         let reached = self.reached().await;
         for _ in 0..60 {
-            match reached.read_inventory(Some(self.plan.to)).await {
+            match reached.read_for_plan(&self.plan).await {
                 Ok(inventory) => return inventory,
                 Err(_) => tokio::time::sleep(Duration::from_secs(2)).await,
             }
         }
-        reached.read_inventory(Some(self.plan.to)).await.unwrap()
+        reached.read_for_plan(&self.plan).await.unwrap()
     }
 
     /// Somebody else begins a hop of the control plane.
@@ -262,6 +262,7 @@ impl Rig {
         };
         let request = match command {
             RunCommand::Rollback { control_plane } => {
+                // As the command line does: what EKS would refuse is found before anything is undone.
                 if control_plane {
                     let state = read_run_state(&reached).await?.expect("a run");
                     let route = stored_route(&state)?;
@@ -275,13 +276,14 @@ impl Rig {
                 RunRequest::Rollback { control_plane }
             }
             RunCommand::Forward(until) => {
+                // An open run has its route in the journal; else one is made, as `apply` makes it.
                 let open = read_run_state(&reached)
                     .await?
                     .is_some_and(|s| !s.is_closed());
                 let route = if open {
                     None
                 } else {
-                    let inventory = reached.read_inventory(Some(self.plan.to)).await?;
+                    let inventory = reached.read_for_plan(&self.plan).await?;
                     Some(eksup::route::build_route(&self.plan, &inventory).unwrap())
                 };
                 RunRequest::Apply {
@@ -293,6 +295,7 @@ impl Rig {
                 }
             }
         };
+        // Events are kept for the test, and nobody listens on the bus.
         let (bus, _nobody) = event::open_event_bus();
         let (told, events) = tokio::sync::mpsc::unbounded_channel();
         self.told.lock().unwrap().push(events);

@@ -115,7 +115,9 @@ impl Rig {
     async fn read(&self, aws: &AwsApi, kube: &KubeApi) -> Result<Inventory> {
         let name = &self.plan.cluster;
         let to = Some(self.plan.to);
-        self.must(eksup::inventory::read_inventory(aws, kube, name, to, &self.clock).await)
+        let read = eksup::inventory::read_inventory(aws, kube, name, to, &self.clock).await;
+        let inventory = self.must(read)?;
+        self.must(eksup::inventory::read_for_plan(aws, &self.plan, inventory).await)
     }
 
     /// As `eksup snapshot`.
@@ -174,11 +176,13 @@ impl Rig {
         command: RunCommand<'_>,
         until: Option<&str>,
     ) -> Result<RunOutcome> {
+        // Lock first, then journal, as a process does: what is read before the lock may still change.
         let remote = Arc::new(KubeRunStore(kube.clone()));
         let lock = RunLease::acquire(remote.clone(), self.clock.clone(), "test", &|_| {}).await;
         let lock = self.must(lock)?;
         let store = CheckpointStore::new(remote, Arc::new(|_| {}));
         let mut journal = self.must(Journal::load(Box::new(store)).await)?;
+        // A later process takes run and route from the journal, and not from the plan.
         let (run, route) = match (command, journal.run_state()) {
             (RunCommand::Fresh(route), _) => ("20261121-080000-test".to_owned(), route.clone()),
             (RunCommand::Apply | RunCommand::Rollback { .. }, Some(state)) => (
@@ -192,6 +196,7 @@ impl Rig {
         let said = self.said.clone();
         let cache = WatchCache::start_watches(&kube);
         let snapshot = self.must(cache.read_current(steps::WATCH_STALENESS_LIMIT).await)?;
+        // A rollback holds workloads only to what is Ready when it begins.
         let mut short = ReadyCounts::new();
         let baseline = match journal.run_state() {
             Some(state) if !matches!(command, RunCommand::Fresh(_)) => {
@@ -221,6 +226,7 @@ impl Rig {
             aws,
             kube,
             clock: self.clock.clone(),
+            // What a person would read, each line once.
             emit: Arc::new(move |event: RunEvent| {
                 use eksup::event::EventKind;
                 let text = match event.kind {
@@ -281,6 +287,7 @@ impl Rig {
             }
             RunCommand::Rollback { hop } => {
                 self.must(engine.resume_run("test").await)?;
+                // Versions stay, except for the last hop where that is asked for.
                 let version = |s: &&RouteStep| {
                     matches!(
                         s.spec,

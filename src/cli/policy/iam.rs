@@ -29,6 +29,7 @@ fn eks_arns(needs: &PermissionNeeds) -> Vec<String> {
 
 fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
     let all = || vec!["*".to_owned()];
+    // What every plan needs of EKS. A group is deleted only where the plan says so.
     let mut change = vec![
         "eks:UpdateClusterVersion",
         "eks:CreateNodegroup",
@@ -40,6 +41,7 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
         change.push("eks:DeleteNodegroup");
     }
     let mut statements = vec![
+        // Most of these actions know no resource-level permissions, so they are allowed on all resources.
         IamStatement {
             sid: "Read",
             actions: vec![
@@ -114,6 +116,7 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
                 "eks.amazonaws.com",
             )),
         },
+        // Names of Auto Scaling groups that EKS creates begin with `eks-`, so the others of the account stay closed.
         IamStatement {
             sid: "AutoScaling",
             actions: vec![
@@ -196,6 +199,7 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
             condition: None,
         });
     }
+    // The plan names its topics, so this statement allows nothing else.
     if !needs.topics.is_empty() {
         statements.push(IamStatement {
             sid: "Notify",

@@ -19,6 +19,7 @@ pub fn to_node(mut node: v1::Node) -> Node {
         .unwrap_or_default()
         .into_iter()
         .find(|c| c.type_ == "Ready");
+    // What pods may take, which is less than what the machine has.
     let allocatable = resource_amounts(&status.allocatable.unwrap_or_default());
     Node {
         name: meta.name.unwrap_or_default(),

@@ -55,6 +55,7 @@ pub fn find_violations(
     spec: &v1::PodSpec,
 ) -> Vec<SecurityViolation> {
     let pod = spec.security_context.clone().unwrap_or_default();
+    // Init containers count as the others: the API server looks at both.
     let inits = spec.init_containers.iter().flatten();
     let all = PodParts {
         spec,
@@ -103,6 +104,7 @@ pub fn find_violations(
         ),
         (SecurityViolation::Sysctls, all.sets_unsafe_sysctls()),
         (SecurityViolation::WindowsHostProcess, all.is_host_process()),
+        // From here on the rules of the profile `restricted`, which has those of `baseline` too.
         (
             SecurityViolation::PrivilegeEscalation,
             !windows && !all.each(|s| s.allow_privilege_escalation == Some(false)),

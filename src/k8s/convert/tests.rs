@@ -180,6 +180,7 @@ fn budgets_are_read_with_their_arithmetic() {
 #[test]
 fn workloads_of_every_kind_are_counted_alike() {
     let deployments: Vec<Workload> = recorded("deployments", deployment_to_workload);
+    // Recorded from a cluster, with all that is ready.
     let backend = deployments
         .iter()
         .find(|d| d.key.name == "backend")
@@ -209,6 +210,7 @@ fn workloads_of_every_kind_are_counted_alike() {
             .unwrap()
             .matches(&backend.template_labels)
     );
+    // Only those that a Deployment uses now: old ones have no pods.
     for set in recorded("replicasets", active_replica_set_to_workload)
         .into_iter()
         .flatten()
@@ -228,6 +230,7 @@ fn workloads_of_every_kind_are_counted_alike() {
         (stateful[0].key.name.as_str(), stateful[0].desired),
         ("mysql", 1)
     );
+    // A ReplicaSet of an older rollout, and a Job that has ended, want no pods.
     let old = read(
         j!({"metadata": {"name": "old"}, "spec": {"replicas": 0, "selector": {}}, "status": {"replicas": 0}}),
     );
@@ -284,6 +287,7 @@ fn services_know_their_node_ports() {
 
 #[test]
 fn what_a_pod_asks_of_its_node_is_read_whole() {
+    // Every field that a scheduler looks at. One that is not read would place a pod where it cannot run.
     let spec = j!({
         "hostNetwork": true, "os": {"name": "linux"}, "schedulerName": "volcano", "nodeName": "n1", "restartPolicy": "Never",
         "overhead": {"nvidia.com/gpu": "1"},
@@ -309,6 +313,7 @@ fn what_a_pod_asks_of_its_node_is_read_whole() {
         (2, "Gt")
     );
     assert_eq!(terms[1].fields[0].values, ["n1"]);
+    // An empty namespace selector takes every namespace, and an absent label selector no pod: they must not read alike.
     let near = &s.pod_affinity[0];
     assert_eq!(near.namespace_selector, Some(Selector::default()));
     assert!(near.selector.is_none() && near.namespaces == ["a"]);
@@ -340,6 +345,7 @@ fn what_a_pod_asks_of_its_node_is_read_whole() {
         ],
         "an init container that ends takes no port"
     );
+    // An init container's request counts where it is larger; a sidecar's and the overhead are added.
     assert_eq!(
         s.other_requests,
         [
@@ -352,6 +358,7 @@ fn what_a_pod_asks_of_its_node_is_read_whole() {
         (s.os.as_deref(), s.scheduler.as_deref()),
         (Some("linux"), Some("volcano"))
     );
+    // The pods to come are read from the template, and must not differ from those that run.
     let set: Workload = stateful_set_to_workload(read(
         j!({"metadata": {"name": "s"}, "spec": {"serviceName": "s", "selector": {},
         "template": {"spec": spec}, "volumeClaimTemplates": [{"metadata": {"name": "data"}}]}}),

@@ -193,6 +193,7 @@ fn base_workload(
         readiness_probe: spec.containers.iter().any(|c| c.readiness_probe.is_some()),
         one_after_another: false,
         pod_refusal: None,
+        // A cluster autoscaler is known by its flags, whatever its Deployment is called.
         autoscaler_flags: spec
             .containers
             .iter()

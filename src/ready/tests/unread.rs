@@ -46,6 +46,7 @@ fn what_could_not_be_read_is_told_and_blocks_where_the_route_would_be_a_guess() 
             );
         }
     }
+    // What the route does not rest on: a warning is enough.
     for op in [
         "eks:DescribeClusterVersions",
         "ec2:DescribeSubnets",
@@ -68,6 +69,7 @@ fn what_could_not_be_read_is_told_and_blocks_where_the_route_would_be_a_guess() 
         op,
     );
     let op = "elasticloadbalancing:DescribeTags";
+    // Blue is at the target already, so no group moves.
     let still = |i: &mut Inventory| {
         i.nodegroups[0].version = Some(Minor::new(29));
         for node in &mut i.nodes {

@@ -89,6 +89,7 @@ fn step_note(step: &StepReport) -> String {
 }
 
 fn step_bars(report: &RunReport, step: &StepReport, axis: &TimeAxis) -> Vec<Bar> {
+    // One bar for each stretch in which the step did one kind of thing.
     let spans = step.spans.iter().map(|span| Bar {
         from: axis.percent(span.from),
         to: axis.percent(span.to),
@@ -316,12 +317,15 @@ pub fn draw_traffic(report: &RunReport, traffic: &TrafficReport) -> Markup {
         before = *percent;
     }
     line += &format!("100,{}", 100 - before);
+    // Closed along the bottom, so that green is an area and the rest is blue's.
     let green = format!("0,100 {line} 100,100");
+    // The first share is where the drawing begins, and is no change.
     let marks: Vec<(f64, u64)> = shares
         .iter()
         .skip(1)
         .map(|(at, percent)| (axis.percent(*at), *percent))
         .collect();
+    // For readers who do not see the drawing: the table has the same numbers.
     let name = format!(
         "Share of the traffic on each colour, {}; the table below has the same in words",
         traffic.title

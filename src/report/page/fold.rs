@@ -64,11 +64,13 @@ impl ReportFold {
                 self.name_steps(steps);
                 self.begin_process(at);
             }
+            // Another process goes on, after a pause or the end of the one before.
             EventKind::RunResumed {
                 run, steps, done, ..
             } => {
                 self.report.run.clone_from(run);
                 self.name_steps(steps);
+                // Facts may come before this event: they have begun the process then.
                 if !std::mem::take(&mut self.began_with_facts) {
                     self.begin_process(at);
                 }
@@ -81,10 +83,12 @@ impl ReportFold {
                 }
             }
             EventKind::RunFacts(facts) => self.note_facts(at, facts),
+            // No activity yet: a step may look for a long time first, or wait for a window.
             EventKind::StepStarted { step, title } => {
                 self.step_entry(step).title.clone_from(title);
                 self.act_on(step, at, None);
             }
+            // An act ends the wait that was shown, as the engine acts only when nothing holds it.
             EventKind::ActBegan { step, what } => {
                 self.act_on(step, at, Some(Activity::Work));
                 self.step_entry(step).acts.push((at, what.clone()));
@@ -102,6 +106,7 @@ impl ReportFold {
             EventKind::StepFailed { step, error } => {
                 self.end_step(step, at, StepMark::Failed, error);
             }
+            // The time until here was work, and what follows is the rollback.
             EventKind::UndoBegan { step } => {
                 self.close_span(step, at);
                 self.step_entry(step).mark = StepMark::Undoing;
@@ -120,6 +125,7 @@ impl ReportFold {
                 };
                 self.report.notices.push((at, text));
             }
+            // A pause ends the process, and the reason explains the gap to the next one.
             EventKind::RunPaused { why, resume } => {
                 self.report.end = RunEnd::Paused {
                     why: why.clone(),
@@ -181,10 +187,12 @@ impl ReportFold {
             copy(&mut process.caller, &facts.caller);
             process.rolls_back = facts.direction == "rollback";
         }
+        // Only the process that opened the run has findings; a later one must not erase them.
         if facts.findings.is_some() {
             report.findings.clone_from(&facts.findings);
         }
         report.consents = Some(facts.consents.clone());
+        // Where one step has no estimate the sum would be too small, so there is none.
         let estimates = facts.steps.iter().map(|s| s.estimate_seconds);
         let estimates: Option<u64> = estimates.sum();
         if let Some(seconds) = estimates.filter(|_| !facts.steps.is_empty()) {
@@ -217,12 +225,14 @@ impl ReportFold {
             }
             return;
         }
+        // The step's kind tells a bake from another wait with a similar text.
         let kind = self.step_entry(id).kind.clone();
         let activity = classify_reason(kind.as_deref(), &progress.why);
         self.act_on(id, at, Some(activity));
         let undoing = self.step_entry(id).mark == StepMark::Undoing;
         let key = wait_key(&progress.why);
         let waits = &mut self.report.waits;
+        // Each step has one open wait at most: the newest.
         let open = |w: &&mut WaitReport| w.step == *id && w.to == wait_open();
         if let Some(wait) = waits.iter_mut().rev().find(open) {
             if wait.key == key {
@@ -279,6 +289,7 @@ impl ReportFold {
     fn begin_process(&mut self, at: Timestamp) {
         // The times between processes are told apart by whether the one before said why it ended.
         if let Some(last) = self.last.filter(|_| !self.report.processes.is_empty()) {
+            // The process before has ended at its last event, whatever was open then.
             self.close_all(last);
             let to = self.report.processes.last().and_then(|p| p.to);
             self.report.gaps.push(RunGap {
@@ -299,6 +310,7 @@ impl ReportFold {
             }
         }
         self.report.opened.get_or_insert(at);
+        // What an earlier process said of the end does not hold any more.
         self.report.ended = None;
         self.report.end = RunEnd::Unfinished;
         self.said_end = false;

@@ -12,6 +12,7 @@ const PAGE_CSS: &str = include_str!("style.css");
 /// The run as one self-contained page.
 pub fn render_page(report: &RunReport) -> String {
     let title = format!("{} {} to {}", report.cluster, report.from, report.to);
+    // Made once, as the list at the top must name the parts that are shown and no others.
     let parts = page_parts(report);
     html! {
         (DOCTYPE)
@@ -21,6 +22,7 @@ pub fn render_page(report: &RunReport) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { "eksup: " (title) }
+                // Everything is in this one file, because it is kept as an artefact and opened without a network.
                 style { (PreEscaped(PAGE_CSS)) }
             }
             body {
@@ -37,6 +39,7 @@ pub fn render_page(report: &RunReport) -> String {
                         }
                     }
                 }
+                // Where the page comes from, and what it cannot show for want of a record.
                 footer {
                     p {
                         "Made from the events of run " code { (report.run) }
@@ -78,6 +81,7 @@ fn page_parts(report: &RunReport) -> Vec<PagePart> {
     if let Some(body) = sections::render_waits(report) {
         parts.push(part("waits", "What it waited for", body));
     }
+    // Always shown: that nothing was found, or that nobody recorded it, is an answer too.
     parts.push(part(
         "findings",
         "Findings and consents",
@@ -149,6 +153,7 @@ fn capitalized(text: &str) -> String {
 
 fn render_tiles(report: &RunReport) -> Markup {
     let (time, estimate) = time_words(report);
+    // What an older eksup did not record is said to be so; an empty tile would read as "none".
     let or_not = |text: Option<&str>| text.unwrap_or(NOT_RECORDED).to_owned();
     // A run may be carried by several people and processes, with pauses between them.
     let callers = report.callers();
@@ -158,6 +163,7 @@ fn render_tiles(report: &RunReport) -> Markup {
         .map(|g| crate::report::text::time_between(g.from, g.to))
         .sum();
     html! {
+        // The six questions that a reader has first; everything else is in the parts below.
         dl.tiles {
             div {
                 dt { "Time" }

@@ -76,6 +76,7 @@ fn escape_text(text: &str) -> String {
 fn head(out: &mut MarkdownText, report: &RunReport) {
     let (word, _) = end_words(report);
     let name = format!("{} {} to {}", report.cluster, report.from, report.to);
+    // In the heading, as this text is pasted beside reports of real runs.
     let kind = if report.rehearsal == Some(true) {
         " (rehearsal)"
     } else {

@@ -54,10 +54,13 @@ impl NodeFold {
     /// Takes a change of a node.
     pub fn note_node(&mut self, at: Timestamp, change: &NodeStatusChange) {
         let node = self.node_entry(&change.node);
+        // Later events may leave the group out.
         if change.group.is_some() {
             node.group.clone_from(&change.group);
         }
+        // The largest number seen is how many pods the node had.
         node.pods = node.pods.max(change.pods);
+        // A node that is gone keeps its spans; one of the same name may join later.
         if change.state == "gone" {
             close_span(node, at);
             node.gone = Some(at);
@@ -155,10 +158,12 @@ impl NodeFold {
 
     /// All nodes, those that moved first coming first, and the pods; open spans end at `end`.
     pub fn finish(mut self, end: Timestamp) -> (Vec<NodeReport>, Option<Vec<PodReport>>) {
+        // Pods that were still moving when the events ended.
         for (place, state, why, since) in std::mem::take(&mut self.moving).into_values() {
             self.pods[place].add_time(&state, why, since, end);
             self.pods[place].last = Some(end);
         }
+        // Without events of nodes, what was counted of them is all there is.
         let mut nodes = if self.nodes.is_empty() {
             self.counted
         } else {

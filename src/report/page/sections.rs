@@ -158,6 +158,7 @@ pub fn render_pods(report: &RunReport) -> Option<Markup> {
         return drained
             .then(|| html! { p.soft { "How long each pod took is " (NOT_RECORDED) "." } });
     };
+    // The slowest first: the others are alike, and a cluster may have thousands of pods.
     let mut slowest: Vec<_> = pods.iter().collect();
     slowest.sort_by_key(|p| std::cmp::Reverse(p.total()));
     let shown = slowest.iter().take(MAX_POD_ROWS);
@@ -177,6 +178,7 @@ pub fn render_pods(report: &RunReport) -> Option<Markup> {
         ]
     });
     let columns = ["pod~", "node~", "took>", "of it", "why", "had left."];
+    // Pods that are still there are listed, but not counted as moved.
     let moved = pods.iter().filter(|p| p.gone.is_some()).count();
     Some(html! {
         p.soft {
@@ -199,6 +201,7 @@ pub fn render_traffic(report: &RunReport) -> Markup {
 }
 
 fn traffic_table(report: &RunReport, traffic: &TrafficReport) -> Markup {
+    // What was not read is said so: an empty cell would read as 0.
     let health = |colour: &ColourTraffic| match (colour.healthy, colour.targets) {
         (Some(healthy), Some(targets)) => format!("{healthy} of {targets} healthy"),
         _ => NOT_RECORDED.to_owned(),
@@ -385,6 +388,7 @@ fn severity_class(severity: &str) -> &'static str {
 /// How often each call was made, and what was tried again.
 pub fn render_calls(report: &RunReport) -> Markup {
     html! {
+        // Retries first: they are why a run took longer, and calls are only numbers.
         @if report.retries.is_empty() {
             p { "No step had to try a call again." }
         } @else {
@@ -398,6 +402,7 @@ pub fn render_calls(report: &RunReport) -> Markup {
             (table(&["error", "step~", "kind.", "times>", "from, to"], rows))
         }
         @match &report.calls {
+            // An eksup that counted no calls is told from one that made none.
             None => p.soft { "How many calls were made is " (NOT_RECORDED) "." },
             Some(calls) => {
                 @let sum = |of: fn(&crate::event::facts::CallCount) -> u64| calls.iter().map(of).sum::<u64>();

@@ -126,11 +126,13 @@ mod tests {
                 Activity::Window,
             ),
         ];
+        // One wait, whatever its countdown says. By its text each poll would have been a wait of its own.
         for (first, later, text, activity) in cases {
             assert_eq!(wait_key(first), wait_key(later));
             assert_eq!(without_countdown(first), text);
             assert_eq!(classify_reason(None, first), activity, "{first}");
         }
+        // Another node is another wait.
         assert_ne!(
             wait_key("n1: pods are stopping: a"),
             wait_key("n2: pods are stopping: a")

@@ -63,6 +63,7 @@ fn expense_dev_goes_two_minors_and_then_blue_to_green() {
             "release-expense-green",
         ]
     );
+    // After the second hop 1.27 is out of reach, and after blue's deletion everything else is.
     let no_return: Vec<&str> = route
         .steps
         .iter()
@@ -70,6 +71,7 @@ fn expense_dev_goes_two_minors_and_then_blue_to_green() {
         .map(|s| s.id.as_str())
         .collect();
     assert_eq!(no_return, ["control-plane-1.29", "retire-expense-blue"]);
+    // Green is made at the last version and as large as blue.
     let StepSpec::CreateGreen {
         group,
         zones,
@@ -315,6 +317,7 @@ fn pins_are_met_and_never_go_down() {
 #[test]
 fn a_clone_leaves_out_what_is_not_its_own() {
     let mut i = expense_dev();
+    // Marks of eksctl and CloudFormation are theirs, and these of eksup are an earlier run's.
     let blue = &mut i.nodegroups[0];
     blue.labels = string_map([
         ("colour", "blue"),
@@ -338,6 +341,7 @@ fn a_clone_leaves_out_what_is_not_its_own() {
             effect: "NO_SCHEDULE".to_owned(),
         },
     ];
+    // An autoscaler has grown blue beyond what the node group says, and the template has the type.
     i.asgs.get_mut("eks-expense-blue").unwrap().desired = 5;
     with_template(&mut i, "expense-blue", None, Some("m6i.large"));
     let route = build_route(&plan("cluster: expense-dev\nto: 1.29\nnodeGroups: [{blue: expense-blue, labels: {colour: green}}]\n"), &i).unwrap();
@@ -352,8 +356,10 @@ fn a_clone_leaves_out_what_is_not_its_own() {
         string_map([("team", "money"), ("eksup.dev/cloned-from", "expense-blue")])
     );
     assert_eq!(group.taints.len(), 1);
+    // As large as blue is now, and no smaller at most.
     assert_eq!((group.scaling.desired, group.scaling.max), (5, 6));
     assert_eq!((group.disk_size, group.instance_types.len()), (None, 0));
+    // EKS answers id and name and takes only one of them.
     let template = group.launch_template.as_ref().unwrap();
     assert_eq!(
         (
@@ -398,6 +404,7 @@ fn an_image_of_its_own_is_replaced_by_the_plans_or_stays_while_skew_allows() {
     let mut i = empty_cluster("c", 29);
     add_group(&mut i, "gpu-blue", 29, 2);
     with_template(&mut i, "gpu-blue", Some("ami-0aaaaaaaaaaaaaaaa"), None);
+    // Nobody names the group, and its kubelets may lag by one minor: it stays.
     let route = build_route(&plan("cluster: c\nto: 1.30\n"), &i).unwrap();
     assert!(
         !ids(&route).iter().any(|id| id.starts_with("green-"))
@@ -407,6 +414,7 @@ fn an_image_of_its_own_is_replaced_by_the_plans_or_stays_while_skew_allows() {
                 .any(|n| n.contains("stays at kubelet 1.29")),
         "{route:?}"
     );
+    // Named, it has to move, and only the plan can say with which image.
     assert_eq!(
         codes(
             &plan("cluster: c\nto: 1.30\nnodeGroups: [{blue: gpu-blue}]\n"),
@@ -414,7 +422,9 @@ fn an_image_of_its_own_is_replaced_by_the_plans_or_stays_while_skew_allows() {
         ),
         ["EKSUP-R004"]
     );
+    // Four minors on its kubelets may not stay.
     assert_eq!(codes(&plan("cluster: c\nto: 1.33\n"), &i), ["EKSUP-R004"]);
+    // With an image the template gets a version first, and green is made from that.
     let with_image =
         plan("cluster: c\nto: 1.30\nnodeGroups: [{blue: gpu-blue, ami: ami-0bbbbbbbbbbbbbbbb}]\n");
     let route = build_route(&with_image, &i).unwrap();
@@ -429,6 +439,7 @@ fn an_image_of_its_own_is_replaced_by_the_plans_or_stays_while_skew_allows() {
     assert!(
         matches!(&route.steps[at + 1].spec, StepSpec::CreateGreen { group, template_from: Some(_), kubelet: Some(_), .. } if group.ami_type.is_none() && group.release_version.is_none())
     );
+    // One image has one kubelet, and on the way to 1.33 the group has to stop in between.
     assert_eq!(
         codes(
             &plan(

@@ -24,6 +24,7 @@ fn without_a_pair_green_joins_blues_own_target_group() {
 #[test]
 fn with_the_local_policy_pods_go_first_and_nodes_leave_before_them() {
     let mut i = expense_dev();
+    // Only a node with a pod of its own is healthy, so the pods have to move before traffic can be shifted.
     i.services[0].external_traffic_policy = Some("Local".to_owned());
     let route = build_route(&expense_plan(), &i).unwrap();
     let tail: Vec<&str> = ids(&route)
@@ -57,6 +58,7 @@ fn with_the_local_policy_pods_go_first_and_nodes_leave_before_them() {
             }
         })
         .unwrap();
+    // Or a node would get requests after its pods have left it.
     assert_eq!(drain.deregister_from, [tg_arn("expense-blue-tg")]);
     assert!(
         route
@@ -142,6 +144,8 @@ fn a_route_of_the_plan_that_cannot_work_is_told_by_its_cause() {
                 .replace("GREEN", green),
         )
     };
+    // Each with one cause: a target group that does not exist, a port without a listener, a rule that sends nothing to
+    // blue.
     let i = expense_dev();
     assert_eq!(
         codes(&with("every", "expense-blue-tg", "nope"), &i),
@@ -157,12 +161,14 @@ fn a_route_of_the_plan_that_cannot_work_is_told_by_its_cause() {
         codes(&with(default, "expense-blue-tg", "expense-green-tg"), &i),
         ["EKSUP-T004"]
     );
+    // With pods as targets a group has nothing to do with blue's or green's nodes.
     let mut ip = expense_dev();
     ip.target_groups[1].target_type = "ip".to_owned();
     assert_eq!(
         codes(&with("every", "expense-blue-tg", "expense-green-tg"), &ip),
         ["EKSUP-T002"]
     );
+    // Nobody is behind blue's target group.
     let mut empty = expense_dev();
     empty
         .asgs

@@ -48,6 +48,7 @@ fn green_must_have_a_node_in_a_zone_only_where_a_volume_a_spread_or_a_selector_n
     };
     let none: [&str; 0] = [];
     assert_eq!(demanded(&|_| {}), none);
+    // A soft spread asks for no zone, a hard one for all of them.
     assert_eq!(
         demanded(&|p| p.scheduling.topology_spread = vec![spread("ScheduleAnyway")]),
         none
@@ -56,6 +57,7 @@ fn green_must_have_a_node_in_a_zone_only_where_a_volume_a_spread_or_a_selector_n
         demanded(&|p| p.scheduling.topology_spread = vec![spread("DoNotSchedule")]),
         ["us-east-1a", "us-east-1b", "us-east-1c"]
     );
+    // A selector and an affinity ask for the zones that they name.
     assert_eq!(
         demanded(&|p| drop(
             p.node_selector

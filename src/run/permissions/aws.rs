@@ -25,6 +25,7 @@ pub async fn find_missing_actions(
 ) -> Result<Vec<Finding>, ApiError> {
     let caller = match aws.get_caller_identity().await {
         Ok((_, caller)) => caller,
+        // Expired credentials are no missing permission: the caller has to sign in again.
         Err(e) if e.class == ErrorClass::Expired => return Err(e),
         Err(e) => {
             return Ok(vec![unchecked_finding(
@@ -110,6 +111,7 @@ fn refused_findings(principal: &str, decisions: &[SimulatedDecision]) -> Vec<Fin
             open.entry(&decision.action).or_default().extend(keys);
         }
     }
+    // One finding for each action, as a policy is written by action.
     let refused = refused.into_iter().map(|(action, resources)| {
         let more = match resources.len() {
             0 | 1 => String::new(),
@@ -123,6 +125,7 @@ fn refused_findings(principal: &str, decisions: &[SimulatedDecision]) -> Vec<Fin
             "attach the policy that `eksup policy` prints to the caller, or remove the statement that denies it",
         )
     });
+    // The condition may hold in the real call, so this is for a person to compare.
     let open = open.into_iter().map(|(action, keys)| {
         let keys: Vec<&str> = keys.into_iter().collect();
         Finding::new(
@@ -150,6 +153,7 @@ pub fn writes_by_action(
     inventory: &Inventory,
 ) -> BTreeMap<&'static str, BTreeSet<String>> {
     let cluster = &inventory.cluster;
+    // Partition and account come from the cluster's ARN, so that no further call is needed for them.
     let mut parts = cluster.arn.splitn(6, ':').skip(1);
     let partition = parts.next().unwrap_or("aws");
     let account = cluster.arn.split(':').nth(4).unwrap_or_default();
@@ -185,6 +189,7 @@ pub fn writes_by_action(
             (true, NodeSource::AutoScalingGroup) => vec![named(name)],
         }
     };
+    // Classic balancers are known by name, and no answer has their ARN.
     let served_arn = |served: &str| match is_classic(served) {
         true => of("elasticloadbalancing", format!("loadbalancer/{served}")),
         false => served.to_owned(),

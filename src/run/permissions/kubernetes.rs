@@ -26,6 +26,7 @@ pub async fn find_missing_verbs(
             .into_iter()
             .filter(|v| !inventory.unread.iter().any(|u| u.op == verb_text(v)))
             .collect();
+    // A review for each verb, as only the API server knows every role that is bound to a caller.
     let reviews: Vec<_> = needed
         .iter()
         .map(|verb| retry_throttled(|| kube.is_allowed(verb)))

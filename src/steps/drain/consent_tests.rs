@@ -169,7 +169,8 @@ fn a_pod_behind_a_finalizer_is_told_with_since_when_and_which() {
         panic!()
     };
     assert!(
-        why.contains("Terminating since") && why.contains("example.com/cleanup"),
+        why.contains("is Terminating (its grace period ends at ")
+            && why.contains("example.com/cleanup"),
         "{why}"
     );
 }

@@ -190,13 +190,15 @@ pub fn waiting_text(state: &OpenNode<'_>, seen: &DrainObservation) -> String {
     )
 }
 
-/// Says since when a pod has been going, and which finalizers hold it.
+/// Says until when a pod had time to stop, and which finalizers hold it. The API server writes the end of the grace period
+/// into `deletionTimestamp`, not the time of the request.
 fn describe_terminating(pod: &Pod) -> String {
-    let since = pod.deletion_timestamp.map(|t| format!(" since {t}"));
+    let ended = pod.deletion_timestamp;
+    let ended = ended.map(|t| format!(" (its grace period ends at {t})"));
     format!(
-        "pod {} has been Terminating{}, and finalizers hold it: {}",
+        "pod {} is Terminating{}, and finalizers hold it: {}",
         pod.key,
-        since.unwrap_or_default(),
+        ended.unwrap_or_default(),
         pod.finalizers.join(", ")
     )
 }

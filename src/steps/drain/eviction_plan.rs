@@ -127,10 +127,12 @@ impl<'a> EvictionPlanner<'a> {
             .iter()
             .filter(|p| keeps_node_occupied(p, &node.node))
         {
+            // Already asked to go: a second eviction would change nothing.
             if pod.deletion_timestamp.is_some() {
                 open.leaving.push(pod);
                 continue;
             }
+            // First whether it may be moved at all, under the plan's consents.
             match judge_pod(pod, plan_consents(self.spec)) {
                 PodVerdict::Leave(_) => {}
                 PodVerdict::Block(refusal) => {

@@ -49,12 +49,14 @@ pub fn default_drain_spec() -> DrainSpec {
 
 /// A closed node, begun `begun` seconds after the arbitrary moment.
 pub fn closed_node(name: &str, begun: Option<i64>) -> Node {
+    // The mark's value is run and time, which is what a later process reads.
     let begun = begun.map(|s| {
         (
             marks::DRAINING.to_owned(),
             format!("{TEST_RUN_ID}@{}", time_at(s)),
         )
     });
+    // A node that is closed is protected as well, or an autoscaler would end it.
     let held = (marks::SCALE_DOWN_DISABLED.to_owned(), "true".to_owned());
     let annotations = begun.into_iter().chain([held]);
     Node {
@@ -63,6 +65,7 @@ pub fn closed_node(name: &str, begun: Option<i64>) -> Node {
         resource_version: "1".into(),
         labels: Default::default(),
         annotations: annotations.collect(),
+        // Cordoned and tainted: the state in which the drain finds a node of blue.
         unschedulable: true,
         taints: vec![Taint {
             key: marks::BLUE_TAINT.into(),
@@ -110,10 +113,12 @@ pub fn shop_workload(kind: &str, name: &str, of: Option<&str>, desired: i32) -> 
         labels: Default::default(),
         selector: None,
         template_labels: Default::default(),
+        // All its pods are Ready, so that a test takes away only what it is about.
         desired,
         ready: desired,
         available: desired,
         updated: desired,
+        // The controller has seen the last change, so that its counts are of today.
         generation: 1,
         observed_generation: 1,
         strategy: None,

@@ -47,6 +47,7 @@ pub fn look_at_node(open: &OpenNode<'_>, is_target: bool) -> NodeLook {
         let (uid, name) = name(pod);
         pods.push((uid, name, DrainState::new(state, why)));
     };
+    // The first reason stands for the node; each pod has its own beside it.
     let held_by = open.held_by.first().cloned();
     for pod in &open.ready {
         add(pod, "ready_to_go", None);
@@ -57,6 +58,7 @@ pub fn look_at_node(open: &OpenNode<'_>, is_target: bool) -> NodeLook {
     for pod in &open.leaving {
         add(pod, "stopping", None);
     }
+    // A Job's pod is no obstacle: it is waited for as long as the plan allows.
     for pod in &open.jobs {
         add(pod, "waiting_job", Some("it runs to completion".to_owned()));
     }

@@ -231,6 +231,7 @@ mod tests {
             node.labels.insert("kubernetes.io/hostname".into(), name);
             node
         };
+        // Two closed hosts of blue and one open host of green.
         let nodes = vec![
             hosts(closed("b1")),
             hosts(closed("b2")),
@@ -253,6 +254,7 @@ mod tests {
             }];
             pod
         };
+        // By default closed hosts count as empty domains: a second pod on green's only host is one too many.
         for (policy, fits) in [(None, false), (Some("Honor"), true)] {
             let pods = vec![spread("p1", "b1", policy), spread("p2", "b2", policy)];
             let (snapshot, facts) = (

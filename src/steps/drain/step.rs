@@ -336,6 +336,7 @@ impl Step<StepWorld> for DrainStep {
 
     async fn perform_act(&self, world: &StepWorld, act: &DrainStepAct) -> Result<(), StepError> {
         match act {
+            // An autoscaler would end an emptied node under the run.
             DrainStepAct::Hold { nodes: names } => {
                 nodes::protect_from_scale_down(world, names).await
             }
@@ -343,14 +344,17 @@ impl Step<StepWorld> for DrainStep {
             DrainStepAct::TaintAndCordon { nodes: names } => {
                 nodes::taint_and_cordon(world, names).await
             }
+            // The mark has the time, so that deadlines outlive this process.
             DrainStepAct::Begin { nodes: names, at } => {
                 nodes::mark_draining(world, names, *at).await
             }
             DrainStepAct::Reopen { nodes: names } => nodes::reopen_nodes(world, names).await,
+            // A rollback empties green with the same code.
             DrainStepAct::Leave { act } => {
                 perform_boxed_act(self.get_green_drain(), world, act).await
             }
             DrainStepAct::Skip { nodes: names, .. } => nodes::mark_skipped(world, names).await,
+            // For ELB a target that is out already is no error, so a repeated act does no harm.
             DrainStepAct::Deregister { targets } => {
                 for t in targets {
                     world
@@ -385,6 +389,7 @@ impl Step<StepWorld> for DrainStep {
                         Err(e) if matches!(e.class, ErrorClass::Absent | ErrorClass::Conflict) => {}
                         Err(e) => return Err(e.into()),
                     }
+                    // It has this long to go before it is asked again.
                     self.lock_memory().retry_after.insert(
                         pod.uid.clone(),
                         world.clock.now() + SignedDuration::from_secs(60),
@@ -399,6 +404,7 @@ impl Step<StepWorld> for DrainStep {
                 Ok(())
             }
             DrainStepAct::Grow { desired, request } => {
+                // Only the desired size: the largest size stays the user's.
                 let change = NodegroupChange {
                     desired: Some(*desired),
                     ..NodegroupChange::default()
@@ -464,6 +470,7 @@ impl Step<StepWorld> for DrainStep {
             }
             DrainStepAct::Grow { desired, .. } => format!("grow {} to {desired} nodes", self.green),
             DrainStepAct::Deregister { targets } => {
+                // By short name: ARNs would fill several lines.
                 let all: Vec<String> = targets
                     .iter()
                     .map(|t| format!("{} from {}", t.instance, short_name(&t.target_group)))

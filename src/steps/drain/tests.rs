@@ -154,6 +154,7 @@ fn no_more_is_evicted_than_the_budget_allows_and_no_request_is_made_while_it_is_
 
 #[test]
 fn the_next_node_waits_for_replacements_volumes_and_the_bake() {
+    // The first node is empty, and the second one would be next.
     let two = || {
         vec![
             blue(closed_node("n1", Some(0)), vec![]),
@@ -165,11 +166,13 @@ fn the_next_node_waits_for_replacements_volumes_and_the_bake() {
         acts: 2,
         ..StepHistory::default()
     };
+    // The evicted pod's replacement is not Ready yet.
     let mut waiting = seen(two());
     waiting.short = vec![short("Deployment shop/web-1")];
     assert!(
         matches!(decide_drain(&default_drain_spec(), &waiting, &past, time_at(10)), Decision::Wait { why, .. } if why.contains("shop/web-1"))
     );
+    // A volume is still attached to the emptied node: its pod cannot start elsewhere.
     let mut attached = seen(two());
     attached.attached = vec![("vol-1".into(), "n1".into())];
     assert!(
@@ -182,6 +185,7 @@ fn the_next_node_waits_for_replacements_volumes_and_the_bake() {
     assert!(
         matches!(decide_drain(&baking, &seen(two()), &past, time_at(10)), Decision::Wait { why, .. } if why.contains("baking"))
     );
+    // The bake counts from when the node was empty, if that was later than the last act.
     assert!(matches!(
         decide_drain(
             &baking,
@@ -303,6 +307,7 @@ fn a_running_job_is_waited_for_and_then_stops_the_run() {
 
 #[test]
 fn a_dead_kubelet_needs_consent() {
+    // Its kubelet is silent: whether its pods have stopped nobody knows.
     let mut dead = closed_node("n1", Some(0));
     dead.ready = "Unknown".into();
     let mut leaving = pod("a", "n1");
@@ -316,6 +321,7 @@ fn a_dead_kubelet_needs_consent() {
         state.elapsed.unready.insert("n1".into(), unready);
         state
     };
+    // Without consent the drain stops: the pods may still run there, unseen.
     assert!(
         matches!(decide_drain(&default_drain_spec(), &state(), &StepHistory::default(), time_at(70)), Decision::Refuse(why) if why.to_string().contains("deadKubelets"))
     );
@@ -332,6 +338,7 @@ fn a_dead_kubelet_needs_consent() {
         )),
         ["b"]
     );
+    // A pod that was asked to go is left: with consent it is not waited for.
     let empty = seen(vec![blue(dead, vec![leaving])]);
     assert!(matches!(
         decide_drain(&skip, &empty, &StepHistory::default(), time_at(70)),
@@ -351,6 +358,7 @@ fn a_canary_goes_alone_and_bakes_longer() {
             .map(|i| blue(closed_node(&format!("n{i}"), None), vec![]))
             .collect::<Vec<_>>()
     };
+    // Three at a time are allowed, and the first goes alone.
     let mut all = fresh();
     let Decision::Act(DrainStepAct::Begin { nodes, .. }) = decide_drain(
         &canary,
@@ -367,6 +375,7 @@ fn a_canary_goes_alone_and_bakes_longer() {
         acts: 1,
         ..StepHistory::default()
     };
+    // One that bakes keeps the others waiting to the last second.
     assert!(matches!(
         decide_drain(&canary, &seen(all.clone()), &past, time_at(299)),
         Decision::Wait { .. }

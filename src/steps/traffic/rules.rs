@@ -289,6 +289,7 @@ impl Step<StepWorld> for AddToRulesStep {
             arn: self.spec.green.clone(),
             weight: 0,
         };
+        // Only rules without green are written, so that a repeated act writes nothing twice.
         let set: Vec<RuleWrite> = seen
             .rules
             .iter()

@@ -503,6 +503,7 @@ impl ShiftStep {
         past: &StepHistory,
         now: Timestamp,
     ) -> Decision<ShiftAct> {
+        // Counted from the last change of weights, so that each share has the whole time.
         let since = past.wait_counts_from();
         let late =
             since.is_some_and(|t| now.duration_since(t) > signed_duration(self.spec.timeout));

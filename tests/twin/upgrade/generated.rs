@@ -212,7 +212,7 @@ fn constraint(rng: &mut Rng, spec: &mut Value, words: &mut String, labels: &Valu
         12 => {
             spec["containers"][0]["ports"] =
                 json!([{"containerPort": 9000, "hostPort": 9000, "protocol": "TCP"}]);
-            "host port 9000"
+            "host port 9000/TCP"
         }
         13 => {
             spec["tolerations"] = json!([{"operator": "Exists"}]);
