@@ -11,6 +11,7 @@ import unittest
 import binary_check
 import botocore_check
 import policy_check
+import unused_items
 
 SCOPE = "AWS4-HMAC-SHA256 Credential=AKID/20261121/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=00"
 HOSTS = {
@@ -249,6 +250,23 @@ class Policies(unittest.TestCase):
         self.assertEqual(binary_check.needed_versions(data), [("libc.so.6", "GLIBC_2.34"), ("libc.so.6", "GLIBC_2.17")])
         with self.assertRaises(ValueError):
             binary_check.needed_versions(b"#!/bin/sh")
+
+
+class UnusedItems(unittest.TestCase):
+    def test_an_item_that_only_its_tests_use_is_told_and_one_that_a_test_program_uses_is_not(self):
+        with tempfile.TemporaryDirectory() as name:
+            root = unused_items.Path(name)
+            (root / "src").mkdir()
+            (root / "tests").mkdir()
+            (root / "src/lib.rs").write_text("mod a;\n#[cfg(test)]\nmod rig;\n")
+            (root / "src/rig.rs").write_text("pub fn of_tests() {}\n")
+            (root / "src/a.rs").write_text(
+                "pub fn idle() {}\npub fn shared() {}\n/// idle\n#[cfg(test)]\npub fn gated() {}\n"
+                "#[cfg(test)]\nmod tests {\n    fn t() { super::idle() }\n}\n"
+            )
+            (root / "tests/all.rs").write_text("fn t() { shared() }\n")
+            found = [(kind, item) for _, kind, item in unused_items.unused_items(root)]
+            self.assertEqual(found, [("fn", "idle")])
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ async fn rolled_back(
     // From here on only the rollback's acts are of interest.
     toy.acts.lock().unwrap().clear();
     let back = engine.roll_back(Vec::new(), BTreeMap::new());
-    // A rollback that waits for something else for ever would hang the test.
+    // A rollback that waits for something else without end would hang the test.
     let ended = tokio::time::timeout(Duration::from_secs(600), back).await;
     let ended = ended.ok().map(Result::unwrap);
     let acts = toy.acts.lock().unwrap().clone();

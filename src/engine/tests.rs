@@ -305,7 +305,7 @@ async fn a_stop_wakes_a_wait_and_the_next_process_goes_on() {
     let mut first = engine(&toy, &steps, &mut journal, &stop);
     first.open_run(opened(&steps), about()).await.unwrap();
     let start = Instant::now();
-    // The wait would last for ever; the stop must end it at once, and in good order.
+    // The wait would last without end; the stop must end it at once, and in good order.
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(10)).await;
         asker.request_stop();

@@ -346,7 +346,7 @@ async fn renew_until_lost(
                     } else {
                         now.holder
                     };
-                    // Another holder is certain: it is never taken back.
+                    // Another holder is certain: this process never gets the lock again.
                     grip.send_replace(LeaseState::Lost(who));
                     return;
                 }

@@ -99,6 +99,7 @@ pub struct HostPort {
 
 impl HostPort {
     /// A TCP port on all of the node's addresses.
+    #[cfg(test)]
     pub fn tcp_port(port: i32) -> Self {
         Self {
             port,

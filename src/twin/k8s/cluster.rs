@@ -249,6 +249,7 @@ impl SimCluster {
     }
 
     /// Lets in whoever shows `token`, beside those who show a signed one.
+    #[cfg(test)]
     pub fn allow_token(mut self, token: impl Into<String>) -> Self {
         self.access.token = Some(token.into());
         self
@@ -265,6 +266,7 @@ impl SimCluster {
     }
 
     /// Takes containers' and nodes' times from `pace`.
+    #[cfg(test)]
     pub fn with_pace(mut self, pace: KubeletTimings) -> Self {
         self.pace = pace;
         self

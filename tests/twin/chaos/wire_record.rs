@@ -22,6 +22,7 @@ const PLANS: &[&str] = &[
     "local-policy",
     "canary",
     "multi-group",
+    "self-managed",
 ];
 
 /// Seeds of chaos on each of two clusters.
