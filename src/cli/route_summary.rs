@@ -248,18 +248,14 @@ impl<'a> PlannedRoute<'a> {
                         self.blue_version(blue),
                         nodes_text(self.blue_size(blue))
                     );
-                    set(format!("node group {blue}"), was.clone(), was);
-                    let what = format!("node group {}", group.name);
+                    set(self.group_words(blue), was.clone(), was);
+                    let what = self.group_words(&group.name);
                     set(what, "-".to_owned(), format!("{version}, {nodes}"));
                 }
                 // The row exists since blue's green was planned; only its end changes.
                 StepSpec::Retire { blue, delete, .. } => {
                     let after = if *delete { "deleted" } else { "0 nodes" };
-                    set(
-                        format!("node group {blue}"),
-                        "-".to_owned(),
-                        after.to_owned(),
-                    );
+                    set(self.group_words(blue), "-".to_owned(), after.to_owned());
                 }
                 StepSpec::Shift { shift, .. } => {
                     // By rule and not by target group: a rule is what sends traffic, and several may share a target
@@ -286,6 +282,10 @@ impl<'a> PlannedRoute<'a> {
             }
         }
         rows
+    }
+
+    fn group_words(&self, group: &str) -> String {
+        format!("{} {group}", self.route.source_of(group).group_words())
     }
 
     fn blue_version(&self, blue: &str) -> String {

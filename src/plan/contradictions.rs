@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::duration;
 use super::error::SourceLocation;
 use super::group_contradictions;
+use super::group_settings::GROUP_LISTS;
 use super::tree::TreeValue;
 use super::types::{Drain, Plan};
 use super::value_reader::{MapFields, ReadValues, ValueReader};
@@ -15,8 +16,7 @@ pub const CONTRADICTION_CODE: &str = "plan::contradiction";
 
 /// Notes a capacity that the strategy excludes. Only a capacity that is given can be one.
 fn check_capacities(r: &mut ValueReader, f: &MapFields<'_>, strategy: Strategy) {
-    let lists = ["nodeGroups", "autoScalingGroups"].into_iter();
-    let capacities = lists.flat_map(|list| f.items_of(list));
+    let capacities = GROUP_LISTS.iter().flat_map(|list| f.items_of(list));
     for capacity in capacities.filter_map(|group| group.value_of("capacity")) {
         let full = matches!(&capacity.what, TreeValue::Scalar { text, .. } if text == "full");
         let surge = matches!(capacity.what, TreeValue::Map(_));
@@ -45,8 +45,8 @@ pub fn set_default_capacities(plan: &mut ReadValues) {
     let Ok(strategy) = serde_json::from_value::<Strategy>(strategy) else {
         return;
     };
-    for list in ["nodeGroups", "autoScalingGroups"] {
-        let groups = plan.get_mut(list).and_then(Value::as_array_mut);
+    for list in GROUP_LISTS {
+        let groups = plan.get_mut(*list).and_then(Value::as_array_mut);
         let groups = groups.into_iter().flatten();
         for group in groups.filter_map(Value::as_object_mut) {
             group

@@ -2,6 +2,7 @@
 
 use super::contradictions::{CONTRADICTION_CODE, note_short_node_deadline};
 use super::error::SourceLocation;
+use super::group_settings::GROUP_LISTS;
 use super::suggest::nearest_word;
 use super::tree::{TreeNode, TreeValue};
 use super::types::{NodeGroup, Plan};
@@ -10,7 +11,7 @@ use super::words::Strategy;
 
 /// Notes settings of groups that contradict each other or the strategy.
 pub fn check_group_settings(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan) {
-    for item in f.items_of("nodeGroups") {
+    for item in GROUP_LISTS.iter().flat_map(|list| f.items_of(list)) {
         let drain = item.value_of("drain");
         if plan.strategy != Strategy::Canary
             && let Some(bake) = drain.and_then(|d| d.value_of("canaryBake"))
@@ -23,7 +24,7 @@ pub fn check_group_settings(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan)
             );
         }
     }
-    for group in &plan.node_groups {
+    for group in plan.all_groups() {
         let at = |key: &str| location_in_group(f, group, key);
         if let Some(own) = &group.drain
             && (own.differs_in("podDeadline") || own.differs_in("nodeDeadline"))
@@ -55,7 +56,7 @@ pub fn check_tied_routes(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan) {
         let Some(name) = &route.node_group else {
             continue;
         };
-        let blues = || plan.node_groups.iter().map(|g| g.blue.as_str());
+        let blues = || plan.all_groups().map(|g| g.blue.as_str());
         if !plan.node_groups.is_empty() && blues().all(|blue| blue != name) {
             let listed: Vec<&str> = blues().collect();
             let help = match nearest_word(name, blues()) {
@@ -65,7 +66,7 @@ pub fn check_tied_routes(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan) {
                 ),
                 None => format!("name the blue of an entry: {}", listed.join(", ")),
             };
-            let message = format!("`nodeGroups` has no entry with `blue: {name}`");
+            let message = format!("the plan lists no group with `blue: {name}`");
             r.note_problem(CONTRADICTION_CODE, location_of_tie(f, name), message, help);
         }
         // The rules of a pair move together, so that it can belong to one group only.
@@ -102,7 +103,7 @@ fn note_divided_pair(r: &mut ValueReader, f: &MapFields<'_>, name: &str, other: 
 
 /// Where a key of a group stands, or where the groups do.
 fn location_in_group(f: &MapFields<'_>, group: &NodeGroup, key: &str) -> SourceLocation {
-    let mut items = f.items_of("nodeGroups").iter();
+    let mut items = GROUP_LISTS.iter().flat_map(|list| f.items_of(list));
     let item = items.find(|item| has_text(item.value_of("blue"), &group.blue));
     let value = item.and_then(|item| item.value_of(key));
     value.map_or_else(|| f.location_of("nodeGroups"), |value| value.at)

@@ -29,6 +29,9 @@ impl<T> Serialize for GroupSettings<T> {
     }
 }
 
+/// The keys of a plan that list groups.
+pub(super) const GROUP_LISTS: &[&str] = &["nodeGroups", "autoScalingGroups"];
+
 /// The keys of a group that stand in place of the plan's keys of the same name.
 const MERGED_KEYS: &[&str] = &["drain", "traffic"];
 
@@ -39,35 +42,42 @@ pub fn merge_group_settings(plan: &mut ReadValues) {
         Some((*key, map.clone()))
     });
     let defaults: Vec<(&str, ReadValues)> = defaults.collect();
-    let groups = plan.get_mut("nodeGroups").and_then(Value::as_array_mut);
-    let groups = groups.into_iter().flatten();
-    for group in groups.filter_map(Value::as_object_mut) {
-        for (key, plans_own) in &defaults {
-            let Some(Value::Object(mut differing)) = group.remove(*key) else {
-                continue;
-            };
-            differing.retain(|name, value| plans_own.get(name) != Some(value));
-            if differing.is_empty() {
-                continue;
+    for list in GROUP_LISTS {
+        let groups = plan.get_mut(*list).and_then(Value::as_array_mut);
+        for group in groups.into_iter().flatten() {
+            if let Some(group) = group.as_object_mut() {
+                merge_settings(group, &defaults);
             }
-            let mut effective = plans_own.clone();
-            effective.extend(differing.clone());
-            let settings = json!({"differing": differing, "effective": effective});
-            group.insert((*key).to_owned(), settings);
         }
+    }
+}
+
+fn merge_settings(group: &mut ReadValues, defaults: &[(&str, ReadValues)]) {
+    for (key, plans_own) in defaults {
+        let Some(Value::Object(mut differing)) = group.remove(*key) else {
+            continue;
+        };
+        differing.retain(|name, value| plans_own.get(name) != Some(value));
+        if differing.is_empty() {
+            continue;
+        }
+        let mut effective = plans_own.clone();
+        effective.extend(differing.clone());
+        let settings = json!({"differing": differing, "effective": effective});
+        group.insert((*key).to_owned(), settings);
     }
 }
 
 impl Plan {
     /// How a group is emptied.
     pub fn drain_of(&self, blue: &str) -> &Drain {
-        let group = self.node_groups.iter().find(|g| g.blue == blue);
+        let group = self.all_groups().find(|g| g.blue == blue);
         group.map_or(&self.drain, |g| g.drain_or(&self.drain))
     }
 
     /// How the weights of a route are shifted.
     pub fn traffic_of(&self, node_group: Option<&str>) -> &TrafficSettings {
-        let mut groups = self.node_groups.iter();
+        let mut groups = self.all_groups();
         let group = node_group.and_then(|name| groups.find(|g| g.blue == name));
         let own = group.and_then(|g| g.traffic.as_ref());
         own.map_or(&self.traffic.settings, |own| &own.effective)
@@ -75,19 +85,26 @@ impl Plan {
 
     /// How blue is emptied: the plan's own, and that of each group that differs.
     pub fn all_drains(&self) -> impl Iterator<Item = &Drain> {
-        let own = self.node_groups.iter().filter_map(|g| g.drain.as_ref());
+        let own = self.all_groups().filter_map(|g| g.drain.as_ref());
         std::iter::once(&self.drain).chain(own.map(|own| &own.effective))
     }
 
     /// The same, to be changed.
     pub fn all_drains_mut(&mut self) -> impl Iterator<Item = &mut Drain> {
-        let own = self.node_groups.iter_mut().filter_map(|g| g.drain.as_mut());
+        let groups = self
+            .node_groups
+            .iter_mut()
+            .chain(&mut self.auto_scaling_groups);
+        let own = groups.filter_map(|g| g.drain.as_mut());
         std::iter::once(&mut self.drain).chain(own.map(|own| &mut own.effective))
     }
 
     /// How weights are shifted: the plan's own, and that of each group that differs; to be changed.
     pub fn all_traffic_mut(&mut self) -> impl Iterator<Item = &mut TrafficSettings> {
-        let groups = self.node_groups.iter_mut();
+        let groups = self
+            .node_groups
+            .iter_mut()
+            .chain(&mut self.auto_scaling_groups);
         let own = groups.filter_map(|g| g.traffic.as_mut());
         std::iter::once(&mut self.traffic.settings).chain(own.map(|own| &mut own.effective))
     }

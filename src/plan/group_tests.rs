@@ -140,7 +140,7 @@ fn a_route_belongs_to_a_group_that_the_plan_lists_and_its_pair_to_no_other() {
         "nodeGroups: [{blue: wbe-blue}]\ntraffic:\n  routes: [{blue: a, green: b, nodeGroup: web-blue}]\n",
     );
     assert_eq!((line, column), (5, 43));
-    assert_eq!(message, "`nodeGroups` has no entry with `blue: web-blue`");
+    assert_eq!(message, "the plan lists no group with `blue: web-blue`");
     assert!(help.starts_with("did you mean `wbe-blue`?"), "{help}");
     let rule = "rule: {loadBalancer: l, port: 80}";
     for (one, other) in [

@@ -181,6 +181,10 @@ fn report_extras(
     asg: &Asg,
     out: &mut Vec<Finding>,
 ) {
+    // A clone of a self-managed group has all of these.
+    if !change.blue.source.is_managed() {
+        return;
+    }
     let mut parts = Vec::new();
     // A warm pool that EKS made is cloned with the node group.
     if asg.warm_pool && change.green.warm_pool_config.is_none() {

@@ -151,10 +151,18 @@ impl<'a> ReadinessInput<'a> {
 
     /// Where a key of `drain` counts for a group: at the top of the plan, which is not said, or in the group's own entry.
     pub fn drain_place(&self, blue: Option<&str>, key: &str) -> String {
-        let mut groups = self.plan.node_groups.iter();
+        let mut groups = self.plan.all_groups();
         let group = blue.and_then(|blue| groups.find(|g| g.blue == blue));
         match group.and_then(|g| Some((&g.blue, g.drain.as_ref()?))) {
-            Some((blue, own)) if own.differs_in(key) => format!(" of {blue} under `nodeGroups`"),
+            Some((blue, own)) if own.differs_in(key) => {
+                let managed = self.plan.node_groups.iter().any(|g| g.blue == *blue);
+                let list = if managed {
+                    "nodeGroups"
+                } else {
+                    "autoScalingGroups"
+                };
+                format!(" of {blue} under `{list}`")
+            }
             _ => String::new(),
         }
     }

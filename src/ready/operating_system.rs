@@ -23,7 +23,7 @@ pub fn check_operating_systems(case: &ReadinessInput<'_>, out: &mut Vec<Finding>
             if !misfit.blocks {
                 out.push(Finding::new(
                     Code::UserDataUnsure,
-                    format!("node group {}", change.blue.name),
+                    format!("{} {}", change.blue.source.group_words(), change.blue.name),
                     misfit.detail,
                     misfit.fix,
                 ));

@@ -29,6 +29,26 @@ pub struct GroupMove<'m, 'a> {
     pub shared: Vec<String>,
 }
 
+impl GroupMove<'_, '_> {
+    /// Blue in messages, such as `node group apps`.
+    pub fn blue_words(&self) -> String {
+        format!(
+            "{} {}",
+            self.migration.origin.source.group_words(),
+            self.blue
+        )
+    }
+
+    /// Blue at the beginning of a title.
+    pub fn blue_title(&self) -> String {
+        format!(
+            "{} {}",
+            self.migration.origin.source.title_words(),
+            self.blue
+        )
+    }
+}
+
 /// Adds the steps of one migration. `names` holds the group that stands for each origin now, and is brought up to date.
 pub fn push_migration<'a>(
     draft: &mut RouteDraft<'a>,
@@ -410,8 +430,8 @@ fn push_recreate(
             rules: Vec::new(),
         };
         let step_draft = StepDraft::new(
-            format!("Node group {} down to zero nodes", m.blue),
-            [format!("node group {}", m.blue)],
+            format!("{} down to zero nodes", m.blue_title()),
+            [m.blue_words()],
             estimate::RETIRE,
             spec,
         );
@@ -492,16 +512,11 @@ fn push_retirement(
             rules: rules.into_iter().collect(),
         };
         let title = if delete {
-            format!("Node group {} is deleted", m.blue)
+            format!("{} is deleted", m.blue_title())
         } else {
-            format!("Node group {} stays at zero nodes", m.blue)
+            format!("{} stays at zero nodes", m.blue_title())
         };
-        let mut step_draft = StepDraft::new(
-            title,
-            [format!("node group {}", m.blue)],
-            estimate::RETIRE,
-            spec,
-        );
+        let mut step_draft = StepDraft::new(title, [m.blue_words()], estimate::RETIRE, spec);
         if delete {
             step_draft = step_draft.with_no_return(format!("EKS creates node groups only at the control plane's version: {} cannot be created again as it was", m.blue));
             draft.groups.remove(&m.blue);

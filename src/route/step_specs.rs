@@ -242,12 +242,9 @@ pub fn push_cordon_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         blue: m.blue.clone(),
         taint,
     };
-    let touches = [
-        format!("node group {}", m.blue),
-        format!("nodes of {}", m.blue),
-    ];
+    let touches = [m.blue_words(), format!("nodes of {}", m.blue)];
     let step_draft = StepDraft::new(
-        format!("Node group {} takes no new pods and no new nodes", m.blue),
+        format!("{} takes no new pods and no new nodes", m.blue_title()),
         touches,
         estimate::CORDON,
         spec,
@@ -475,8 +472,8 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
     let time = estimate::estimate_drain(nodes, &spec);
     // How many nodes are away at a time is what people read the plan for.
     let title = format!(
-        "Node group {} is emptied, {}",
-        m.blue,
+        "{} is emptied, {}",
+        m.blue_title(),
         match spec.parallel {
             _ if downtime => "all nodes at once".to_owned(),
             1 => "one node at a time".to_owned(),

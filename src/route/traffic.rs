@@ -98,7 +98,7 @@ fn is_known_group(draft: &mut RouteDraft<'_>, name: &str) -> bool {
                 .get(marks::CLONED_FROM_TAG)
                 .is_some_and(|b| b == name)
     });
-    if !known && draft.plan.node_groups.is_empty() {
+    if !known && draft.plan.all_groups().next().is_none() {
         let names: Vec<&str> = groups.iter().map(|g| g.name.as_str()).collect();
         let fix = format!("its node groups are: {}", names.join(", "));
         draft.add_problem(

@@ -5,7 +5,7 @@ use crate::model::Inventory;
 use crate::model::eks::Nodegroup;
 use crate::model::image::OsFamily;
 use crate::model::user_data::UserDataTraits;
-use crate::plan::NodeGroup;
+use crate::plan::{AUTO_IMAGE, NodeGroup};
 
 /// User data that does not suit green's image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,10 @@ pub fn green_os_family(
 ) -> Option<OsFamily> {
     if let Some(ami_type) = ami_type {
         return OsFamily::of_ami_type(ami_type);
+    }
+    // The newest image of blue's own line runs what blue runs.
+    if plan_entry.ami.as_deref() == Some(AUTO_IMAGE) {
+        return blue_os_family(inventory, blue);
     }
     let of_template =
         launch_template_of_green(inventory, blue, plan_entry).and_then(|t| t.image.as_deref());

@@ -98,6 +98,11 @@ fn of_aws(inventory: Inventory) -> serde_json::Value {
     for later in ["interfaceLimits", "limits", "podIdentities"] {
         fields.remove(later);
     }
+    for asg in fields["asgs"].as_object_mut().unwrap().values_mut() {
+        for later in ["Subnets", "Launch"] {
+            asg.as_object_mut().unwrap().remove(later);
+        }
+    }
     fields["cluster"]
         .as_object_mut()
         .unwrap()

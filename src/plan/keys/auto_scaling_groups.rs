@@ -50,6 +50,8 @@ pub static AUTO_SCALING_GROUP: KeyMap = KeyMap {
             init: InitUse::LeftOut,
         },
         node_groups::CAPACITY,
+        node_groups::DRAIN,
+        node_groups::TRAFFIC,
         PlanKey {
             name: "deleteOwned",
             kind: ValueKind::Boolean,

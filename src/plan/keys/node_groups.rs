@@ -110,30 +110,8 @@ pub static NODE_GROUP: KeyMap = KeyMap {
             more: "",
             init: InitUse::LeftOut,
         },
-        PlanKey {
-            name: "drain",
-            kind: ValueKind::PartOf {
-                schema: "GroupDrainSchema",
-                map: &super::drain::DRAIN,
-            },
-            default: KeyDefault::Absent("the plan's own `drain`"),
-            example: "{parallel: 2, bake: 5m}",
-            meaning: "Keys of `drain` for this group alone.",
-            more: "Each key that is given stands in place of the plan's own, as a whole; the others are the plan's own.",
-            init: InitUse::LeftOut,
-        },
-        PlanKey {
-            name: "traffic",
-            kind: ValueKind::PartOf {
-                schema: "GroupTrafficSchema",
-                map: &super::traffic::GROUP_TRAFFIC,
-            },
-            default: KeyDefault::Absent("the plan's own `traffic`"),
-            example: "{steps: [5, 25, 100], bake: 15m}",
-            meaning: "Keys of `traffic` for the routes that belong to this group (`traffic.routes[].nodeGroup`): all but `routes`.",
-            more: "Each key that is given stands in place of the plan's own; the others are the plan's own.",
-            init: InitUse::LeftOut,
-        },
+        DRAIN,
+        TRAFFIC,
         PlanKey {
             name: "deleteOwned",
             kind: ValueKind::Boolean,
@@ -154,6 +132,34 @@ pub static NODE_GROUP: KeyMap = KeyMap {
         },
         TIMEOUT,
     ],
+};
+
+/// Of every kind of group.
+pub(super) const DRAIN: PlanKey = PlanKey {
+    name: "drain",
+    kind: ValueKind::PartOf {
+        schema: "GroupDrainSchema",
+        map: &super::drain::DRAIN,
+    },
+    default: KeyDefault::Absent("the plan's own `drain`"),
+    example: "{parallel: 2, bake: 5m}",
+    meaning: "Keys of `drain` for this group alone.",
+    more: "Each key that is given stands in place of the plan's own, as a whole; the others are the plan's own.",
+    init: InitUse::LeftOut,
+};
+
+/// Of every kind of group.
+pub(super) const TRAFFIC: PlanKey = PlanKey {
+    name: "traffic",
+    kind: ValueKind::PartOf {
+        schema: "GroupTrafficSchema",
+        map: &super::traffic::GROUP_TRAFFIC,
+    },
+    default: KeyDefault::Absent("the plan's own `traffic`"),
+    example: "{steps: [5, 25, 100], bake: 15m}",
+    meaning: "Keys of `traffic` for the routes that belong to this group (`traffic.routes[].nodeGroup`): all but `routes`.",
+    more: "Each key that is given stands in place of the plan's own; the others are the plan's own.",
+    init: InitUse::LeftOut,
 };
 
 /// Of every kind of group.

@@ -141,7 +141,7 @@ static TRAFFIC_ROUTE: KeyMap = KeyMap {
         },
         PlanKey {
             name: "nodeGroup",
-            kind: ValueKind::Text(&text_rules::GROUP_NAME),
+            kind: ValueKind::Text(&text_rules::ASG_NAME),
             default: KeyDefault::Absent("every group that serves the live target group"),
             example: "apps-blue",
             meaning: "The blue group that the route belongs to: weights are shifted directly before that group is emptied (or directly after it, where nodes without a pod are unhealthy or green grows with the drain), while other groups still serve their own routes.",
