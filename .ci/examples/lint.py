@@ -119,8 +119,9 @@ def check_gitlab(root):
             with open(files[-1], "w", encoding="utf-8") as file:
                 file.write(filled)
             for job in yaml.safe_load(filled).values():
-                script = "\n".join(job["before_script"] + job["script"] + job["after_script"])
-                wrong += run_tool("shellcheck", "-s", "sh", "-e", "SC2153,SC2154", "-", text=script)
+                # GitLab runs after_script in a shell of its own.
+                for lines in (job["before_script"] + job["script"], job["after_script"]):
+                    wrong += run_tool("shellcheck", "-s", "sh", "-e", "SC2153,SC2154", "-", text="\n".join(lines))
         return wrong + run_tool("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", *files)
 
 

@@ -100,8 +100,15 @@ fn plan_with(path: &str, example: &str) -> Plan {
     if path.ends_with("drain.canaryBake") {
         text.push_str("\nstrategy: canary");
     }
-    if path.starts_with("nodeGroups.traffic") {
-        text.push_str("\ntraffic: {routes: [{blue: a, green: b, nodeGroup: apps-blue}]}");
+    for (settings, blue) in [
+        ("nodeGroups.traffic", "apps-blue"),
+        ("autoScalingGroups.traffic", "workers-blue"),
+    ] {
+        if path.starts_with(settings) {
+            text.push_str(&format!(
+                "\ntraffic: {{routes: [{{blue: a, green: b, nodeGroup: {blue}}}]}}"
+            ));
+        }
     }
     parse_plan("plan.yaml", &format!("{text}\n"))
         .unwrap_or_else(|e| panic!("{path}: {:#?}\n{text}", e.problems))

@@ -202,7 +202,31 @@ impl WorldChange {
             Self::KubeletDies(node) => resolve_node(world, node).into_iter().collect(),
             Self::DeleteGroup(group) => vec![group.clone()],
             Self::Karpenter(_) => external_actors::karpenter_nodes(world),
-            _ => Vec::new(),
+            Self::NodesNeverJoin(_)
+            | Self::NoCapacity(_)
+            | Self::CapacityBack(_)
+            | Self::NoAddresses(_)
+            | Self::ControlPlaneFails(_)
+            | Self::ImageMissing { .. }
+            | Self::NeverReady { .. }
+            | Self::CrashLoop { .. }
+            | Self::WorkloadFixed { .. }
+            | Self::PodsFailOn(_)
+            | Self::NoImagesOn(_)
+            | Self::Budget { .. }
+            | Self::ClockSkew(_)
+            | Self::OperatorDown(_)
+            | Self::OperatorBack(_)
+            | Self::HalfEvictions(_)
+            | Self::Cordon { .. }
+            | Self::Scale { .. }
+            | Self::Autoscaler(_)
+            | Self::MinSize { .. }
+            | Self::Weights { .. }
+            | Self::ServerGone(_)
+            | Self::WatchesCut
+            | Self::HistoryLost
+            | Self::CredentialsExpire(_) => Vec::new(),
         };
         for one in &harmed {
             world.notify_observer(WorldNotice::Harmed { node_or_group: one });
