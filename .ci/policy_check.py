@@ -30,6 +30,8 @@ NOT_DEPENDENT = {
     ("ec2:CreateLaunchTemplateVersion", "ssm:GetParameters"): "only for an image named as resolve:ssm:...; eksup names ids",
     ("ec2:DescribeLaunchTemplateVersions", "ssm:GetParameters"): "only with ResolveAlias, which eksup never sets",
     ("ec2:RunInstances", "ssm:GetParameters"): "only for an image named as resolve:ssm:..., which EKS refuses in a template",
+    ("autoscaling:CreateAutoScalingGroup", "iam:CreateServiceLinkedRole"): "only for an account's first group; blue is one",
+    ("autoscaling:UpdateAutoScalingGroup", "iam:PassRole"): "only with another launch template; eksup sends sizes alone",
     ("ec2:RunInstances", "iam:PassRole"): "EKS refuses a template with an instance profile; it passes the node role itself",
 } | {
     ("servicequotas:GetServiceQuota", action): "only for quotas of that service; eksup asks for those of EKS, EC2 and EBS"
@@ -105,7 +107,7 @@ def tokens(text, is_format):
     for piece in re.split(r"(\$\{\w+\})", text) if is_format else [text]:
         if is_format and piece.startswith("${"):
             # A name has neither a slash nor a colon, unless it is one with a path.
-            one = "any" if "Path" in piece or "Name}" in piece and "parameter" in text.lower() else "part"
+            one = "any" if "Path" in piece or "Name" in piece and "parameter" in text.lower() else "part"
             out += [(one, False), (one, True)]
         elif is_format:
             out += [(c, False) for c in piece]
@@ -154,6 +156,9 @@ def fits(resource, form):
     for a, b in zip(mine, theirs):
         # What a format leaves empty (the region of IAM) a pattern may leave empty or to anything.
         if b == "" and a in ("", "*"):
+            continue
+        # The parameters that AWS publishes belong to no account, which the format does not say.
+        if a == "" and mine[2] == "ssm" and mine[5].startswith("parameter/aws/"):
             continue
         if not overlap(a, b):
             return False

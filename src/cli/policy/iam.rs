@@ -240,7 +240,7 @@ fn self_managed_statements(needs: &PermissionNeeds) -> [IamStatement; 3] {
         IamStatement {
             sid: "ReadImages",
             actions: vec!["ssm:GetParameter"],
-            resources: vec!["arn:*:ssm:*::parameter/aws/service/*".to_owned()],
+            resources: vec!["arn:*:ssm:*:*:parameter/aws/service/*".to_owned()],
             condition: None,
         },
     ]
