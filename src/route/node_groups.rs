@@ -354,7 +354,7 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
         }
         // Each kind of owner has another remedy, and the message has to name the right one.
         let owner = match node.nodegroup_name() {
-            Some(group) => format!("node group {group}"),
+            Some(group) => group_subject(inventory, group),
             None if node
                 .labels
                 .get("eks.amazonaws.com/compute-type")
@@ -388,7 +388,7 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
         let kubelet = oldest_kubelet(inventory, group);
         if !moved && !is_retired(inventory, group) && kubelet < to && !kubelet.kubelet_may_join(to)
         {
-            told.entry(format!("node group {}", group.name))
+            told.entry(group_subject(inventory, &group.name))
                 .or_insert((kubelet, Vec::new()));
         }
     }
@@ -400,6 +400,11 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
         let fix = if owner.starts_with("node group") {
             format!(
                 "name it under `nodeGroups`, or move it to {} or newer by hand first",
+                oldest_allowed_kubelet(to)
+            )
+        } else if owner.starts_with("Auto Scaling group") {
+            format!(
+                "list it under `autoScalingGroups` with an image, or move it to {} or newer by hand first",
                 oldest_allowed_kubelet(to)
             )
         } else if owner == "Fargate pods" {
@@ -418,6 +423,12 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
             fix,
         );
     }
+}
+
+/// What a group is called in problems.
+fn group_subject(inventory: &Inventory, name: &str) -> String {
+    let source = inventory.find_nodegroup(name).map(|g| g.source);
+    format!("{} {name}", source.unwrap_or_default().group_words())
 }
 
 /// The oldest kubelet that may work with `server`.

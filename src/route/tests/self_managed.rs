@@ -130,3 +130,20 @@ fn what_keeps_a_clone_from_having_the_targets_kubelet_is_a_problem_before_anythi
         [Obstacle::TemplateDecides.code()]
     );
 }
+
+#[test]
+fn a_self_managed_group_that_is_too_old_for_the_target_is_to_be_listed() {
+    let mut inventory = cluster();
+    for node in &mut inventory.nodes {
+        node.kubelet_version = "v1.25.16-eks-473151a".into();
+    }
+    let plan = plan("cluster: shop\nto: 1.29\n");
+    let problems = build_route(&plan, &inventory).unwrap_err();
+    let told: Vec<&str> = problems.iter().map(|p| p.subject.as_str()).collect();
+    assert_eq!(told, ["Auto Scaling group workers"]);
+    assert!(
+        problems[0]
+            .fix
+            .starts_with("list it under `autoScalingGroups`")
+    );
+}
