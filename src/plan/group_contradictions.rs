@@ -112,9 +112,9 @@ fn location_in_group(f: &MapFields<'_>, group: &NodeGroup, key: &str) -> SourceL
 /// Where a route says that it belongs to that group.
 fn location_of_tie(f: &MapFields<'_>, name: &str) -> SourceLocation {
     let routes = f.get("traffic").and_then(|t| t.value_of("routes"));
-    let items: &[TreeNode] = match routes.map(|routes| &routes.what) {
-        Some(TreeValue::List(items)) => items,
-        _ => &[],
+    let items = match routes.map(|routes| &routes.what) {
+        Some(TreeValue::List(items)) => items.as_slice(),
+        Some(TreeValue::Null | TreeValue::Map(_) | TreeValue::Scalar { .. }) | None => &[],
     };
     let mut ties = items.iter().filter_map(|item| item.value_of("nodeGroup"));
     let tie = ties.find(|tie| has_text(Some(tie), name));

@@ -55,7 +55,7 @@ impl<'t> MapFields<'t> {
     pub fn items_of(&self, key: &str) -> &'t [TreeNode] {
         match self.get(key).map(|node| &node.what) {
             Some(TreeValue::List(items)) => items,
-            _ => &[],
+            Some(TreeValue::Null | TreeValue::Map(_) | TreeValue::Scalar { .. }) | None => &[],
         }
     }
 

@@ -152,43 +152,38 @@ fn most_cpus(case: &ReadinessInput<'_>, limits: &Limits) -> (BTreeMap<CpuClass, 
     }
     // Greens add, retired blues subtract, in the order of the route: the peak counts.
     for step in case.route.iter().flat_map(|r| &r.steps) {
-        match &step.spec {
-            StepSpec::CreateGreen { blue, group, .. } => {
-                let origin = case.inventory.find_nodegroup(blue);
-                let types = match origin {
-                    Some(origin) => {
-                        let plan_entry = case.plan.node_group(blue);
-                        route::green_instance_types(case.inventory, origin, &plan_entry)
-                    }
-                    None => group.instance_types.clone(),
-                };
-                // Green grows to blue's size, however it starts.
-                let whole = origin.map_or(0, |o| route::live_node_count(case.inventory, o));
-                let nodes = i64::from(group.scaling.desired.max(whole));
-                let Some(each) =
-                    cpus_of_node(limits, &types, is_spot(group.capacity_type.as_deref()))
-                else {
-                    unknown.push(group.name.clone());
-                    continue;
-                };
-                // A green that is there already runs already.
-                let there = running.get(&group.name).cloned().unwrap_or_default();
-                for (class, cpus) in each {
-                    let added = (cpus * nodes - there.get(&class).copied().unwrap_or(0)).max(0);
-                    let now: &mut i64 = more.entry(class).or_default();
-                    *now += added;
-                    let peak: &mut i64 = most.entry(class).or_default();
-                    *peak = (*peak).max(*now);
-                    let own = running.entry(group.name.clone()).or_default();
-                    *own.entry(class).or_default() += added;
+        if let StepSpec::CreateGreen { blue, group, .. } = &step.spec {
+            let origin = case.inventory.find_nodegroup(blue);
+            let types = match origin {
+                Some(origin) => {
+                    let plan_entry = case.plan.node_group(blue);
+                    route::green_instance_types(case.inventory, origin, &plan_entry)
                 }
+                None => group.instance_types.clone(),
+            };
+            // Green grows to blue's size, however it starts.
+            let whole = origin.map_or(0, |o| route::live_node_count(case.inventory, o));
+            let nodes = i64::from(group.scaling.desired.max(whole));
+            let Some(each) = cpus_of_node(limits, &types, is_spot(group.capacity_type.as_deref()))
+            else {
+                unknown.push(group.name.clone());
+                continue;
+            };
+            // A green that is there already runs already.
+            let there = running.get(&group.name).cloned().unwrap_or_default();
+            for (class, cpus) in each {
+                let added = (cpus * nodes - there.get(&class).copied().unwrap_or(0)).max(0);
+                let now: &mut i64 = more.entry(class).or_default();
+                *now += added;
+                let peak: &mut i64 = most.entry(class).or_default();
+                *peak = (*peak).max(*now);
+                let own = running.entry(group.name.clone()).or_default();
+                *own.entry(class).or_default() += added;
             }
-            StepSpec::Retire { blue, .. } => {
-                for (class, cpus) in running.remove(blue).unwrap_or_default() {
-                    *more.entry(class).or_default() -= cpus;
-                }
+        } else if let StepSpec::Retire { blue, .. } = &step.spec {
+            for (class, cpus) in running.remove(blue).unwrap_or_default() {
+                *more.entry(class).or_default() -= cpus;
             }
-            _ => {}
         }
     }
     (most, unknown)

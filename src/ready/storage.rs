@@ -35,30 +35,26 @@ fn most_added(case: &ReadinessInput<'_>, limits: &Limits) -> StorageByType {
     let (mut more, mut most) = (StorageByType::new(), StorageByType::new());
     let mut greens: BTreeMap<&str, StorageByType> = BTreeMap::new();
     for step in case.route.iter().flat_map(|r| &r.steps) {
-        match &step.spec {
-            StepSpec::CreateGreen { blue, group, .. } => {
-                // A green that exists already is part of what is in use.
-                if case.inventory.find_nodegroup(&group.name).is_some() {
-                    continue;
-                }
-                // A blue of a later migration is an earlier green, with the volumes that were assumed for it.
-                let like = greens.get(blue.as_str()).cloned();
-                let like = like.unwrap_or_else(|| storage_of_group(case, limits, blue));
-                for (kind, size) in &like {
-                    let now = more.entry(kind.clone()).or_default();
-                    *now += size;
-                    let peak = most.entry(kind.clone()).or_default();
-                    *peak = (*peak).max(*now);
-                }
-                greens.insert(&group.name, like);
+        if let StepSpec::CreateGreen { blue, group, .. } = &step.spec {
+            // A green that exists already is part of what is in use.
+            if case.inventory.find_nodegroup(&group.name).is_some() {
+                continue;
             }
-            StepSpec::Retire { blue, .. } => {
-                let gone = greens.remove(blue.as_str());
-                for (kind, size) in gone.unwrap_or_else(|| storage_of_group(case, limits, blue)) {
-                    *more.entry(kind).or_default() -= size;
-                }
+            // A blue of a later migration is an earlier green, with the volumes that were assumed for it.
+            let like = greens.get(blue.as_str()).cloned();
+            let like = like.unwrap_or_else(|| storage_of_group(case, limits, blue));
+            for (kind, size) in &like {
+                let now = more.entry(kind.clone()).or_default();
+                *now += size;
+                let peak = most.entry(kind.clone()).or_default();
+                *peak = (*peak).max(*now);
             }
-            _ => {}
+            greens.insert(&group.name, like);
+        } else if let StepSpec::Retire { blue, .. } = &step.spec {
+            let gone = greens.remove(blue.as_str());
+            for (kind, size) in gone.unwrap_or_else(|| storage_of_group(case, limits, blue)) {
+                *more.entry(kind).or_default() -= size;
+            }
         }
     }
     most
