@@ -148,7 +148,10 @@ pub fn classify_code(status: u16, code: &str, message: &str) -> ErrorClass {
         | "InvalidAction"
         | "UnknownAction" => ErrorClass::Invalid,
         // Somebody else's change is under way; it ends by itself, and so it is waited for.
+        // CreateAutoScalingGroup takes no token: a repeat after a lost reply meets its own group, which the next look knows.
         "ResourceInUseException"
+        | "AlreadyExists"
+        | "AlreadyExistsFault"
         | "ResourceInUse"
         | "ResourceContention"
         | "ResourceContentionFault"
@@ -416,6 +419,7 @@ mod tests {
                 ErrorClass::Invalid,
             ),
             (409, "ResourceInUseException", "", ErrorClass::Conflict),
+            (400, "AlreadyExists", "", ErrorClass::Conflict),
             // EKS says in words that another change is in progress.
             (
                 400,

@@ -206,6 +206,9 @@ mod tests {
         members.add_others(vec!["i-9".into(), "i-1".into()]);
         assert!(members.unknown_instances(all.iter()).is_empty());
         assert_eq!(members.unnamed_group_of(&all[1]), None);
+        // An answer that was some seconds old is corrected by the next one.
+        members.add_members([group("i-9")].iter());
+        assert_eq!(members.unnamed_group_of(&all[1]).as_deref(), Some("web"));
     }
 
     #[test]

@@ -69,6 +69,10 @@ pub fn green_instance_types(
     blue: &Nodegroup,
     plan_entry: &NodeGroup,
 ) -> Vec<String> {
+    // The overrides of a mixed instances policy decide over its template.
+    if !blue.source.is_managed() && !blue.instance_types.is_empty() {
+        return blue.instance_types.clone();
+    }
     let decided =
         launch_template_of_green(inventory, blue, plan_entry).and_then(|t| t.instance_type.clone());
     match (&plan_entry.instance_types, decided) {

@@ -156,7 +156,8 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         group: Box::new(group),
         kubelet: Some(at),
         zones,
-        copy_asg_tags: true,
+        // A clone has its tags from the beginning, without those by which a tool knows blue.
+        copy_asg_tags: origin.source.is_managed(),
         template_from,
         lasting_taints: node_registration::lasting_taints(draft.inventory, origin, plan_entry),
         surge,

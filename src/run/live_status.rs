@@ -82,12 +82,9 @@ pub async fn read_live_status(
         out.lines.push(format!("add-ons: {}", addons.join(", ")));
     }
     // Read from the API and not from watches: whoever looks at a stuck run needs what is there at this moment.
-    let mut nodes = reached.kube.list_nodes().await?;
     let self_managed = aws.list_self_managed_groups(name).await?;
     reached.kube.members.add_members(self_managed.iter());
-    for node in &mut nodes {
-        reached.kube.members.name_group(node);
-    }
+    let nodes = reached.kube.list_nodes().await?;
     // Marks carry the run's id: without a journal nobody knows which to look for.
     let run = state.map(|s| s.run.as_str());
     let sizes = sizes_before_cordon(state, route);

@@ -15,9 +15,9 @@ pub async fn prove_group_empty(
 ) -> Result<Option<CacheSnapshot>, ApiError> {
     let (mut nodes, pods) = tokio::try_join!(world.kube.list_nodes(), world.kube.list_pods())?;
     // A node may have joined since the last look; whose it is decides whether its pods count.
-    if world.learn_members(nodes.iter()).await? {
-        let members = &world.kube.members;
-        nodes.iter_mut().for_each(|node| members.name_group(node));
+    world.ask_members().await?;
+    for node in &mut nodes {
+        world.kube.members.name_group(node);
     }
     let kept = nodes.iter().filter(|n| counts(n));
     let left = evictable::pods_left_in(kept, pods.iter(), group);

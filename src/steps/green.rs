@@ -322,7 +322,9 @@ impl Step<StepWorld> for CreateGreenStep {
                 StepRefusal::new(format!(
                     "node group {name} exists and was not made by this run"
                 ))
-                .with_fix("Name another green with `nodeGroups[].green` in the plan, or delete that node group"),
+                .with_fix(
+                    "Name another `green` in the group's entry of the plan, or delete that group",
+                ),
             );
         }
         match &green.status {

@@ -4,6 +4,7 @@ use crate::aws::self_managed::AsgClone;
 use crate::engine::StepError;
 use crate::k8s::cache::CacheSnapshot;
 use crate::model::eks::{NewNodegroup, Nodegroup, NodegroupChange};
+use crate::model::kube::Node;
 use crate::model::node_source::NodeSource;
 use crate::model::{ApiError, ErrorClass};
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
@@ -35,23 +36,31 @@ impl StepWorld {
     }
 
     /// Asks Auto Scaling which self-managed group the nodes belong to that nobody has asked about; says whether it was
-    /// asked. An instance is in its group before its node joins, so each is asked about once.
-    pub(super) async fn learn_members<'a>(
+    /// asked. What it says may be some seconds old (ASG-5), so every look at a group and every proof asks again.
+    async fn learn_members<'a>(
         &self,
-        nodes: impl Iterator<Item = &'a crate::model::kube::Node>,
+        nodes: impl Iterator<Item = &'a Node>,
     ) -> Result<bool, ApiError> {
-        if self.self_managed.is_empty() {
+        let unknown = self.kube.members.unknown_instances(nodes);
+        if self.self_managed.is_empty() || unknown.is_empty() {
             return Ok(false);
         }
-        let members = &self.kube.members;
-        let unknown = members.unknown_instances(nodes);
-        if unknown.is_empty() {
-            return Ok(false);
-        }
-        let names: Vec<String> = self.self_managed.iter().cloned().collect();
-        members.add_members(self.aws.describe_asgs(&names).await?.values());
-        members.add_others(unknown);
+        self.ask_members().await?;
+        self.kube.members.add_others(unknown);
         Ok(true)
+    }
+
+    /// Asks Auto Scaling for the instances of all self-managed groups of the run.
+    ///
+    /// # Errors
+    /// Those of DescribeAutoScalingGroups.
+    pub(super) async fn ask_members(&self) -> Result<(), ApiError> {
+        let names: Vec<String> = self.self_managed.iter().cloned().collect();
+        if !names.is_empty() {
+            let found = self.aws.describe_asgs(&names).await?;
+            self.kube.members.add_members(found.values());
+        }
+        Ok(())
     }
 
     /// The group as it is now; none where it is gone.
@@ -60,6 +69,9 @@ impl StepWorld {
     /// Those of DescribeNodegroup or DescribeAutoScalingGroups.
     pub async fn read_node_group(&self, group: &str) -> Result<Option<Nodegroup>, ApiError> {
         let named = (group, self.source_of(group));
+        if !named.1.is_managed() {
+            self.ask_members().await?;
+        }
         self.aws.read_node_group(&self.cluster, named).await
     }
 

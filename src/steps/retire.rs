@@ -109,29 +109,26 @@ impl RetireStep {
         Ok(short.await?.is_empty())
     }
 
-    /// What is left to do for a blue at zero, which is kept there or, where it is self-managed, deleted from there.
+    /// What is left to do for a blue at zero but for a deletion, which is proved like any other.
     fn decide_scaled_to_zero(&self, seen: &RetireObservation) -> Option<Decision<RetireAct>> {
-        // Kept at zero is done only when instances and nodes are gone: until then pods may still be ending.
+        // Done, or empty enough to be deleted, only when instances and nodes are gone: until then pods may still be ending.
         let instances: usize = seen.asgs.iter().map(|a| a.instances.len()).sum();
-        let size: i32 = seen.asgs.iter().map(|a| a.desired).sum();
-        if self.ends_by_deletion() || size > 0 {
+        if self.ends_by_deletion() || seen.size() > 0 {
             return None;
         }
-        Some(if instances > 0 || !seen.nodes.is_empty() {
-            wait_polling(format!(
+        if instances > 0 || !seen.nodes.is_empty() {
+            return Some(wait_polling(format!(
                 "{instances} instances and {} nodes of {} are terminating",
                 seen.nodes.len(),
                 self.blue
-            ))
-        } else if self.delete {
-            Decision::Act(RetireAct::Delete)
-        } else {
-            Decision::Done(format!(
-                "{} {} is kept at zero nodes",
-                self.source.group_words(),
-                self.blue
-            ))
-        })
+            )));
+        }
+        let kept = || format!("{} is kept at zero nodes", self.blue_words());
+        (!self.delete).then(|| Decision::Done(kept()))
+    }
+
+    fn blue_words(&self) -> String {
+        format!("{} {}", self.source.group_words(), self.blue)
     }
 
     /// Whether the deletion itself ends the nodes: EKS does so, an Auto Scaling group is made empty first.
@@ -141,6 +138,11 @@ impl RetireStep {
 }
 
 impl RetireObservation {
+    /// How many instances blue is to have.
+    fn size(&self) -> i32 {
+        self.asgs.iter().map(|a| a.desired).sum()
+    }
+
     /// What is registered and not through an Auto Scaling group of blue.
     fn registered_one_by_one(&self) -> Vec<RegisteredIn> {
         let filled = |r: &&RegisteredIn| {
@@ -194,15 +196,15 @@ impl Step<StepWorld> for RetireStep {
         let Some(group) = &seen.group else {
             if seen.nodes.is_empty() {
                 // Even with blue gone the run must not end well while a workload lacks pods.
-                let gone = format!("{} {} is gone", self.source.group_words(), self.blue);
+                let gone = format!("{} is gone", self.blue_words());
                 let meanwhile = format!("{gone}, but the run does not end");
                 return (seen.short)
                     .hold_back(BLUE_EMPTY_TIMEOUT, &meanwhile)
                     .unwrap_or(Decision::Done(gone));
             }
             return wait_polling(format!(
-                "node group {} is gone; the API server still lists {}",
-                self.blue,
+                "{} is gone; the API server still lists {}",
+                self.blue_words(),
                 seen.nodes.join(", ")
             ));
         };
@@ -210,16 +212,16 @@ impl Step<StepWorld> for RetireStep {
             // Deleting cannot be stopped, whoever asked for it: what is left to do is to see it through.
             NodegroupStatus::Deleting => {
                 return wait_polling(format!(
-                    "node group {} is being deleted, {} nodes are left",
-                    self.blue,
+                    "{} is being deleted, {} nodes are left",
+                    self.blue_words(),
                     seen.nodes.len()
                 ));
             }
             NodegroupStatus::DeleteFailed => {
                 return Decision::Refuse(
                     StepRefusal::new(format!(
-                        "node group {} could not be deleted: {}",
-                        self.blue,
+                        "{} could not be deleted: {}",
+                        self.blue_words(),
                         health_issues_text(&group.health)
                     ))
                     .with_fix("Fix the cause and delete it by hand"),
@@ -307,16 +309,18 @@ impl Step<StepWorld> for RetireStep {
                 recheck: RETIRE_RECHECK_INTERVAL,
             };
         }
-        Decision::Act(if self.ends_by_deletion() {
-            RetireAct::Delete
-        } else {
-            RetireAct::ScaleToZero {
-                request: NodegroupRequest {
-                    attempt: CallAttempt::of_forward(past),
-                    modified: group.modified_at,
-                },
-            }
-        })
+        Decision::Act(
+            if self.delete && (self.source.is_managed() || seen.size() == 0) {
+                RetireAct::Delete
+            } else {
+                RetireAct::ScaleToZero {
+                    request: NodegroupRequest {
+                        attempt: CallAttempt::of_forward(past),
+                        modified: group.modified_at,
+                    },
+                }
+            },
+        )
     }
 
     fn before_image(&self, seen: &RetireObservation) -> RetireBeforeImage {
@@ -363,8 +367,7 @@ impl Step<StepWorld> for RetireStep {
                 targets,
             } => Ok(world.aws.register_targets(target_group, targets).await?),
             RetireAct::Delete => {
-                // Auto Scaling itself refuses to delete a group that has instances.
-                if self.source.is_managed() && !self.may_end_blue(world).await? {
+                if !self.may_end_blue(world).await? {
                     return Ok(());
                 }
                 Ok(world.delete_node_group(&self.blue).await?)
@@ -498,7 +501,8 @@ impl Step<StepWorld> for RetireStep {
             };
         }
         Decision::Done(format!(
-            "node group {blue} is there with {} nodes, and fills its target groups",
+            "{} is there with {} nodes, and fills its target groups",
+            self.blue_words(),
             seen.nodes.len()
         ))
     }

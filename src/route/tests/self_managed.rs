@@ -74,6 +74,11 @@ fn a_self_managed_group_moves_with_the_newest_image_of_its_line() {
     };
     assert_eq!(image, NEW_IMAGE);
     let green = &route.steps[place(order[3])];
+    // All tags of a clone are set as it is made; a second copy would bring back those by which a tool knows blue.
+    let StepSpec::CreateGreen { copy_asg_tags, .. } = &green.spec else {
+        panic!("{green:?}")
+    };
+    assert!(!copy_asg_tags);
     assert!(
         green
             .title
@@ -146,4 +151,16 @@ fn a_self_managed_group_that_is_too_old_for_the_target_is_to_be_listed() {
             .fix
             .starts_with("list it under `autoScalingGroups`")
     );
+}
+
+#[test]
+fn the_overrides_of_a_mixed_policy_say_which_types_green_may_get() {
+    let mut inventory = cluster();
+    inventory.launch_templates[0].instance_type = Some("t3.large".into());
+    let entry = auto_plan().node_group("workers");
+    let types = |i: &Inventory| green_instance_types(i, &i.nodegroups[0], &entry);
+    inventory.nodegroups[0].instance_types.clear();
+    assert_eq!(types(&inventory), ["t3.large"]);
+    inventory.nodegroups[0].instance_types = vec!["m5.large".into(), "m6i.large".into()];
+    assert_eq!(types(&inventory), ["m5.large", "m6i.large"]);
 }

@@ -343,8 +343,9 @@ pub fn writes_by_action(
 }
 
 /// What makes a self-managed green, and in a rollback ends it.
-const SELF_MANAGED_GREEN: [&str; 4] = [
+const SELF_MANAGED_GREEN: [&str; 5] = [
     "autoscaling:CreateAutoScalingGroup",
+    "autoscaling:CreateOrUpdateTags",
     "autoscaling:UpdateAutoScalingGroup",
     "autoscaling:SetInstanceProtection",
     "autoscaling:DeleteAutoScalingGroup",

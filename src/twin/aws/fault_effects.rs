@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::asg;
-use super::call::AwsCall;
+use super::call::{AwsCall, Input};
 use super::error::AwsError;
 use super::iam;
 use super::state::AutoScalingGroup;
@@ -209,6 +209,11 @@ pub fn edit_weights(world: &mut SimWorld, group: &str, weight: i64) -> bool {
 
 /// Somebody deletes a node group; whether EKS let them.
 pub fn delete_group(world: &mut SimWorld, group: &str) -> bool {
+    let of_nobody = |asg: &AutoScalingGroup| asg.nodegroup.is_none();
+    if world.cloud.asgs.get(group).is_some_and(of_nobody) {
+        let input = json!({"AutoScalingGroupName": group, "ForceDelete": "true"});
+        return asg::run_operation(world, "DeleteAutoScalingGroup", Input(&input)).is_ok();
+    }
     let Some(cluster) = world.cloud.eks.as_ref().map(|e| e.name.clone()) else {
         return false;
     };
