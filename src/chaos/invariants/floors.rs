@@ -92,8 +92,11 @@ pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodVie
     laws.budgets = budgets;
     // Which node is of which group changes rarely, so the skew is looked at only when one of both does.
     let homes: Vec<(&str, &str)> = ground_truth::node_groups(world).collect();
-    let known =
-        |(node, group): &(&str, &str)| laws.node_groups.get(*node).is_some_and(|g| g == group);
+    // An instance leaves its Auto Scaling group before its node is gone: what it was of is remembered.
+    let known = |(node, group): &(&str, &str)| {
+        let before = laws.node_groups.get(*node);
+        before.is_some_and(|before| group.is_empty() || before == group)
+    };
     // A kubelet below the API server's range breaks the skew rule (K8S-SKEW-1).
     if moved || homes.len() != laws.nodes || !homes.iter().all(known) {
         for (node, kubelet) in ground_truth::kubelet_minors(world)
@@ -107,7 +110,12 @@ pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodVie
         let owned = homes
             .into_iter()
             .map(|(node, group)| (node.to_owned(), group.to_owned()));
-        laws.node_groups.extend(owned.collect::<Vec<_>>());
+        for (node, group) in owned.collect::<Vec<_>>() {
+            let of = laws.node_groups.entry(node).or_default();
+            if !group.is_empty() {
+                *of = group;
+            }
+        }
     }
     for (law, what) in broken {
         laws.record_violation(world, law, what);

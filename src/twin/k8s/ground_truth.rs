@@ -238,13 +238,24 @@ pub fn list_marks(world: &SimWorld, prefix: &str) -> Vec<String> {
         .collect()
 }
 
-/// Every node and its node group; empty for a node of no group.
+/// Every node and its node group, or the Auto Scaling group of nobody's that its instance is in; empty for a node of
+/// neither.
 pub fn node_groups(world: &SimWorld) -> impl Iterator<Item = (&str, &str)> {
-    world
-        .kube
-        .store
-        .index
-        .nodes
-        .values()
-        .map(|n| (n.name.as_str(), n.node_group()))
+    let index = &world.kube.store.index;
+    let self_managed = world.cloud.asgs.values().filter(|g| g.nodegroup.is_none());
+    let members = self_managed.flat_map(|group| {
+        let nodes = group
+            .members
+            .keys()
+            .filter_map(|id| index.by_instance.get(id));
+        nodes.map(|node| (node.as_str(), group.name.as_str()))
+    });
+    let members: BTreeMap<&str, &str> = members.collect();
+    index.nodes.values().map(move |node| {
+        let name = node.name.as_str();
+        match node.node_group() {
+            "" => (name, members.get(name).copied().unwrap_or_default()),
+            group => (name, group),
+        }
+    })
 }
