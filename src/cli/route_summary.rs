@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::route_view::DoneSteps;
-use crate::model::{Inventory, Timestamp, Windows, elb};
+use crate::model::kube::Node;
+use crate::model::node_pool::pool_of;
+use crate::model::{Inventory, Minor, Timestamp, Windows, elb};
 use crate::report::text::{format_estimate, time_between};
 use crate::route::{Route, RouteStep, StepSpec, step_gates};
 use crate::run::rollback_scope::{format_forecast, preview_rollback};
@@ -267,6 +269,27 @@ impl<'a> PlannedRoute<'a> {
                         set(what, blue.to_owned(), green.to_owned());
                     }
                 }
+                StepSpec::DriftPool { pool, kubelet, .. } => {
+                    let of_pool = |n: &Node| pool_of(n) == Some(pool);
+                    let was = self.kubelets_of(of_pool);
+                    set(
+                        format!("NodePool {pool}"),
+                        was,
+                        format!("{kubelet}, by drift"),
+                    );
+                }
+                StepSpec::RestartFargate { kubelet, .. } => {
+                    let was = self.kubelets_of(Node::is_fargate);
+                    set("pods on Fargate".to_owned(), was, kubelet.to_string());
+                }
+                StepSpec::WaitAutoMode { kubelet, .. } => {
+                    let was = self.kubelets_of(Node::is_auto_mode);
+                    set(
+                        "EKS Auto Mode".to_owned(),
+                        was,
+                        format!("{kubelet}, by EKS"),
+                    );
+                }
                 // No row: these end as they were, or change an object that has a row already.
                 StepSpec::Bake { .. }
                 | StepSpec::LaunchTemplate { .. }
@@ -278,7 +301,9 @@ impl<'a> PlannedRoute<'a> {
                 | StepSpec::DetachTargets { .. }
                 | StepSpec::Drain { .. }
                 | StepSpec::Soak { .. }
-                | StepSpec::ReleaseGreen { .. } => {}
+                | StepSpec::ReleaseGreen { .. }
+                | StepSpec::HoldPool { .. }
+                | StepSpec::ReleasePool { .. } => {}
             }
         }
         rows
@@ -286,6 +311,20 @@ impl<'a> PlannedRoute<'a> {
 
     fn group_words(&self, group: &str) -> String {
         format!("{} {group}", self.route.source_of(group).group_words())
+    }
+
+    /// The oldest kubelet of some nodes, and how many there are.
+    fn kubelets_of(&self, are: impl Fn(&Node) -> bool) -> String {
+        let nodes = self.inventory.iter().flat_map(|i| &i.nodes);
+        let nodes: Vec<&Node> = nodes.filter(|n| are(n)).collect();
+        let count = nodes_text(nodes.len() as u64);
+        let versions = nodes
+            .iter()
+            .filter_map(|n| Minor::from_reported(&n.kubelet_version).ok());
+        match versions.min() {
+            Some(oldest) => format!("{oldest}, {count}"),
+            None => count,
+        }
     }
 
     fn blue_version(&self, blue: &str) -> String {
@@ -346,7 +385,12 @@ pub fn step_group(spec: &StepSpec) -> Option<&'static str> {
         StepSpec::LaunchTemplate { .. }
         | StepSpec::CreateGreen { .. }
         | StepSpec::HoldGreen { .. }
-        | StepSpec::HoldBlue { .. } => Some("Nodes"),
+        | StepSpec::HoldBlue { .. }
+        | StepSpec::HoldPool { .. }
+        | StepSpec::DriftPool { .. }
+        | StepSpec::ReleasePool { .. }
+        | StepSpec::RestartFargate { .. }
+        | StepSpec::WaitAutoMode { .. } => Some("Nodes"),
         StepSpec::AttachTargets { .. }
         | StepSpec::AddToRules { .. }
         | StepSpec::Shift { .. }

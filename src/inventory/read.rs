@@ -13,6 +13,7 @@ use crate::model::aws_status::ClusterStatus;
 use crate::model::image::AmiImage;
 use crate::model::inventory::Unread;
 use crate::model::kube::Node;
+use crate::model::node_pool::{KarpenterObjects, pool_of};
 use crate::model::pod_admission::{LimitDefaults, ResourceQuota};
 use crate::model::volumes::volume_resource;
 use crate::model::{ApiError, Clock, ErrorClass, Inventory, Minor, asg, ec2, eks, node_source};
@@ -61,6 +62,7 @@ pub async fn read_inventory(
             notes.or_default(kube.list_volumes()),
             notes.or_default(kube.list_attachments()),
             notes.or_default(kube.list_target_group_bindings()),
+            read_karpenter(kube, &nodes, &notes),
             notes.or_default(kube.list_validating_webhooks()),
             notes.or_default(kube.list_mutating_webhooks()),
             notes.or_default(kube.list_namespace_labels()),
@@ -120,6 +122,7 @@ pub async fn read_inventory(
         volumes,
         attachments,
         bindings,
+        karpenter,
         validating,
         mutating,
         namespaces,
@@ -189,6 +192,7 @@ pub async fn read_inventory(
         volumes: sorted_by(volumes, |v| v.name.clone()),
         attachments: sorted_by(attachments, |a| a.name.clone()),
         target_group_bindings: sorted_by(bindings, |b| b.key.clone()),
+        karpenter,
         cni,
         eni_configs,
         interface_limits,
@@ -363,6 +367,18 @@ async fn read_addon_catalog(
         }
     }
     Ok(catalog)
+}
+
+/// What Karpenter or EKS Auto Mode has; asked only where a node is of one of them, as all others need no right to it.
+async fn read_karpenter(
+    kube: &KubeApi,
+    nodes: &[Node],
+    notes: &UnreadNotes,
+) -> Result<Option<KarpenterObjects>> {
+    if nodes.iter().all(|n| pool_of(n).is_none()) {
+        return Ok(Some(KarpenterObjects::default()));
+    }
+    notes.or_none(Box::pin(kube.list_karpenter())).await
 }
 
 /// By Auto Scaling group; one whose hooks could not be read is left out, and one that is gone too.

@@ -1,7 +1,7 @@
 //! Takes out of an object what a snapshot must not hold. Pure.
 //!
 //! Secrets and ConfigMaps are never read. Of what is read, whatever may carry a secret goes: values of environment
-//! variables (their names stay), commands and arguments (but for the flags
+//! variables (their names stay), user data, commands and arguments (but for the flags
 //! by which a cluster autoscaler names its groups and the AWS Load Balancer Controller its VPC), headers of probes, what a container said when it ended, and
 //! the copy of the manifest that `kubectl apply` leaves.
 
@@ -63,6 +63,8 @@ fn scrub_field(name: &str, field: &mut Value) {
         ("exec", Value::Object(exec)) => drop(exec.remove("command")),
         ("httpGet", Value::Object(get)) => drop(get.remove("httpHeaders")),
         ("terminated", Value::Object(ended)) => drop(ended.remove("message")),
+        // Of an EC2NodeClass: a script.
+        ("userData", script) => *script = Value::Null,
         _ => {}
     }
 }

@@ -10,6 +10,7 @@ use super::scrub;
 use crate::aws::AWS_CALL_CONCURRENCY;
 use crate::k8s::KubeApi;
 use crate::k8s::lists::TARGET_GROUP_BINDING_PATHS;
+use crate::k8s::node_pools::{NODE_CLAIMS_PATH, NODE_CLASSES_PATH, NODE_POOLS_PATH};
 use crate::model::inventory::Unread;
 use crate::model::snapshot::{SNAPSHOT_API_VERSION, SNAPSHOT_KIND, SNAPSHOT_LISTS, Snapshot};
 use crate::model::{ApiError, ErrorClass, Inventory};
@@ -28,6 +29,14 @@ const ADMISSION_LISTS: &[&str] = &[
 ];
 /// In a snapshot only where the cluster has any.
 const ENI_CONFIGS_PATH: &str = "/apis/crd.k8s.amazonaws.com/v1alpha1/eniconfigs";
+
+/// Karpenter's objects; in a snapshot only where the cluster has NodePools.
+const KARPENTER_PATHS: [&str; 3] = [NODE_POOLS_PATH, NODE_CLAIMS_PATH, NODE_CLASSES_PATH];
+
+/// Whether a cluster may well do without the resource.
+fn may_be_absent(path: &str) -> bool {
+    TARGET_GROUP_BINDING_PATHS.contains(&path) || KARPENTER_PATHS.contains(&path)
+}
 
 /// Why a file is no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +67,14 @@ pub enum SnapshotError {
 pub async fn take_snapshot(kube: &KubeApi, inventory: Inventory) -> Result<Snapshot, ApiError> {
     let bound = !inventory.target_group_bindings.is_empty();
     let configured = !inventory.eni_configs.is_empty();
+    let provisioned = inventory.node_pools().next().is_some();
     let mut inventory = scrub::scrub_inventory(inventory);
     let paths = SNAPSHOT_LISTS
         .iter()
         .copied()
         .chain(TARGET_GROUP_BINDING_PATHS.into_iter().filter(|_| bound))
-        .chain(configured.then_some(ENI_CONFIGS_PATH));
+        .chain(configured.then_some(ENI_CONFIGS_PATH))
+        .chain(KARPENTER_PATHS.into_iter().filter(|_| provisioned));
     let each = paths.map(async |path| Ok((path, read_list(kube, path).await?)));
     let lists: Vec<(&str, Result<Vec<Value>, Unread>)> = stream::iter(each)
         .buffered(AWS_CALL_CONCURRENCY)
@@ -72,8 +83,8 @@ pub async fn take_snapshot(kube: &KubeApi, inventory: Inventory) -> Result<Snaps
     let mut kubernetes = std::collections::BTreeMap::new();
     for (path, list) in lists {
         match list {
-            // One of the two controllers has none.
-            Ok(items) if items.is_empty() && TARGET_GROUP_BINDING_PATHS.contains(&path) => {}
+            // One of the two controllers has none, and Auto Mode no class of AWS's provider.
+            Ok(items) if items.is_empty() && may_be_absent(path) => {}
             Ok(items) => drop(kubernetes.insert(path.to_owned(), items)),
             Err(unread) => inventory.unread.push(unread),
         }
@@ -93,10 +104,8 @@ async fn read_list(kube: &KubeApi, path: &str) -> Result<Result<Vec<Value>, Unre
             items.iter_mut().for_each(scrub::scrub_object);
             Ok(Ok(items))
         }
-        // The cluster has the other controller's bindings only.
-        Err(error)
-            if error.class == ErrorClass::Absent && TARGET_GROUP_BINDING_PATHS.contains(&path) =>
-        {
+        // The cluster has the other controller's bindings only, or EKS's own node class.
+        Err(error) if error.class == ErrorClass::Absent && may_be_absent(path) => {
             Ok(Ok(Vec::new()))
         }
         Err(error)

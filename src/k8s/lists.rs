@@ -51,7 +51,7 @@ impl KubeApi {
     }
 
     /// Pages a list to its end, cutting each object down as soon as it is read.
-    async fn list_converted<T: DeserializeOwned, M>(
+    pub(super) async fn list_converted<T: DeserializeOwned, M>(
         &self,
         path: &str,
         convert: fn(T) -> M,
@@ -164,6 +164,12 @@ impl KubeApi {
             ),
         )?;
         Ok(sets.into_iter().flatten().chain(stateful).collect())
+    }
+
+    /// Every Deployment.
+    pub async fn list_deployments(&self) -> Result<Vec<Workload>, ApiError> {
+        self.list_converted("/apis/apps/v1/deployments", convert::deployment_to_workload)
+            .await
     }
 
     /// Every DaemonSet.

@@ -11,6 +11,7 @@ pub mod convert;
 pub mod evict;
 pub mod lists;
 pub mod node;
+pub mod node_pools;
 pub mod pods;
 pub mod run_state;
 mod watch;

@@ -12,6 +12,7 @@ use super::kube::{
     Attachment, NamespacedName, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload,
 };
 use super::limits::Limits;
+use super::node_pool::{KarpenterObjects, NodePool};
 use super::optimized_image::ImageLine;
 use super::pod_admission::{LimitDefaults, ResourceQuota};
 use super::pod_identity::PodIdentityAssociation;
@@ -69,6 +70,9 @@ pub struct Inventory {
     pub volumes: Vec<Volume>,
     pub attachments: Vec<Attachment>,
     pub target_group_bindings: Vec<TargetGroupBinding>,
+    /// What Karpenter, or EKS Auto Mode, has; none where it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub karpenter: Option<KarpenterObjects>,
     /// How the network plugin gives addresses; none where it is not the VPC CNI, or its settings could not be read.
     #[serde(default)]
     pub cni: Option<CniSettings>,
@@ -156,6 +160,11 @@ impl Inventory {
         self.nodes
             .iter()
             .filter(move |n| n.nodegroup_name() == Some(nodegroup))
+    }
+
+    /// The NodePools that were read; those of Karpenter and those of Auto Mode.
+    pub fn node_pools(&self) -> impl Iterator<Item = &NodePool> {
+        self.karpenter.iter().flat_map(|k| &k.pools)
     }
 
     /// The Auto Scaling groups behind a node group.

@@ -89,6 +89,12 @@ impl Node {
         compute_type.is_some_and(|value| value == "auto")
     }
 
+    /// Whether it is the node of one pod on Fargate.
+    pub fn is_fargate(&self) -> bool {
+        let compute_type = self.labels.get("eks.amazonaws.com/compute-type");
+        compute_type.is_some_and(|value| value == "fargate")
+    }
+
     /// The group the node belongs to: EKS's by its label, or a self-managed one.
     pub fn nodegroup_name(&self) -> Option<&str> {
         let managed = self.labels.get(super::marks::NODEGROUP_LABEL);

@@ -12,6 +12,8 @@ pub const SCALE_DOWN_BEFORE: &str = "eksup.dev/scale-down-disabled-before";
 pub const DRAINING: &str = "eksup.dev/draining";
 /// Annotation on a blue node that was given up on at its deadline, by consent; the value is the run's id.
 pub const SKIPPED: &str = "eksup.dev/drain-skipped";
+/// Annotation on a NodePool to whose budgets eksup has added one; the value is the run's id.
+pub const DRIFT_HELD: &str = "eksup.dev/drift-held-by";
 /// The cluster autoscaler's own annotation.
 pub const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
 /// The cluster autoscaler's flags that say which groups it manages.

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 #[cfg(test)]
 use super::keys::UPGRADE_PLAN;
-use super::keys::{KeyMap, NODE_GROUP};
-use super::types::{Capacity, NodeGroup, Plan};
+use super::keys::{KARPENTER_POOL, KeyMap, NODE_GROUP};
+use super::types::{Capacity, KarpenterPool, NodeGroup, Plan};
 use super::value_reader::ReadValues;
 use super::words::Strategy;
 #[cfg(test)]
@@ -22,9 +22,22 @@ impl Plan {
         )
     }
 
-    /// The groups that the plan lists, managed and self-managed.
+    /// The groups that the plan lists: managed, self-managed, and NodePools whose nodes eksup replaces.
     pub fn all_groups(&self) -> impl Iterator<Item = &NodeGroup> {
-        self.node_groups.iter().chain(&self.auto_scaling_groups)
+        let pools = self.karpenter.iter().filter_map(|p| p.group.as_ref());
+        self.node_groups
+            .iter()
+            .chain(&self.auto_scaling_groups)
+            .chain(pools)
+    }
+
+    /// What the plan says of a NodePool, or what it means where it lists none; nothing for one that it does not list
+    /// among others.
+    pub fn karpenter_pool(&self, name: &str) -> Option<KarpenterPool> {
+        if self.karpenter.is_empty() {
+            return Some(KarpenterPool::with_defaults(name));
+        }
+        self.karpenter.iter().find(|p| p.node_pool == name).cloned()
     }
 
     /// What the plan says of a blue group, or what it means where it lists none.
@@ -43,6 +56,13 @@ impl NodeGroup {
             &NODE_GROUP,
             &serde_json::json!({"blue": blue.into(), "capacity": strategy.default_capacity()}),
         )
+    }
+}
+
+impl KarpenterPool {
+    /// A NodePool with everything by default.
+    pub fn with_defaults(name: &str) -> Self {
+        with_defaults(&KARPENTER_POOL, &serde_json::json!({"nodePool": name}))
     }
 }
 

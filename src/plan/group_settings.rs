@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
+use super::keys::NODE_GROUP;
 use super::types::{Drain, NodeGroup, Plan, TrafficRoute, TrafficSettings};
 use super::value_reader::ReadValues;
+use super::words::PoolStrategy;
 
 /// Settings of one node group in place of the plan's own.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -31,6 +33,10 @@ impl<T> Serialize for GroupSettings<T> {
 
 /// The keys of a plan that list groups.
 pub(super) const GROUP_LISTS: &[&str] = &["nodeGroups", "autoScalingGroups"];
+/// The key that lists NodePools.
+const POOL_LIST: &str = "karpenter";
+/// What a NodePool whose nodes eksup replaces says as a blue group does.
+const POOL_GROUP_KEYS: [&str; 5] = ["green", "ami", "drain", "traffic", "timeout"];
 
 /// The keys of a group that stand in place of the plan's keys of the same name.
 const MERGED_KEYS: &[&str] = &["drain", "traffic"];
@@ -50,6 +56,33 @@ pub fn merge_group_settings(plan: &mut ReadValues) {
             }
         }
     }
+    let pools = plan.get_mut(POOL_LIST).and_then(Value::as_array_mut);
+    for pool in pools.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let mut group = take_pool_group(pool);
+        if pool.get("strategy") == Some(&json!(PoolStrategy::BlueGreen)) {
+            merge_settings(&mut group, &defaults);
+            pool.insert("group".to_owned(), Value::Object(group));
+        }
+    }
+}
+
+/// What a NodePool says as a blue group does, with a group's defaults.
+fn take_pool_group(pool: &mut ReadValues) -> ReadValues {
+    let mut group = NODE_GROUP.default_values();
+    group.extend([
+        ("blue".to_owned(), pool["nodePool"].clone()),
+        ("capacity".to_owned(), json!("full")),
+        ("deleteOwned".to_owned(), pool["changeOwned"].clone()),
+    ]);
+    for key in POOL_GROUP_KEYS {
+        // How long is waited for is asked of the pool as well.
+        let given = match key {
+            "timeout" => pool.get(key).cloned(),
+            _ => pool.remove(key),
+        };
+        group.extend(given.map(|value| (key.to_owned(), value)));
+    }
+    group
 }
 
 fn merge_settings(group: &mut ReadValues, defaults: &[(&str, ReadValues)]) {
@@ -91,20 +124,18 @@ impl Plan {
 
     /// The same, to be changed.
     pub fn all_drains_mut(&mut self) -> impl Iterator<Item = &mut Drain> {
-        let groups = self
-            .node_groups
-            .iter_mut()
-            .chain(&mut self.auto_scaling_groups);
+        let pools = self.karpenter.iter_mut().filter_map(|p| p.group.as_mut());
+        let groups = self.node_groups.iter_mut();
+        let groups = groups.chain(&mut self.auto_scaling_groups).chain(pools);
         let own = groups.filter_map(|g| g.drain.as_mut());
         std::iter::once(&mut self.drain).chain(own.map(|own| &mut own.effective))
     }
 
     /// How weights are shifted: the plan's own, and that of each group that differs; to be changed.
     pub fn all_traffic_mut(&mut self) -> impl Iterator<Item = &mut TrafficSettings> {
-        let groups = self
-            .node_groups
-            .iter_mut()
-            .chain(&mut self.auto_scaling_groups);
+        let pools = self.karpenter.iter_mut().filter_map(|p| p.group.as_mut());
+        let groups = self.node_groups.iter_mut();
+        let groups = groups.chain(&mut self.auto_scaling_groups).chain(pools);
         let own = groups.filter_map(|g| g.traffic.as_mut());
         std::iter::once(&mut self.traffic.settings).chain(own.map(|own| &mut own.effective))
     }

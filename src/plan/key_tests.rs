@@ -100,7 +100,17 @@ fn plan_with(path: &str, example: &str) -> Plan {
     if path.ends_with("drain.canaryBake") {
         text.push_str("\nstrategy: canary");
     }
+    let keys_of_green = ["green", "ami", "capacity", "drain", "traffic"];
+    let is_of_green = |key: &&str| path.starts_with(&format!("karpenter.{key}"));
+    if keys_of_green.iter().any(|key| is_of_green(&key)) {
+        text = text.replacen(
+            "nodePool: general",
+            "nodePool: general, strategy: blue-green",
+            1,
+        );
+    }
     for (settings, blue) in [
+        ("karpenter.traffic", "general"),
         ("nodeGroups.traffic", "apps-blue"),
         ("autoScalingGroups.traffic", "workers-blue"),
     ] {
@@ -135,7 +145,7 @@ fn every_key_reaches_the_plan() {
         let given = plan_with(&path, key.example);
         let is_default = matches!(key.default, KeyDefault::Written(d) if d == key.example)
             // What a group says of itself counts where it differs from the plan's own.
-            || path == "nodeGroups.traffic.steps";
+            || path == "nodeGroups.traffic.steps" || path == "karpenter.traffic.steps";
         assert!(
             fixed || is_default || path == "cluster" || path == "to" || given != plain,
             "{path}: {} changes nothing in the plan",

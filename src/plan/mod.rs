@@ -41,6 +41,7 @@ pub use suggest::nearest_words;
 pub use template::PlanTemplate;
 pub use types::*;
 pub use words::{
-    AddonConflicts, AddonPolicy, BudgetConsent, DeadKubelets, DrainOrder, Insights, OnDeadline,
-    OnUnhealthy, OperatorBudgets, RetireHow, SingleReplicas, Strategy,
+    AddonConflicts, AddonPolicy, AutoModeNodes, BudgetConsent, DeadKubelets, DrainOrder,
+    FargatePods, Insights, OnDeadline, OnUnhealthy, OperatorBudgets, PoolCapacity, PoolStrategy,
+    RetireHow, SingleReplicas, Strategy,
 };

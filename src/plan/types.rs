@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::group_settings::GroupSettings;
 use super::words::{
-    AddonConflicts, AddonPolicy, BudgetConsent, ConsentWord, DeadKubelets, DrainOrder, EveryRule,
-    Insights, JobsWord, OnDeadline, OnUnhealthy, OperatorBudgets, RetireHow, SingleReplicas,
-    Strategy, WholeCapacity,
+    AddonConflicts, AddonPolicy, AutoModeNodes, BudgetConsent, ConsentWord, DeadKubelets,
+    DrainOrder, EveryRule, FargatePods, Insights, JobsWord, OnDeadline, OnUnhealthy,
+    OperatorBudgets, PoolCapacity, PoolStrategy, RetireHow, SingleReplicas, Strategy,
+    WholeCapacity,
 };
 use super::written_forms::{self, WrittenCapacity, WrittenConsent, WrittenRule};
 use crate::model::consent::{ConsentScope, WorkloadPattern};
@@ -33,6 +34,14 @@ pub struct Plan {
     /// Self-managed groups; one that is not listed stays as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auto_scaling_groups: Vec<NodeGroup>,
+    /// Empty: every NodePool of Karpenter, by drift.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub karpenter: Vec<KarpenterPool>,
+    /// Both left out of the digest where they have their defaults, as for windows.
+    #[serde(default = "restart_fargate", skip_serializing_if = "is_restart")]
+    pub fargate: FargatePods,
+    #[serde(default = "wait_for_auto_mode", skip_serializing_if = "is_wait")]
+    pub auto_mode: AutoModeNodes,
     pub drain: Drain,
     pub traffic: Traffic,
     pub retire: Retire,
@@ -45,6 +54,22 @@ pub struct Plan {
     pub approvals: Approvals,
     #[serde(default)]
     pub notify: Vec<Notify>,
+}
+
+fn restart_fargate() -> FargatePods {
+    FargatePods::Restart
+}
+
+fn is_restart(pods: &FargatePods) -> bool {
+    *pods == restart_fargate()
+}
+
+fn wait_for_auto_mode() -> AutoModeNodes {
+    AutoModeNodes::Wait
+}
+
+fn is_wait(nodes: &AutoModeNodes) -> bool {
+    *nodes == wait_for_auto_mode()
 }
 
 fn has_no_windows(windows: &Windows) -> bool {
@@ -128,6 +153,25 @@ pub struct NodeGroup {
     pub accept_degraded: bool,
     /// Longest green may take to be ready.
     pub timeout: Duration,
+}
+
+/// A NodePool of Karpenter, and who replaces its nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all(deserialize = "camelCase"))]
+pub struct KarpenterPool {
+    pub node_pool: String,
+    pub strategy: PoolStrategy,
+    /// Of the nodes that Karpenter replaces at once; absent: what the NodePool itself says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<String>,
+    pub capacity: PoolCapacity,
+    /// Consent to change a NodePool that a tool keeps as it is in Git.
+    pub change_owned: bool,
+    /// Longest time without progress.
+    pub timeout: Duration,
+    /// Where eksup replaces the nodes: what is said of a blue group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<NodeGroup>,
 }
 
 /// How much green stands beside blue.

@@ -52,6 +52,39 @@ plan_words! {
 }
 
 plan_words! {
+    /// Who replaces the nodes of a NodePool.
+    PoolStrategy {
+        Drift = "drift", "Karpenter, node by node, while eksup watches and gives the budget";
+        BlueGreen = "blue-green", "eksup, as with node groups: a green NodePool beside it, and a drain";
+        Leave = "leave", "Karpenter, whenever it wants; the run neither holds nor watches it";
+    }
+}
+
+plan_words! {
+    /// When the nodes of a green NodePool are made.
+    PoolCapacity {
+        Full = "full", "before the first eviction, one for each of blue's";
+        OnDemand = "on-demand", "by Karpenter, when evicted pods need them";
+    }
+}
+
+plan_words! {
+    /// What becomes of pods on Fargate nodes of an old version.
+    FargatePods {
+        Restart = "restart", "their workloads are restarted one after another";
+        Leave = "leave", "they stay until somebody replaces them";
+    }
+}
+
+plan_words! {
+    /// Whether the run waits for EKS Auto Mode.
+    AutoModeNodes {
+        Wait = "wait", "until EKS has replaced them";
+        Leave = "leave", "EKS replaces them later";
+    }
+}
+
+plan_words! {
     /// What an EKS upgrade insight in ERROR means.
     Insights {
         Block = "block", "it is a blocker";

@@ -136,6 +136,8 @@ codes! {
     TemplateVersionUnknown = "EKSUP-R030", Blocker, "The version of a launch template could not be read";
     GreenNameInvalid = "EKSUP-R031", Blocker, "EKS does not accept green's name";
     PinUnusable = "EKSUP-R010", Blocker, "An add-on cannot have its pinned version";
+    PoolOwned = "EKSUP-R032", Blocker, "A tool keeps a NodePool as its source has it";
+    PoolNotReady = "EKSUP-R033", Blocker, "A NodePool is not Ready";
     CniTooOld = "EKSUP-R011", Blocker, "The network add-on is too old for AL2023 nodes";
     TargetGroupMissing = "EKSUP-T001", Blocker, "The plan names a target group that does not exist";
     TargetGroupUnfit = "EKSUP-T002", Blocker, "Weights cannot move between these target groups";

@@ -7,7 +7,7 @@ use super::migration::push_migration;
 use super::node_groups::{self, GroupMigration, MigrationTrigger};
 use super::problem::{Obstacle, RouteProblem};
 use super::traffic::{self, TargetGroupPair};
-use super::{AcceptedLosses, Route, StepSpec, addons, estimate};
+use super::{AcceptedLosses, Route, StepSpec, addons, estimate, other_nodes};
 use crate::model::Inventory;
 use crate::model::{elb, marks};
 use crate::plan::{Plan, duration};
@@ -45,11 +45,13 @@ fn build_with_trigger(
     // Who moves is settled before who serves what, because a pair of target groups matters only where a group moves.
     draft.targets_by_group = super::served_targets::targets_by_group(inventory);
     let movers = node_groups::find_migrations(&mut draft);
-    node_groups::check_unmoved_nodes(&mut draft, &movers);
+    let others = other_nodes::find_other_moves(&mut draft);
+    node_groups::check_unmoved_nodes(&mut draft, &movers, &others);
     if rule == MigrationTrigger::Match {
         check_all_groups_move(&mut draft, &movers);
     }
     let moves = node_groups::schedule_migrations(&movers, from, to, rule);
+    let other_moves = other_nodes::schedule_other_moves(&others, from, to);
     let pairs = if movers.is_empty() {
         Vec::new()
     } else {
@@ -66,6 +68,7 @@ fn build_with_trigger(
         .map(|m| (m.origin.name.clone(), m.origin.name.clone()))
         .collect();
     let reserved: BTreeSet<String> = plan.all_groups().filter_map(|g| g.green.clone()).collect();
+    other_nodes::push_pool_holds(&mut draft, &others);
     // With no hop ahead the add-ons still have the plan's policy to meet.
     if from == to {
         addons::push_addons_after_hop(&mut draft);
@@ -95,11 +98,16 @@ fn build_with_trigger(
             }
             push_migration(&mut draft, &now, &mut names, &pairs, &reserved);
         }
+        // After the node groups: evicted pods of theirs find nodes that stay.
+        if let Some(now) = other_moves.get(&draft.at) {
+            other_nodes::push_other_moves(&mut draft, now);
+        }
         if draft.at >= to {
             break;
         }
         push_hop(&mut draft);
     }
+    other_nodes::push_pool_releases(&mut draft, &others);
     // All problems at once, or none: a route with a known obstacle would stop halfway.
     if draft.problems.is_empty() {
         Ok(Route {

@@ -31,6 +31,9 @@ pub const RETIRE: Duration = from_minutes(5);
 /// Evicting a node's pods and waiting for their replacements.
 pub const NODE: Duration = from_minutes(4);
 
+/// A Fargate node takes about a minute to start.
+pub const FARGATE_POD: Duration = from_minutes(2);
+
 /// A drain of `nodes` nodes.
 pub fn estimate_drain(nodes: usize, drain: &DrainSpec) -> Duration {
     let rounds = nodes.div_ceil(drain.parallel.max(1) as usize) as u32;

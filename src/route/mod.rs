@@ -9,6 +9,7 @@ mod migration;
 mod naming;
 mod node_groups;
 mod node_registration;
+mod other_nodes;
 mod problem;
 mod served_targets;
 pub mod step_gates;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::draft::RouteDraft;
+use super::other_nodes::OtherMove;
 use super::problem::Obstacle;
 use crate::model::eks::Nodegroup;
 use crate::model::kube::Node;
@@ -301,10 +302,24 @@ pub fn schedule_migrations(
     to: Minor,
     rule: MigrationTrigger,
 ) -> MigrationSchedule {
-    let mut kubelets: Vec<(&str, Minor)> = movers
-        .iter()
-        .map(|m| (m.origin.name.as_str(), m.kubelet))
-        .collect();
+    let kubelets = movers.iter().map(|m| (m.origin.name.clone(), m.kubelet));
+    // What EKS asks of node groups it asks of those that it manages.
+    let managed = |name: &str| {
+        let mut all = movers.iter();
+        all.any(|m| m.origin.name == name && m.origin.source.is_managed())
+    };
+    let matches = |name: &str| rule == MigrationTrigger::Match && managed(name);
+    schedule_kubelets(kubelets.collect(), from, to, matches)
+}
+
+/// When nodes of these kubelets move, by name. `matches`: whether they have to be of the control plane's version before
+/// every hop.
+pub fn schedule_kubelets(
+    mut kubelets: Vec<(String, Minor)>,
+    from: Minor,
+    to: Minor,
+    matches: impl Fn(&str) -> bool,
+) -> MigrationSchedule {
     let mut moves = MigrationSchedule::new();
     let mut at = from;
     loop {
@@ -313,11 +328,10 @@ pub fn schedule_migrations(
             let must = if at >= to {
                 *kubelet < to
             } else {
-                *kubelet < at
-                    && (rule == MigrationTrigger::Match || !kubelet.kubelet_may_join(at.next()))
+                *kubelet < at && (matches(name) || !kubelet.kubelet_may_join(at.next()))
             };
             if must {
-                moves.entry(at).or_default().push((*name).to_owned());
+                moves.entry(at).or_default().push(name.clone());
                 *kubelet = at;
             }
         }
@@ -329,7 +343,11 @@ pub fn schedule_migrations(
 }
 
 /// Nodes the plan does not move must be within skew of the target; each that is not becomes a problem.
-pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<'_>]) {
+pub fn check_unmoved_nodes(
+    draft: &mut RouteDraft<'_>,
+    movers: &[GroupMigration<'_>],
+    others: &[OtherMove],
+) {
     let (inventory, to) = (draft.inventory, draft.plan.to);
     // Gathered by owner, because one group with fifty old nodes is one problem.
     let mut told: BTreeMap<String, (Minor, Vec<&str>)> = BTreeMap::new();
@@ -338,7 +356,7 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
         let moved = node
             .nodegroup_name()
             .is_some_and(|g| movers.iter().any(|m| m.origin.name == g));
-        if moved {
+        if moved || others.iter().any(|m| m.nodes.has_node(node)) {
             continue;
         }
         let Ok(kubelet) = Minor::from_reported(&node.kubelet_version) else {
@@ -348,8 +366,8 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
         if kubelet >= to || kubelet.kubelet_may_join(to) {
             continue;
         }
+        // Those that the plan leaves to Karpenter or Auto Mode have a note of their own.
         if is_replaced_by_provisioner(node) {
-            draft.add_note_once(format!("Nodes of Karpenter or Auto Mode are replaced by them once the control plane moves; {} has kubelet {kubelet} today.", node.name));
             continue;
         }
         // Each kind of owner has another remedy, and the message has to name the right one.
@@ -408,7 +426,7 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
                 oldest_allowed_kubelet(to)
             )
         } else if owner == "Fargate pods" {
-            "delete these pods before the upgrade: new ones come up with the cluster's version"
+            "write `fargate: restart`, or delete these pods before the upgrade: new ones come up with the cluster's version"
                 .to_owned()
         } else {
             format!(

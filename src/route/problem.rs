@@ -27,6 +27,8 @@ pub enum Obstacle {
     TargetGroupUnread,
     ForwardRefused,
     TargetPort,
+    PoolOwned,
+    PoolNotReady,
 }
 
 impl Obstacle {
@@ -55,6 +57,8 @@ impl Obstacle {
         Self::TargetGroupUnread,
         Self::ForwardRefused,
         Self::TargetPort,
+        Self::PoolOwned,
+        Self::PoolNotReady,
     ];
 
     /// Returns the code of the finding that tells of the problem.
@@ -71,6 +75,8 @@ impl Obstacle {
             Self::OldBootstrap => "EKSUP-R009",
             Self::TemplateVersionUnknown => "EKSUP-R030",
             Self::GreenNameInvalid => "EKSUP-R031",
+            Self::PoolOwned => "EKSUP-R032",
+            Self::PoolNotReady => "EKSUP-R033",
             Self::PinUnusable => "EKSUP-R010",
             Self::CniTooOld => "EKSUP-R011",
             Self::TargetGroupMissing => "EKSUP-T001",

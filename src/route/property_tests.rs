@@ -396,7 +396,12 @@ impl SimulatedCluster {
             | StepSpec::HoldGreen { .. }
             | StepSpec::HoldBlue { .. }
             | StepSpec::Soak { .. }
-            | StepSpec::ReleaseGreen { .. } => {}
+            | StepSpec::ReleaseGreen { .. }
+            | StepSpec::HoldPool { .. }
+            | StepSpec::DriftPool { .. }
+            | StepSpec::ReleasePool { .. }
+            | StepSpec::RestartFargate { .. }
+            | StepSpec::WaitAutoMode { .. } => {}
         }
         // After each step, and not only at the end: versions must fit while the route is under way.
         let proxy = Minor::from_reported(self.addons["kube-proxy"].as_str()).unwrap();

@@ -35,6 +35,11 @@ pub fn step_kind(spec: &StepSpec) -> &'static str {
         StepSpec::Soak { .. } => "soak",
         StepSpec::Retire { .. } => "retire",
         StepSpec::ReleaseGreen { .. } => "release-green",
+        StepSpec::HoldPool { .. } => "hold-pool",
+        StepSpec::DriftPool { .. } => "drift-pool",
+        StepSpec::ReleasePool { .. } => "release-pool",
+        StepSpec::RestartFargate { .. } => "restart-fargate",
+        StepSpec::WaitAutoMode { .. } => "wait-auto-mode",
     }
 }
 
@@ -119,8 +124,13 @@ enum WindowBehavior {
 
 fn window_behavior(spec: &StepSpec) -> WindowBehavior {
     match spec {
-        StepSpec::Bake { .. } | StepSpec::Soak { .. } => WindowBehavior::Watches,
-        StepSpec::Drain { .. } | StepSpec::Shift { .. } => WindowBehavior::InParts,
+        StepSpec::Bake { .. } | StepSpec::Soak { .. } | StepSpec::WaitAutoMode { .. } => {
+            WindowBehavior::Watches
+        }
+        StepSpec::Drain { .. }
+        | StepSpec::Shift { .. }
+        | StepSpec::DriftPool { .. }
+        | StepSpec::RestartFargate { .. } => WindowBehavior::InParts,
         StepSpec::Addon { .. }
         | StepSpec::ControlPlane { .. }
         | StepSpec::LaunchTemplate { .. }
@@ -132,7 +142,9 @@ fn window_behavior(spec: &StepSpec) -> WindowBehavior {
         | StepSpec::AddToRules { .. }
         | StepSpec::DetachTargets { .. }
         | StepSpec::Retire { .. }
-        | StepSpec::ReleaseGreen { .. } => WindowBehavior::Whole,
+        | StepSpec::ReleaseGreen { .. }
+        | StepSpec::HoldPool { .. }
+        | StepSpec::ReleasePool { .. } => WindowBehavior::Whole,
     }
 }
 

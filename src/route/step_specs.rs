@@ -15,7 +15,7 @@ use crate::model::elb;
 use crate::model::elb::served_text;
 use crate::model::marks;
 use crate::plan::{
-    AUTO_IMAGE, Capacity, DeadKubelets, Jobs, OnUnhealthy, OperatorBudgets, Strategy,
+    AUTO_IMAGE, Capacity, DeadKubelets, Drain, Jobs, OnUnhealthy, OperatorBudgets, Strategy,
 };
 
 /// EKS's own limit of nodes in a group.
@@ -401,6 +401,33 @@ pub fn push_weight_shift(
     draft.push_step(format!("shift-{name}"), step_draft);
 }
 
+/// What the plan says of pods, budgets and deadlines, whatever they leave.
+pub fn drain_terms(d: &Drain) -> DrainSpec {
+    DrainSpec {
+        order: d.order,
+        parallel: d.parallel,
+        pod_deadline: d.pod_deadline,
+        node_deadline: d.node_deadline,
+        on_deadline: d.on_deadline,
+        bare_pods: d.bare_pods.scope(),
+        empty_dir: d.empty_dir.scope(),
+        host_path: d.host_path.scope(),
+        wait_for_jobs: d.jobs != Jobs::Evict,
+        evict_jobs: d.jobs.evicted(),
+        single_replicas: d.single_replicas,
+        wait_for_operators: d.operator_budgets == OperatorBudgets::Wait,
+        budgets: d.budgets.clone(),
+        skip_dead_kubelets: d.dead_kubelets == DeadKubelets::Skip,
+        bake: d.bake,
+        canary_bake: None,
+        surge: None,
+        leave_target_groups: Vec::new(),
+        served_by_pods: Vec::new(),
+        deregister_from: Vec::new(),
+        downtime: false,
+    }
+}
+
 /// Adds the step that empties blue, with everything the plan says of pods, budgets and deadlines.
 pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downtime: bool) {
     let (plan, inventory) = (draft.plan, draft.inventory);
@@ -424,25 +451,12 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
         .collect();
     let left = served_targets::filled_by_controller(inventory, &behind);
     let spec = DrainSpec {
-        order: d.order,
         // Down is down: all nodes at once is the shortest outage.
         parallel: if downtime {
             NODES_PER_GROUP_LIMIT
         } else {
             d.parallel
         },
-        pod_deadline: d.pod_deadline,
-        node_deadline: d.node_deadline,
-        on_deadline: d.on_deadline,
-        bare_pods: d.bare_pods.scope(),
-        empty_dir: d.empty_dir.scope(),
-        host_path: d.host_path.scope(),
-        wait_for_jobs: d.jobs != Jobs::Evict,
-        evict_jobs: d.jobs.evicted(),
-        single_replicas: d.single_replicas,
-        wait_for_operators: d.operator_budgets == OperatorBudgets::Wait,
-        budgets: d.budgets.clone(),
-        skip_dead_kubelets: d.dead_kubelets == DeadKubelets::Skip,
         bake: if downtime { Duration::ZERO } else { d.bake },
         canary_bake: canary.then_some(d.canary_bake),
         surge: match m.migration.plan_entry.capacity {
@@ -457,6 +471,7 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
         leave_target_groups: left,
         deregister_from: local,
         downtime,
+        ..drain_terms(d)
     };
     // An autoscaler may have moved blue away from the size that the node group says.
     let nodes =

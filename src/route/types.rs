@@ -112,7 +112,12 @@ fn rollback_rank(spec: &StepSpec) -> Option<u8> {
         | StepSpec::AttachTargets { .. }
         | StepSpec::Soak { .. }
         | StepSpec::Retire { .. }
-        | StepSpec::ReleaseGreen { .. } => None,
+        | StepSpec::ReleaseGreen { .. }
+        | StepSpec::HoldPool { .. }
+        | StepSpec::DriftPool { .. }
+        | StepSpec::ReleasePool { .. }
+        | StepSpec::RestartFargate { .. }
+        | StepSpec::WaitAutoMode { .. } => None,
     }
 }
 
@@ -228,6 +233,25 @@ pub enum StepSpec {
     },
     /// Green's protection from scale-down is taken off.
     ReleaseGreen { green: String },
+    /// Karpenter replaces no node of the NodePool for a new version, until the run lets it.
+    HoldPool { pool: String },
+    /// Karpenter replaces the NodePool's nodes, some at a time.
+    DriftPool {
+        pool: String,
+        kubelet: Minor,
+        /// How many at once; absent: what the NodePool itself says.
+        budget: Option<String>,
+        /// Watched this long after each time.
+        bake: Duration,
+        /// Longest time without progress.
+        timeout: Duration,
+    },
+    /// The NodePool is left to Karpenter again.
+    ReleasePool { pool: String },
+    /// Pods on Fargate nodes of an old version are replaced, workload by workload.
+    RestartFargate { kubelet: Minor, drain: DrainSpec },
+    /// EKS Auto Mode replaces its nodes.
+    WaitAutoMode { kubelet: Minor, timeout: Duration },
 }
 
 /// One pair of target groups and the rules between them.

@@ -105,7 +105,12 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
             | StepSpec::AddToRules { .. }
             | StepSpec::DetachTargets { .. }
             | StepSpec::Soak { .. }
-            | StepSpec::ReleaseGreen { .. } => {}
+            | StepSpec::ReleaseGreen { .. }
+            | StepSpec::HoldPool { .. }
+            | StepSpec::DriftPool { .. }
+            | StepSpec::ReleasePool { .. }
+            | StepSpec::RestartFargate { .. }
+            | StepSpec::WaitAutoMode { .. } => {}
         }
     }
     // Control plane first, then traffic, then groups: in the order in which somebody who is woken asks.

@@ -217,7 +217,12 @@ fn moves_workloads(spec: &StepSpec) -> bool {
         | StepSpec::HoldBlue { .. }
         | StepSpec::Soak { .. }
         | StepSpec::Retire { .. }
-        | StepSpec::ReleaseGreen { .. } => false,
+        | StepSpec::ReleaseGreen { .. }
+        | StepSpec::HoldPool { .. }
+        | StepSpec::DriftPool { .. }
+        | StepSpec::ReleasePool { .. }
+        | StepSpec::RestartFargate { .. }
+        | StepSpec::WaitAutoMode { .. } => false,
     }
 }
 

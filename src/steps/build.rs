@@ -1,5 +1,7 @@
 //! Steps from a route's plain data.
 
+use std::time::Duration;
+
 use crate::engine::{DynStep, PlannedStep, RollbackPart};
 use crate::model::consent::ConsentScope;
 use crate::plan::{DrainOrder, OnDeadline, SingleReplicas};
@@ -11,9 +13,11 @@ use crate::steps::blue_protection::BlueProtectionStep;
 use crate::steps::control_plane::ControlPlaneStep;
 use crate::steps::cordon_blue::CordonBlueStep;
 use crate::steps::drain::DrainStep;
+use crate::steps::fargate::RestartFargateStep;
 use crate::steps::green::{CreateGreenStep, GreenGroupSpec};
 use crate::steps::green_protection::GreenProtectionStep;
 use crate::steps::launch_template::{LaunchTemplateStep, TemplateSource};
+use crate::steps::node_pools::{HoldPoolStep, ReplacePoolStep, ReplaceTerms, ReplacedNodes};
 use crate::steps::retire::RetireStep;
 use crate::steps::traffic::{AddToRulesStep, AttachStep, DetachStep, ShiftStep};
 
@@ -56,7 +60,12 @@ fn rollback_part_of(spec: &StepSpec) -> RollbackPart {
         | StepSpec::AddToRules { .. }
         | StepSpec::Soak { .. }
         | StepSpec::Retire { .. }
-        | StepSpec::ReleaseGreen { .. } => RollbackPart::Alone,
+        | StepSpec::ReleaseGreen { .. }
+        | StepSpec::HoldPool { .. }
+        | StepSpec::DriftPool { .. }
+        | StepSpec::ReleasePool { .. }
+        | StepSpec::RestartFargate { .. }
+        | StepSpec::WaitAutoMode { .. } => RollbackPart::Alone,
     }
 }
 
@@ -134,6 +143,35 @@ pub fn build_step(
         StepSpec::AddToRules { green, shift } => Box::new(AddToRulesStep::new(green, shift)),
         StepSpec::Shift { green: _, shift } => Box::new(ShiftStep::new(id, shift)),
         StepSpec::Drain { blue, green, drain } => Box::new(DrainStep::new(id, blue, green, drain)),
+        StepSpec::HoldPool { pool } => Box::new(HoldPoolStep::new_holding(pool, run)),
+        StepSpec::ReleasePool { pool } => Box::new(HoldPoolStep::new_releasing(pool, run)),
+        StepSpec::DriftPool {
+            pool,
+            kubelet,
+            budget,
+            bake,
+            timeout,
+        } => {
+            let terms = ReplaceTerms {
+                kubelet,
+                budget,
+                bake,
+                timeout,
+            };
+            Box::new(ReplacePoolStep::new(run, ReplacedNodes::Pool(pool), terms))
+        }
+        StepSpec::WaitAutoMode { kubelet, timeout } => {
+            let terms = ReplaceTerms {
+                kubelet,
+                budget: None,
+                bake: Duration::ZERO,
+                timeout,
+            };
+            Box::new(ReplacePoolStep::new(run, ReplacedNodes::AutoMode, terms))
+        }
+        StepSpec::RestartFargate { kubelet, drain } => {
+            Box::new(RestartFargateStep::new(kubelet, drain))
+        }
         // A soak watches green only where it exists by then.
         StepSpec::Soak { blue, time } => {
             let green =

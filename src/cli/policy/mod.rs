@@ -53,6 +53,7 @@ pub fn print_policy(cx: &CommandContext, args: PolicyArgs) -> Result<(), RunErro
             )
         })?;
         needs.narrow_to_writes(&writes_by_action(&drawn, &inventory));
+        needs.narrow_to_nodes(&plan, &inventory);
     }
     cx.ui.write_result(&match cx.global.format {
         FormatArg::Text | FormatArg::Json => iam::render_json(&needs),

@@ -4,6 +4,7 @@ mod admission;
 mod cluster_objects;
 mod cni;
 mod node;
+mod node_pools;
 mod pod;
 mod pod_admission;
 mod pod_cloud;
@@ -21,6 +22,7 @@ pub use cluster_objects::{
 };
 pub use cni::{to_cni_settings, to_eni_config};
 pub use node::to_node;
+pub use node_pools::{to_node_claim, to_node_class, to_node_pool};
 pub use pod::to_pod;
 pub use pod_admission::{to_class_name, to_limit_defaults, to_resource_quota};
 pub use pod_cloud::account_with_role;

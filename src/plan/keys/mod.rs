@@ -6,6 +6,7 @@
 
 mod auto_scaling_groups;
 mod drain;
+mod karpenter;
 mod node_groups;
 mod notify;
 mod text_rules;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use super::value_reader::{MapFields, ReadValues, ValueReader};
 use super::words::PlanWord;
 
+pub use karpenter::KARPENTER_POOL;
 pub use node_groups::NODE_GROUP;
 pub use upgrade::UPGRADE_PLAN;
 

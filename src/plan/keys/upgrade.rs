@@ -6,7 +6,9 @@ use super::{
     InitUse, KeyDefault, KeyMap, ListRule, MINUTE, MapRule, PlanKey, TextCheck, TextRule,
     ValueKind, any_text, choice, text_rules,
 };
-use crate::plan::words::{AddonConflicts, AddonPolicy, Insights, RetireHow, Strategy};
+use crate::plan::words::{
+    AddonConflicts, AddonPolicy, AutoModeNodes, FargatePods, Insights, RetireHow, Strategy,
+};
 
 /// The whole file.
 pub static UPGRADE_PLAN: KeyMap = KeyMap {
@@ -104,6 +106,36 @@ pub static UPGRADE_PLAN: KeyMap = KeyMap {
             example: "[{blue: workers-blue, ami: auto}]",
             meaning: "Self-managed groups to be replaced; one that is not listed stays as it is.",
             more: "",
+            init: InitUse::LeftOut,
+        },
+        PlanKey {
+            name: "karpenter",
+            kind: ValueKind::List {
+                items: &ValueKind::Map(&super::karpenter::KARPENTER_POOL),
+                rule: ListRule::Any,
+            },
+            default: KeyDefault::Absent("every NodePool, with `strategy: drift`"),
+            example: "[{nodePool: general, strategy: drift}]",
+            meaning: "Karpenter's NodePools, and who replaces their nodes; one that is not listed is left to Karpenter.",
+            more: "",
+            init: InitUse::LeftOut,
+        },
+        PlanKey {
+            name: "fargate",
+            kind: ValueKind::Choice(&choice("FargatePodsSchema", FargatePods::WORDS)),
+            default: KeyDefault::Written("restart"),
+            example: "leave",
+            meaning: "What becomes of pods on Fargate nodes of an old version.",
+            more: "A Fargate node keeps its version until its pod is replaced. Pods that no Deployment or StatefulSet makes are evicted as `drain` says.",
+            init: InitUse::LeftOut,
+        },
+        PlanKey {
+            name: "autoMode",
+            kind: ValueKind::Choice(&choice("AutoModeNodesSchema", AutoModeNodes::WORDS)),
+            default: KeyDefault::Written("wait"),
+            example: "leave",
+            meaning: "Whether the run waits until EKS Auto Mode has replaced its nodes.",
+            more: "EKS begins once the control plane is upgraded, and nothing holds it back.",
             init: InitUse::LeftOut,
         },
         section(

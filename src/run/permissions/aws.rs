@@ -336,7 +336,14 @@ pub fn writes_by_action(
                     }
                 }
             }
-            StepSpec::Bake { .. } | StepSpec::Soak { .. } => {}
+            // These change nothing in AWS.
+            StepSpec::Bake { .. }
+            | StepSpec::Soak { .. }
+            | StepSpec::HoldPool { .. }
+            | StepSpec::DriftPool { .. }
+            | StepSpec::ReleasePool { .. }
+            | StepSpec::RestartFargate { .. }
+            | StepSpec::WaitAutoMode { .. } => {}
         }
     }
     asked.0

@@ -21,11 +21,12 @@ pub async fn find_missing_verbs(
     inventory: &Inventory,
 ) -> Result<Vec<Finding>, ApiError> {
     // A list that the inventory was refused has a finding of its own already.
-    let needed: Vec<ResourceVerb<'static>> =
-        rbac::required_verbs(&PermissionNeeds::from_plan(Some(plan)))
-            .into_iter()
-            .filter(|v| !inventory.unread.iter().any(|u| u.op == verb_text(v)))
-            .collect();
+    let mut needs = PermissionNeeds::from_plan(Some(plan));
+    needs.narrow_to_nodes(plan, inventory);
+    let needed: Vec<ResourceVerb<'static>> = rbac::required_verbs(&needs)
+        .into_iter()
+        .filter(|v| !inventory.unread.iter().any(|u| u.op == verb_text(v)))
+        .collect();
     // A review for each verb, as only the API server knows every role that is bound to a caller.
     let reviews: Vec<_> = needed
         .iter()

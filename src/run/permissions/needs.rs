@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::plan::{NodeGroup, Plan, RuleRef};
+use crate::model::Inventory;
+use crate::model::kube::Node;
+use crate::model::node_pool::pool_of;
+use crate::plan::{FargatePods, NodeGroup, Plan, PoolStrategy, RuleRef, SingleReplicas};
 
 /// What of the permissions depends on the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,10 @@ pub struct PermissionNeeds {
     /// ARN patterns of self-managed Auto Scaling groups, blue and green; empty where none moves.
     pub self_managed: BTreeSet<String>,
     pub restart_deployments: bool,
+    /// Karpenter's objects, or those of EKS Auto Mode, are read.
+    pub reads_node_pools: bool,
+    /// Budgets of NodePools are changed.
+    pub change_node_pools: bool,
     pub topics: Vec<String>,
     pub cluster: Option<String>,
 }
@@ -42,6 +49,8 @@ impl PermissionNeeds {
                 classic_balancers,
                 self_managed: BTreeSet::from([asg_pattern("*")]),
                 restart_deployments: true,
+                reads_node_pools: true,
+                change_node_pools: true,
                 topics: vec!["arn:*:sns:*:*:*".to_owned()],
                 cluster: None,
             };
@@ -65,8 +74,11 @@ impl PermissionNeeds {
                 .iter()
                 .flat_map(group_patterns)
                 .collect(),
-            restart_deployments: (plan.all_drains())
-                .any(|d| d.single_replicas == crate::plan::SingleReplicas::Surge),
+            restart_deployments: plan.fargate == FargatePods::Restart
+                || (plan.all_drains()).any(|d| d.single_replicas == SingleReplicas::Surge),
+            reads_node_pools: true,
+            change_node_pools: plan.karpenter.is_empty()
+                || (plan.karpenter.iter()).any(|p| p.strategy != PoolStrategy::Leave),
             topics: plan.notify.iter().filter_map(topic).collect(),
             cluster: Some(plan.cluster.clone()),
         }
@@ -74,6 +86,15 @@ impl PermissionNeeds {
 }
 
 impl PermissionNeeds {
+    /// Cuts what depends on the kinds of nodes down to those that the cluster has.
+    pub fn narrow_to_nodes(&mut self, plan: &Plan, inventory: &Inventory) {
+        let has = |is: fn(&Node) -> bool| inventory.nodes.iter().any(is);
+        self.change_node_pools &= has(|n| pool_of(n).is_some() && !n.is_auto_mode());
+        self.restart_deployments = plan.fargate == FargatePods::Restart && has(Node::is_fargate)
+            || (plan.all_drains()).any(|d| d.single_replicas == SingleReplicas::Surge);
+        self.reads_node_pools = has(|n| pool_of(n).is_some());
+    }
+
     /// Cuts what is written at load balancers down to what `written` says, by action.
     pub fn narrow_to_writes(&mut self, written: &BTreeMap<&'static str, BTreeSet<String>>) {
         let on = |action: &str| written.get(action).cloned().unwrap_or_default();

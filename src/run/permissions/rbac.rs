@@ -37,6 +37,12 @@ const READ_RULES: &[RbacRule] = &[
     ),
 ];
 
+/// What is read where a node is Karpenter's or EKS Auto Mode's.
+const NODE_POOL_RULES: &[RbacRule] = &[
+    ("karpenter.sh", "nodepools, nodeclaims", "list"),
+    ("karpenter.k8s.aws", "ec2nodeclasses", "list"),
+];
+
 /// What `eksup snapshot` reads besides, and so a rehearsal from the live cluster.
 const SNAPSHOT_RULES: &[RbacRule] = &[
     ("\"\"", "persistentvolumeclaims", "list"),
@@ -62,14 +68,23 @@ fn change_rules(needs: &PermissionNeeds) -> Vec<RbacRule> {
         rules.push(("apps", "replicasets", "get"));
         rules.push(("apps", "deployments", "get, patch"));
     }
+    if needs.change_node_pools {
+        rules.push(("karpenter.sh", "nodepools", "patch"));
+    }
     rules
+}
+
+/// What a run of the plan reads.
+fn read_rules(needs: &PermissionNeeds) -> impl Iterator<Item = RbacRule> {
+    let of_pools = NODE_POOL_RULES.iter().filter(|_| needs.reads_node_pools);
+    READ_RULES.iter().chain(of_pools).copied()
 }
 
 /// Every verb that a run of the plan needs, as [`render_yaml`] prints it; what only a snapshot reads is left out.
 pub fn required_verbs(needs: &PermissionNeeds) -> Vec<ResourceVerb<'static>> {
     let mut verbs = Vec::new();
     // Rules name several resources and verbs at once; RBAC judges each pair for itself.
-    for (groups, resources, each) in READ_RULES.iter().copied().chain(change_rules(needs)) {
+    for (groups, resources, each) in read_rules(needs).chain(change_rules(needs)) {
         for (resource, verb) in resources
             .split(", ")
             .flat_map(|r| each.split(", ").map(move |v| (r, v)))
@@ -105,7 +120,9 @@ pub fn required_verbs(needs: &PermissionNeeds) -> Vec<ResourceVerb<'static>> {
 /// ClusterRole, Role for the run's own records, and bindings to a group that an access entry names. What the default
 /// roles of every cluster give (`/version`, discovery) is not repeated.
 pub fn render_yaml(needs: &PermissionNeeds) -> String {
-    let mut rules: Vec<RbacRule> = [READ_RULES, SNAPSHOT_RULES].concat();
+    let mut rules: Vec<RbacRule> = read_rules(needs)
+        .chain(SNAPSHOT_RULES.iter().copied())
+        .collect();
     rules.extend(change_rules(needs));
     let mut out = "# Bind an access entry of type STANDARD with kubernetesGroups: [eksup] to the principal that runs eksup.\n".to_owned();
     out += "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: eksup\nrules:\n";

@@ -1,0 +1,217 @@
+//! Karpenter's objects, cut down to what decisions need: NodePools, NodeClaims, and the node classes they name. EKS Auto
+//! Mode has the same objects with a node class of its own.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::kube::Node;
+
+/// The label by which a node says its NodePool.
+pub const NODE_POOL_LABEL: &str = "karpenter.sh/nodepool";
+/// The taint of a node that Karpenter is replacing.
+pub const DISRUPTED_TAINT: &str = "karpenter.sh/disrupted";
+/// The annotation, of pods and nodes, that keeps a node from being replaced.
+pub const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
+/// The API group of the node class of EKS Auto Mode.
+const AUTO_MODE_GROUP: &str = "eks.amazonaws.com";
+
+/// What Karpenter has in a cluster; empty where it is not installed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KarpenterObjects {
+    pub pools: Vec<NodePool>,
+    pub claims: Vec<NodeClaim>,
+    /// Those of the group `karpenter.k8s.aws`; none where they could not be read.
+    pub classes: Option<Vec<NodeClass>>,
+}
+
+/// A NodePool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePool {
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub deleting: bool,
+    /// As the API server has it.
+    pub spec: Value,
+    /// What its condition Ready says; none where it has none.
+    pub ready: Option<ConditionState>,
+}
+
+/// A condition of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConditionState {
+    /// True, False or Unknown.
+    pub status: String,
+    pub message: String,
+}
+
+/// A NodeClaim: a machine that Karpenter has asked for, and the node that it became.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeClaim {
+    pub name: String,
+    pub uid: String,
+    pub pool: Option<String>,
+    /// Absent until it has registered.
+    pub node: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub deleting: bool,
+    pub spec: Value,
+    /// By type, such as Launched, Registered, Initialized and Drifted.
+    pub conditions: BTreeMap<String, ConditionState>,
+}
+
+/// A node class of AWS: EC2NodeClass.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeClass {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub deleting: bool,
+    pub spec: Value,
+    pub ready: Option<ConditionState>,
+}
+
+/// Which node class a NodePool takes its machines from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeClassRef<'a> {
+    pub group: &'a str,
+    pub kind: &'a str,
+    pub name: &'a str,
+}
+
+impl KarpenterObjects {
+    /// The NodePool of that name.
+    pub fn find_pool(&self, name: &str) -> Option<&NodePool> {
+        self.pools.iter().find(|p| p.name == name)
+    }
+
+    /// The node class of a NodePool, where it was read and is AWS's.
+    pub fn class_of(&self, pool: &NodePool) -> Option<&NodeClass> {
+        let wanted = pool.node_class();
+        let classes = self.classes.as_ref()?;
+        classes
+            .iter()
+            .find(|c| wanted.kind == "EC2NodeClass" && c.name == wanted.name)
+    }
+}
+
+impl NodePool {
+    /// The node class that its nodes are made of.
+    pub fn node_class(&self) -> NodeClassRef<'_> {
+        let of = &self.spec["template"]["spec"]["nodeClassRef"];
+        let text = |key: &str| of[key].as_str().unwrap_or_default();
+        NodeClassRef {
+            group: text("group"),
+            kind: text("kind"),
+            name: text("name"),
+        }
+    }
+
+    /// Whether EKS runs it, in Auto Mode.
+    pub fn is_auto_mode(&self) -> bool {
+        self.node_class().group == AUTO_MODE_GROUP
+    }
+
+    /// How many of its nodes may be disrupted at once, and for which reasons, as the API server has them.
+    pub fn budgets(&self) -> Vec<Value> {
+        let budgets = self.spec["disruption"]["budgets"].as_array();
+        budgets.cloned().unwrap_or_default()
+    }
+
+    /// The tool that keeps the NodePool as its source has it, and would take a change back.
+    pub fn owning_tool(&self) -> Option<&'static str> {
+        find_owning_tool(&self.labels, &self.annotations)
+    }
+}
+
+impl NodeClaim {
+    /// Whether the condition of this type is True.
+    pub fn has_condition(&self, kind: &str) -> bool {
+        self.conditions
+            .get(kind)
+            .is_some_and(|c| c.status == "True")
+    }
+}
+
+impl NodeClass {
+    /// Whether every term of its `amiSelectorTerms` names an image by its id, so that no new version changes it.
+    pub fn names_images_by_id(&self) -> bool {
+        let terms = self.spec["amiSelectorTerms"].as_array();
+        terms.is_some_and(|terms| {
+            !terms.is_empty() && terms.iter().all(|term| term.get("id").is_some())
+        })
+    }
+}
+
+impl ConditionState {
+    /// What a condition that should be True says otherwise.
+    pub fn trouble(&self) -> Option<&str> {
+        (self.status != "True").then_some(self.message.as_str())
+    }
+}
+
+/// The NodePool of a node; none where Karpenter did not make it.
+pub fn pool_of(node: &Node) -> Option<&str> {
+    node.labels.get(NODE_POOL_LABEL).map(String::as_str)
+}
+
+/// The tool that keeps an object as Git or a chart has it, by the marks that it leaves.
+fn find_owning_tool(
+    labels: &BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
+) -> Option<&'static str> {
+    let argo = annotations.contains_key("argocd.argoproj.io/tracking-id")
+        || labels.contains_key("argocd.argoproj.io/instance");
+    let flux = |key: &str| key.contains("toolkit.fluxcd.io/");
+    if argo {
+        Some("Argo CD")
+    } else if labels.keys().any(|key| flux(key)) {
+        Some("Flux")
+    } else {
+        let by = labels.get("app.kubernetes.io/managed-by")?;
+        (by == "Helm").then_some("Helm")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_pool_is_eks_s_by_its_node_class_and_a_tool_s_by_its_marks() {
+        let mut pool = NodePool {
+            spec: json!({"template": {"spec": {"nodeClassRef": {"group": "eks.amazonaws.com", "kind": "NodeClass", "name": "default"}}}}),
+            ..NodePool::default()
+        };
+        assert!(pool.is_auto_mode());
+        assert_eq!(pool.owning_tool(), None);
+        pool.labels
+            .insert("app.kubernetes.io/managed-by".into(), "Helm".into());
+        assert_eq!(pool.owning_tool(), Some("Helm"));
+        pool.annotations
+            .insert("argocd.argoproj.io/tracking-id".into(), "x".into());
+        assert_eq!(pool.owning_tool(), Some("Argo CD"));
+    }
+
+    #[test]
+    fn a_node_class_follows_the_version_unless_every_image_is_an_id() {
+        let class = |terms| NodeClass {
+            spec: json!({"amiSelectorTerms": terms}),
+            ..NodeClass::default()
+        };
+        assert!(class(json!([{"id": "ami-1"}])).names_images_by_id());
+        assert!(!class(json!([{"id": "ami-1"}, {"alias": "al2023@latest"}])).names_images_by_id());
+        assert!(!class(json!([])).names_images_by_id());
+    }
+}

@@ -1,0 +1,150 @@
+//! A NodePool is held while the control plane moves: Karpenter would begin to replace its nodes as soon as the new version
+//! has another image (KARP-1). At the end of the run it is let go.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::budget::{DriftBudget, read_budget, set_budget};
+use crate::engine::{
+    Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
+use crate::model::node_pool::NodePool;
+use crate::steps::StepWorld;
+
+/// Holds a NodePool, or lets it go.
+pub struct HoldPoolStep {
+    pool: String,
+    run: String,
+    /// Whether the step holds or releases.
+    holds: bool,
+}
+
+/// Whether a run's budget was on the NodePool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HoldPoolBeforeImage {
+    held: bool,
+}
+
+/// An act on the budget of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldPoolAct {
+    Hold,
+    Release,
+}
+
+impl HoldPoolStep {
+    /// Returns the step that keeps Karpenter from replacing nodes of `pool` for a new version.
+    pub fn new_holding(pool: String, run: String) -> Self {
+        Self {
+            pool,
+            run,
+            holds: true,
+        }
+    }
+
+    /// Returns the step that leaves `pool` to Karpenter again.
+    pub fn new_releasing(pool: String, run: String) -> Self {
+        Self {
+            pool,
+            run,
+            holds: false,
+        }
+    }
+
+    fn decide_release(&self, seen: &Option<NodePool>) -> Decision<HoldPoolAct> {
+        let free = || Decision::Done(format!("NodePool {} has its own budgets only", self.pool));
+        match seen.as_ref().map(|pool| read_budget(pool, &self.run)) {
+            None | Some(DriftBudget::Absent) => free(),
+            Some(DriftBudget::Held | DriftBudget::Open) => Decision::Act(HoldPoolAct::Release),
+        }
+    }
+}
+
+impl Step<StepWorld> for HoldPoolStep {
+    type Observation = Option<NodePool>;
+    type BeforeImage = HoldPoolBeforeImage;
+    type Act = HoldPoolAct;
+
+    async fn observe_state(&self, world: &StepWorld) -> Result<Option<NodePool>, StepError> {
+        let pools = world.kube.list_node_pools().await?;
+        Ok(pools.into_iter().find(|p| p.name == self.pool))
+    }
+
+    fn decide_next(
+        &self,
+        seen: &Option<NodePool>,
+        _past: &StepHistory,
+        _now: Timestamp,
+    ) -> Decision<HoldPoolAct> {
+        if !self.holds {
+            return self.decide_release(seen);
+        }
+        let Some(pool) = seen else {
+            return Decision::Refuse(
+                StepRefusal::new(format!(
+                    "NodePool {} is gone; somebody else deleted it",
+                    self.pool
+                ))
+                .with_next(crate::engine::NextStep::Replan),
+            );
+        };
+        match read_budget(pool, &self.run) {
+            DriftBudget::Held => Decision::Done(format!(
+                "Karpenter replaces no node of {} for a new version",
+                self.pool
+            )),
+            DriftBudget::Absent | DriftBudget::Open => Decision::Act(HoldPoolAct::Hold),
+        }
+    }
+
+    fn before_image(&self, seen: &Option<NodePool>) -> HoldPoolBeforeImage {
+        let budget = seen.as_ref().map(|pool| read_budget(pool, &self.run));
+        HoldPoolBeforeImage {
+            held: budget.is_some_and(|budget| budget != DriftBudget::Absent),
+        }
+    }
+
+    async fn perform_act(&self, world: &StepWorld, act: &HoldPoolAct) -> Result<(), StepError> {
+        let Some(pool) = self.observe_state(world).await? else {
+            return Ok(());
+        };
+        let nodes = match act {
+            HoldPoolAct::Hold => Some("0"),
+            HoldPoolAct::Release => None,
+        };
+        let change = set_budget(&pool, &self.run, nodes);
+        Ok(world.kube.change_node_pool(&pool, &change).await?)
+    }
+
+    fn undo_kind(&self) -> UndoKind {
+        if self.holds {
+            UndoKind::Restore
+        } else {
+            UndoKind::Nothing
+        }
+    }
+
+    fn decide_undo(
+        &self,
+        _before: &HoldPoolBeforeImage,
+        seen: &Option<NodePool>,
+        _trail: &RollbackHistory,
+        _now: Timestamp,
+    ) -> Decision<HoldPoolAct> {
+        self.decide_release(seen)
+    }
+
+    fn describe_act(&self, act: &HoldPoolAct) -> String {
+        match act {
+            HoldPoolAct::Hold => format!(
+                "add a budget of 0 nodes for the reason Drifted to NodePool {}",
+                self.pool
+            ),
+            HoldPoolAct::Release => {
+                format!("take this run's budget off NodePool {}", self.pool)
+            }
+        }
+    }
+}

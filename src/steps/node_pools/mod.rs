@@ -1,0 +1,12 @@
+//! Nodes that somebody else replaces: Karpenter's and EKS Auto Mode's. eksup holds them back, lets go of some at a time,
+//! and watches.
+
+mod blockers;
+mod budget;
+pub mod hold;
+mod progress;
+pub mod replace;
+
+pub use hold::HoldPoolStep;
+pub use progress::ReplacedNodes;
+pub use replace::{ReplacePoolStep, ReplaceTerms};
