@@ -74,6 +74,7 @@ pub fn can_be_drawn(kind: FaultKind, targets: &FaultTargets) -> bool {
             | WorldChangeKind::Uncordon
             | WorldChangeKind::Autoscaler
             | WorldChangeKind::Karpenter
+            | WorldChangeKind::FargateCapacity
             | WorldChangeKind::ApiServerGone
             | WorldChangeKind::WatchesCut
             | WorldChangeKind::HistoryLost

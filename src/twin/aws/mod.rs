@@ -51,6 +51,7 @@ mod eks;
 mod eks_routes;
 mod elb;
 mod error;
+mod fargate_hosts;
 mod fault_effects;
 mod group_marks;
 mod iam;
@@ -71,13 +72,14 @@ pub use call::{AwsCall, is_signed};
 pub use ec2::images::image_id as published_image_id;
 pub use elb::{count_healthy_targets, target_weights};
 pub use error::AwsError;
+pub use fargate_hosts::{FargateHost, take_host as take_fargate_host};
 pub use fault_effects::{
     InjectedError, change_desired_size, delete_group, edit_weights, expire_credentials,
     fill_subnets, free_subnets, refuse_call, refuse_kubernetes, replace_dead_instances,
     set_min_size,
 };
 pub use iam::{BadPolicy, IamAuthorizer, PermissionRecord, Policy, caller_arn};
-pub use seed::{BINDINGS_PATH, seed_account};
+pub use seed::{BINDINGS_PATH, scheduling_profiles, seed_account};
 pub use state::*;
 
 use serde_json::{Value, json};

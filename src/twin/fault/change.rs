@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{WorldChangeKind, parse_duration};
 use crate::twin::aws;
-use crate::twin::k8s::{autoscaler, cloud_hooks, external_actors};
+use crate::twin::k8s::{autoscaler, cloud_hooks, external_actors, fargate};
 use crate::twin::world::{SimWorld, WorldNotice};
 
 /// What happens to the world.
@@ -63,6 +63,7 @@ pub enum WorldChange {
     },
     DeleteGroup(String),
     Karpenter(u32),
+    FargateCapacity(Duration),
     ServerGone(Duration),
     WatchesCut,
     HistoryLost,
@@ -185,6 +186,7 @@ impl WorldChange {
             }
             WorldChangeKind::DeleteGroup => Self::DeleteGroup(named("a node group")?),
             WorldChangeKind::Karpenter => Self::Karpenter(count("nodes")?),
+            WorldChangeKind::FargateCapacity => Self::FargateCapacity(parse_duration(rest)?),
             WorldChangeKind::ApiServerGone => Self::ServerGone(parse_duration(rest)?),
             WorldChangeKind::CredentialsExpire => Self::CredentialsExpire(parse_duration(rest)?),
             WorldChangeKind::WatchesCut | WorldChangeKind::HistoryLost if !rest.is_empty() => {
@@ -223,6 +225,7 @@ impl WorldChange {
             | Self::Autoscaler(_)
             | Self::MinSize { .. }
             | Self::Weights { .. }
+            | Self::FargateCapacity(_)
             | Self::ServerGone(_)
             | Self::WatchesCut
             | Self::HistoryLost
@@ -284,6 +287,7 @@ impl WorldChange {
             Self::Weights { group, weight } => aws::edit_weights(world, group, *weight),
             Self::DeleteGroup(group) => aws::delete_group(world, group),
             Self::Karpenter(number) => external_actors::replace_karpenter_nodes(world, *number),
+            Self::FargateCapacity(lasts) => fargate::set_no_capacity(world, *lasts),
             Self::ServerGone(lasts) => {
                 cloud_hooks::start_outage(world, *lasts);
                 true
@@ -336,6 +340,7 @@ pub fn repair_all_but_workloads(world: &mut SimWorld) {
     for node in external_actors::karpenter_nodes(world) {
         cloud_hooks::revive_kubelet(world, &node);
     }
+    fargate::repair(world);
     external_actors::restore_budgets_and_nodes(world);
 }
 

@@ -80,6 +80,7 @@ fault_kinds! {
         Weights "weights:TARGETGROUP:WEIGHT" "somebody edits the rules that name a target group",
         DeleteGroup "delete-group:GROUP" "somebody deletes a node group",
         Karpenter "karpenter:NUMBER" "Karpenter replaces the nodes of its own by as many new ones",
+        FargateCapacity "fargate-capacity:DURATION" "new Fargate pods get no node for so long",
         ApiServerGone "api-server-gone:DURATION" "the API server refuses connections, watches are cut",
         WatchesCut "watches-cut" "every watch breaks",
         HistoryLost "history-lost" "every watch breaks, and where it wants to go on it gets 410 Gone",

@@ -11,6 +11,7 @@ use super::access::AccessControl;
 use super::autoscaler_state::Autoscaler;
 use super::controller_work::ControllerWork;
 use super::defaults;
+use super::fargate::FargateState;
 use super::json::{find_label, flag_at, list_at, number_at, remove_at, set_at, text_at, value_at};
 use super::kinds::{KindId, NAMESPACES, NODES, PODS};
 use super::kubelet_settings::{KubeletTimings, POD_NETWORK_SIZE, POD_NETWORK_START};
@@ -87,6 +88,7 @@ pub struct SimCluster {
     pub(super) deadlines: BTreeSet<ObjectName>,
     /// What the cluster autoscaler knows, where there is one.
     pub(super) autoscaler: Autoscaler,
+    pub(super) fargate: FargateState,
     outbox: Vec<(Duration, KubeEvent)>,
     awake: bool,
 }
@@ -136,6 +138,7 @@ impl SimCluster {
             lost: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             autoscaler: Autoscaler::default(),
+            fargate: FargateState::default(),
             outbox: Vec::new(),
             awake: false,
         };

@@ -15,7 +15,7 @@ use super::kinds::{NODES, PODS, REPLICA_SETS};
 use super::kubelet_settings::{POD_NETWORK_SIZE, POD_NETWORK_START};
 use super::store::{ObjectKey, ObjectName};
 use super::typed_views::{OwnerRef, PodView};
-use super::{kubelet_admission, metadata_access, volumes};
+use super::{fargate, kubelet_admission, metadata_access, volumes};
 
 const BEHAVIOR_ANNOTATION_PREFIX: &str = "twin.eksup.dev/";
 
@@ -279,9 +279,10 @@ fn start_containers(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, p
         return;
     }
     cluster.admitted.remove(&pod.uid);
-    // A pod on the host's network has the node's address; every other one gets a new one.
+    // A pod on the host's network has the node's address, and so has the only one of a Fargate node; every other one gets
+    // a new one.
     let host = host_ip(cluster, &pod.node);
-    let ip = if pod.host_network {
+    let ip = if pod.host_network || fargate::is_fargate_node(cluster, &pod.node) {
         host.clone()
     } else {
         assign_pod_ip(cluster)

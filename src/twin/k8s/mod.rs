@@ -60,6 +60,7 @@ mod defaults;
 mod discovered_labels;
 mod drain_cleaner;
 pub mod external_actors;
+pub mod fargate;
 pub mod ground_truth;
 mod index;
 mod joining_node;
@@ -127,6 +128,9 @@ pub enum KubeEvent {
     Node(control::nodes::NodeLifecycleStep, String),
     /// The cluster autoscaler's next round.
     Autoscale,
+    /// A pod of this uid may get its node from Fargate.
+    #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
+    Fargate(ObjectName, String),
     /// What EKS does on its own when a node group goes.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
     EksDrain(cloud_hooks::EksDrainStep, String),
@@ -138,8 +142,12 @@ pub fn handle_event(world: &mut SimWorld, due: KubeEvent) {
     if let KubeEvent::Autoscale = due {
         return autoscaler::run_scan(world);
     }
+    // So does Fargate, whose nodes take addresses of the account.
+    if let KubeEvent::Fargate(pod, uid) = &due {
+        return fargate::provision_node(world, pod, uid);
+    }
     run_in_cluster(world, |cluster| match due {
-        KubeEvent::Autoscale => {}
+        KubeEvent::Autoscale | KubeEvent::Fargate(..) => {}
         KubeEvent::Work(work) => {
             // Work leaves the queue before it is done: a change that it makes itself may queue it again.
             cluster.queued.remove(&work);

@@ -203,10 +203,12 @@ impl NodeView {
             memory: quantity_units(room.and_then(|r| r.get("memory"))),
             pods: quantity_units(room.and_then(|r| r.get("pods"))),
             others: other_amounts(room),
-            // The instance is the last part of the provider's identifier (`aws:///ZONE/INSTANCE`).
+            // The instance is the last part of the provider's identifier (`aws:///ZONE/INSTANCE`); Fargate's nodes have
+            // none, and their name stands there.
             instance: text_at(node, "spec.providerID")
                 .rsplit('/')
                 .next()
+                .filter(|id| !id.starts_with("fargate-"))
                 .unwrap_or_default()
                 .to_owned(),
             kubelet: text_at(node, "status.nodeInfo.kubeletVersion").to_owned(),

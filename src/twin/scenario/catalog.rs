@@ -57,7 +57,7 @@ const PATCH_RELEASES: &[(u16, &str)] = &[
     (33, "1.33.5"),
 ];
 
-fn patch_release(minor: u16) -> Option<&'static str> {
+pub fn patch_release(minor: u16) -> Option<&'static str> {
     PATCH_RELEASES
         .iter()
         .find(|(m, _)| *m == minor)

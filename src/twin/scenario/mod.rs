@@ -2,12 +2,15 @@
 //! snapshot, changed in code, so that what differs is all there is to read.
 
 mod catalog;
+mod fargate;
 mod fleet;
 mod groups;
 mod grow;
+mod running;
 mod self_managed;
 mod served;
 mod variants;
+mod versions;
 
 use crate::model::Clock;
 use crate::model::snapshot::Snapshot;
@@ -70,6 +73,11 @@ const BUNDLED_SCENARIOS: &[Bundled] = &[
         "two Auto Scaling groups of one's own beside a managed group",
         self_managed::self_managed_groups,
     ),
+    (
+        "fargate",
+        "the system on a managed group, the workloads on Fargate",
+        fargate::fargate_profiles,
+    ),
     ("fleet-30", "thirty nodes with ten pods each", || {
         fleet_snapshot(30, 10)
     }),
@@ -118,7 +126,8 @@ pub fn load_world(snapshot: &Snapshot, seed: u64) -> SimWorld {
 pub fn load_world_at(snapshot: &Snapshot, seed: u64, clock: Clock) -> SimWorld {
     let account = aws::seed_account(snapshot);
     let lists = snapshot.kubernetes.clone();
-    let cluster = k8s::SimCluster::from_lists(&snapshot.inventory, lists);
+    let mut cluster = k8s::SimCluster::from_lists(&snapshot.inventory, lists);
+    k8s::fargate::set_profiles(&mut cluster, aws::scheduling_profiles(&account));
     SimWorld::new(clock, seed, account, cluster)
 }
 
@@ -128,7 +137,8 @@ pub fn take_world(snapshot: &mut Snapshot, seed: u64) -> SimWorld {
     // It reads the lists too: claims, bindings of target groups, images.
     let account = aws::seed_account(snapshot);
     let lists = std::mem::take(&mut snapshot.kubernetes);
-    let cluster = k8s::SimCluster::from_lists(&snapshot.inventory, lists);
+    let mut cluster = k8s::SimCluster::from_lists(&snapshot.inventory, lists);
+    k8s::fargate::set_profiles(&mut cluster, aws::scheduling_profiles(&account));
     SimWorld::new(clock, seed, account, cluster)
 }
 

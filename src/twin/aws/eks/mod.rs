@@ -7,6 +7,7 @@ mod ami_types;
 mod cluster;
 mod config;
 mod create_group;
+mod fargate;
 mod group;
 mod group_launch;
 mod group_rules;
@@ -32,6 +33,7 @@ use crate::twin::world::SimWorld;
 
 pub use access::{access_kind_for_nodes, admits_role};
 pub use config::schedule_size_sync;
+pub use fargate::FargateProfile;
 pub use group::on_instances_gone;
 
 /// Something that will happen in EKS.
@@ -147,8 +149,8 @@ pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Val
         "DescribeAddonVersions" => addon::describe_versions(world, input),
         "DescribeAddonConfiguration" => addon::describe_configuration(world, input),
         "UpdateAddon" => run_once_per_token(world, op, input, addon::update),
-        "ListFargateProfiles" => tags::list_fargate_profiles(world, input),
-        "DescribeFargateProfile" => tags::describe_fargate_profile(world, input),
+        "ListFargateProfiles" => fargate::list(world, input),
+        "DescribeFargateProfile" => fargate::describe(world, input),
         "ListAccessEntries" => access::list(world, input),
         "DescribeAccessEntry" => access::describe(world, input),
         "CreateAccessEntry" => run_once_per_token(world, op, input, access::create),

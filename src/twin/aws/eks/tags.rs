@@ -1,10 +1,10 @@
-//! Tags of EKS's objects, and what else is only read: Fargate profiles, access entries.
+//! Tags of EKS's objects, and what else is only read: Pod Identity associations.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{requested_cluster, show};
+use super::requested_cluster;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::cut_page;
@@ -28,11 +28,13 @@ fn resource_tags<'w>(
     if eks.arn == arn {
         return Ok(&mut eks.tags);
     }
-    // Only groups and add-ons have tags of their own beside the cluster.
+    // Groups, add-ons and Fargate profiles have tags of their own beside the cluster.
     let groups = eks.nodegroups.values_mut().map(|g| (&g.arn, &mut g.tags));
     let addons = eks.addons.values_mut().map(|a| (&a.arn, &mut a.tags));
+    let profiles = eks.fargate.values_mut().map(|p| (&p.arn, &mut p.tags));
     groups
         .chain(addons)
+        .chain(profiles)
         .find(|(a, _)| *a == arn)
         .map(|(_, tags)| tags)
         .ok_or_else(absent)
@@ -64,42 +66,6 @@ pub fn untag_resource(world: &mut SimWorld, input: Input) -> Result<Value, AwsEr
         tags.remove(&key);
     }
     Ok(json!({}))
-}
-
-/// ListFargateProfiles.
-pub fn list_fargate_profiles(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
-    let eks = requested_cluster(world, input)?;
-    let page = cut_page(
-        &eks.fargate,
-        input.get_text("nextToken"),
-        input.get_number("maxResults").unwrap_or(100),
-    )?;
-    Ok(json!({"fargateProfileNames": page.items, "nextToken": page.next}))
-}
-
-/// DescribeFargateProfile.
-pub fn describe_fargate_profile(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
-    let (region, account) = (world.cloud.region.clone(), world.cloud.account.clone());
-    let eks = requested_cluster(world, input)?;
-    let name = input.get_text("fargateProfileName").unwrap_or_default();
-    if !eks.fargate.iter().any(|f| f == name) {
-        return Err(
-            AwsError::not_found(format!("No Fargate Profile found with name: {name}."))
-                .with_member("fargateProfileName", name),
-        );
-    }
-    // A snapshot knows a profile's name and nothing else, so the rest is a plain profile.
-    Ok(json!({"fargateProfile": {
-        "fargateProfileName": name,
-        "fargateProfileArn": format!("arn:aws:eks:{region}:{account}:fargateprofile/{}/{name}", eks.name),
-        "clusterName": eks.name,
-        "createdAt": show::show_time(eks.created),
-        "podExecutionRoleArn": format!("arn:aws:iam::{account}:role/fargate"),
-        "subnets": [],
-        "selectors": [],
-        "status": "ACTIVE",
-        "tags": {},
-    }}))
 }
 
 /// ListPodIdentityAssociations.

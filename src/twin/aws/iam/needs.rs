@@ -136,6 +136,13 @@ fn eks_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
         let name = principal.rsplit('/').next().unwrap_or_default();
         of(&format!("access-entry/{cluster}/role/{account}/{name}/-"))
     });
+    let profile = input.get_text("fargateProfileName").map(|name| {
+        let known = cloud.eks.as_ref().and_then(|eks| eks.fargate.get(name));
+        known.map_or_else(
+            || of(&format!("fargateprofile/{cluster}/{name}/-")),
+            |p| p.arn.clone(),
+        )
+    });
     let cluster = of(&format!("cluster/{cluster}"));
     // What an operation is about follows from its name; where nothing else is known it is the cluster.
     match op {
@@ -148,6 +155,7 @@ fn eks_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
         | "UpdateNodegroupVersion"
         | "DeleteNodegroup" => group.into_iter().collect(),
         "DescribeAccessEntry" | "DeleteAccessEntry" => entry.into_iter().collect(),
+        "DescribeFargateProfile" => profile.into_iter().collect(),
         "DescribeAddon" | "UpdateAddon" => addon.into_iter().collect(),
         // The cluster, and what of it is asked about.
         "DescribeUpdate" | "ListUpdates" => [Some(cluster), group, addon]

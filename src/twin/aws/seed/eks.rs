@@ -352,7 +352,7 @@ pub fn seed_cluster(
         versions,
         insights: seed_insights(inventory),
         refresh: InsightsRefreshTimes::default(),
-        fargate: inventory.fargate_profiles.clone(),
+        fargate: BTreeMap::new(),
         // The schemas that the snapshot kept stand in for what EKS would answer of each version.
         schemas: (inventory.addon_schemas.iter())
             .map(|(name, of)| {

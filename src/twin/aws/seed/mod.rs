@@ -3,6 +3,7 @@
 mod controller;
 mod eks;
 mod elb;
+mod fargate;
 mod self_managed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use crate::model::user_data::UserDataTraits;
 use crate::model::{Inventory, eks as model};
 
 pub use controller::BINDINGS_PATH;
+pub use fargate::scheduling_profiles;
 
 /// The account in `snapshot`.
 pub fn seed_account(snapshot: &Snapshot) -> AwsAccount {
@@ -67,6 +69,7 @@ pub fn seed_account(snapshot: &Snapshot) -> AwsAccount {
     eks::seed_asgs(&mut cloud, inventory, &nodegroups);
     cloud.eks = Some(eks::seed_cluster(inventory, versions, nodegroups));
     self_managed::seed(&mut cloud, snapshot);
+    fargate::seed(&mut cloud, snapshot);
     elb::seed_elb(&mut cloud, inventory);
     cloud.switches.controller = controller::seed_controller(&cloud, snapshot);
     cloud

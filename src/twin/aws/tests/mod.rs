@@ -2,6 +2,7 @@
 
 mod addons;
 mod control_plane;
+mod fargate;
 mod faults;
 mod group_states;
 mod groups;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::cluster::SimCluster;
+use super::fargate;
 use super::json::{as_object_mut, list_at, set_at, set_condition, slot_at};
 use super::kinds::PODS;
 pub use super::node_affinity::RequiredNodes;
@@ -31,6 +32,10 @@ const ENOUGH_FITTING_NODES: usize = 100;
 
 /// Finds a node for a pod; whether there was one.
 pub fn schedule_pod(cluster: &mut SimCluster, name: &ObjectName) {
+    let object = cluster.store.find_object(PODS, name);
+    if object.is_some_and(|o| fargate::schedules(o)) {
+        return fargate::begin_provisioning(cluster, name);
+    }
     try_schedule(cluster, name);
 }
 
@@ -75,6 +80,10 @@ fn try_schedule(cluster: &mut SimCluster, name: &ObjectName) -> bool {
         return true;
     };
     if !pod.node.is_empty() || !pod.is_active() {
+        return true;
+    }
+    // What another scheduler has begun to look at is not looked at here; the pod says nothing about its siblings.
+    if fargate::schedules(&object) {
         return true;
     }
     // A gated pod is not looked at until its gates are removed, which says nothing about its siblings.

@@ -3,6 +3,7 @@
 mod admission;
 mod answers;
 mod clients;
+mod fargate;
 mod fleet;
 mod kubectl;
 mod nodes;
