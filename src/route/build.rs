@@ -74,6 +74,7 @@ fn build_with_trigger(
         addons::push_addons_after_hop(&mut draft);
     }
     loop {
+        draft.other_nodes = other_moves.get(&draft.at).cloned().unwrap_or_default();
         // Groups move while the control plane stands, before the hop that would leave their kubelets too far behind.
         if let Some(blues) = moves.get(&draft.at) {
             let now: Vec<&GroupMigration<'_>> = order_migrations(plan, &movers)
@@ -98,10 +99,8 @@ fn build_with_trigger(
             }
             push_migration(&mut draft, &now, &mut names, &pairs, &reserved);
         }
-        // After the node groups: evicted pods of theirs find nodes that stay.
-        if let Some(now) = other_moves.get(&draft.at) {
-            other_nodes::push_other_moves(&mut draft, now);
-        }
+        // Where no node group moves at this version, nothing has taken them along.
+        other_nodes::push_other_moves(&mut draft);
         if draft.at >= to {
             break;
         }

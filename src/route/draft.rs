@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::other_nodes::OtherNodes;
 use super::problem::{Obstacle, RouteProblem};
 use super::{RouteStep, StepSpec};
 use crate::model::{AddonVersion, Inventory, Minor};
@@ -23,6 +24,8 @@ pub struct RouteDraft<'a> {
     pub groups: BTreeSet<String>,
     /// Those of them that are self-managed and move.
     pub self_managed: BTreeSet<String>,
+    /// Other nodes that come at this version and have no step yet.
+    pub other_nodes: Vec<OtherNodes>,
     /// Node group to the target groups its instances are in, after the steps so far.
     pub targets_by_group: BTreeMap<String, BTreeSet<String>>,
     /// By the pair's place: the target group that has the traffic, after the steps so far.
@@ -91,6 +94,7 @@ impl<'a> RouteDraft<'a> {
                 .map(|g| g.name.clone())
                 .collect(),
             self_managed: BTreeSet::new(),
+            other_nodes: Vec::new(),
             targets_by_group: BTreeMap::new(),
             live_target_groups: Vec::new(),
         }

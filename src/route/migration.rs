@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::draft::{RouteDraft, StepDraft};
 use super::node_groups::{GroupMigration, oldest_kubelet};
+use super::other_nodes::push_other_moves;
 use super::problem::Obstacle;
 use super::step_specs::{
     explain_shift_order, needs_local_pod, push_add_to_rules, push_attach_targets, push_cordon_blue,
@@ -491,6 +492,8 @@ fn push_retirement(
                 .with_reason("until blue is gone, everything can be rolled back to it"),
         );
     }
+    // What cannot be rolled back comes as late as it can, and while the blues still stand.
+    push_other_moves(draft);
     for m in moves {
         // A stop-over green is eksup's own, and nobody wants it back.
         let delete = retire.then == RetireHow::Delete || m.blue != m.migration.origin.name;

@@ -250,11 +250,11 @@ pub fn schedule_other_moves(
     each.collect()
 }
 
-/// Adds the steps that bring these nodes to the version where the control plane is.
-pub fn push_other_moves(draft: &mut RouteDraft<'_>, moves: &[OtherNodes]) {
-    for nodes in moves {
+/// Adds the steps that bring other nodes to the version where the control plane is.
+pub fn push_other_moves(draft: &mut RouteDraft<'_>) {
+    for nodes in std::mem::take(&mut draft.other_nodes) {
         match nodes {
-            OtherNodes::Pool(pool) => push_drift(draft, pool),
+            OtherNodes::Pool(pool) => push_drift(draft, &pool),
             OtherNodes::Fargate => push_fargate(draft),
             OtherNodes::AutoMode => push_auto_mode(draft),
         }
