@@ -9,7 +9,7 @@ use crate::aws::AwsApi;
 use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::asg::Asg;
 use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
-use crate::model::node_source::{NodeSource, cluster_tag, to_node_group};
+use crate::model::node_source::{cluster_tag, to_node_group};
 use crate::model::{ApiError, ErrorClass, absent_is_none};
 
 type Result<T> = std::result::Result<T, ApiError>;
@@ -49,24 +49,21 @@ impl AwsApi {
         Ok(groups)
     }
 
-    /// A group of nodes by its name, whoever makes its nodes; none where it is gone.
+    /// The self-managed group as it is now; none where it is gone.
     ///
     /// # Errors
-    /// Those of DescribeNodegroup or DescribeAutoScalingGroups.
-    pub async fn read_node_group(
-        &self,
-        cluster: &str,
-        (name, source): (&str, NodeSource),
-    ) -> Result<Option<Nodegroup>> {
-        match source {
-            NodeSource::ManagedGroup => {
-                absent_is_none(self.describe_nodegroup(cluster, name).await)
-            }
-            NodeSource::AutoScalingGroup => {
-                let found = self.describe_asgs(&[name.to_owned()]).await?;
-                Ok(found.get(name).map(to_node_group))
-            }
-        }
+    /// Those of DescribeAutoScalingGroups.
+    pub async fn read_self_managed_group(&self, name: &str) -> Result<Option<Nodegroup>> {
+        let found = self.describe_asgs(&[name.to_owned()]).await?;
+        Ok(found.get(name).map(to_node_group))
+    }
+
+    /// The managed node group as it is now; none where it is gone.
+    ///
+    /// # Errors
+    /// Those of DescribeNodegroup.
+    pub async fn read_managed_group(&self, cluster: &str, name: &str) -> Result<Option<Nodegroup>> {
+        absent_is_none(self.describe_nodegroup(cluster, name).await)
     }
 
     /// Makes a group like `blue`, with its lifecycle hooks and without its target groups and classic load balancers.

@@ -25,6 +25,7 @@ pub async fn read_for_plan(
     mut inventory: Inventory,
 ) -> Result<Inventory> {
     let notes = UnreadNotes::default();
+    inventory.add_pool_groups(plan.replaced_pools());
     add_template_versions(aws, plan, &mut inventory, &notes).await?;
     add_optimized_images(aws, plan, &mut inventory, &notes).await?;
     // Images of the plan and of template versions that it names: the first reading could not know either.

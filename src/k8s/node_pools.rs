@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::api_call::{MERGE_PATCH_CONTENT_TYPE, with_field_manager};
+use super::api_call::{JSON_CONTENT_TYPE, MERGE_PATCH_CONTENT_TYPE, with_field_manager};
 use super::convert;
 use crate::k8s::KubeApi;
 use crate::model::node_pool::{KarpenterObjects, NodeClaim, NodeClass, NodePool};
@@ -86,6 +86,35 @@ impl KubeApi {
         )
         .await?;
         Ok(())
+    }
+}
+
+impl KubeApi {
+    /// Creates an object of Karpenter; one of that name that is there already is no error, as the caller looks whose it is.
+    pub async fn create_karpenter_object(&self, path: &str, object: &Value) -> Result<(), ApiError> {
+        let op = format!("create {}", path.rsplit('/').next().unwrap_or(path));
+        let path = with_field_manager(path);
+        let created = self.send_json::<Value>(&op, Method::POST, &path, JSON_CONTENT_TYPE, object);
+        match created.await {
+            Err(error) if error.class != ErrorClass::Conflict => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Deletes an object of Karpenter; what belongs to it follows in the background. One that is gone is no error.
+    pub async fn delete_karpenter_object(&self, path: &str, name: &str) -> Result<(), ApiError> {
+        let op = format!("delete {}", path.rsplit('/').next().unwrap_or(path));
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+        });
+        let path = format!("{path}/{name}");
+        let deleted = self.send_json::<Value>(&op, Method::DELETE, &path, JSON_CONTENT_TYPE, &body);
+        match deleted.await {
+            Err(error) if error.class != ErrorClass::Absent => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 }
 

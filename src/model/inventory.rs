@@ -12,7 +12,9 @@ use super::kube::{
     Attachment, NamespacedName, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload,
 };
 use super::limits::Limits;
-use super::node_pool::{KarpenterObjects, NodePool};
+use super::node_pool::{KarpenterObjects, NodePool, pool_of};
+use super::node_source::NodeSource;
+use super::pool_group::pool_to_group;
 use super::optimized_image::ImageLine;
 use super::pod_admission::{LimitDefaults, ResourceQuota};
 use super::pod_identity::PodIdentityAssociation;
@@ -160,6 +162,24 @@ impl Inventory {
         self.nodes
             .iter()
             .filter(move |n| n.nodegroup_name() == Some(nodegroup))
+    }
+
+    /// Takes NodePools for groups: the plan has eksup replace their nodes.
+    pub fn add_pool_groups<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let Some(objects) = &self.karpenter else {
+            return;
+        };
+        for pool in names.filter_map(|name| objects.find_pool(name)) {
+            // A rehearsal reads twice.
+            if self.nodegroups.iter().any(|g| g.name == pool.name && g.source == NodeSource::NodePool) {
+                continue;
+            }
+            self.nodegroups.push(pool_to_group(objects, pool));
+            let of_pool = |n: &&mut Node| pool_of(n) == Some(&pool.name);
+            for node in self.nodes.iter_mut().filter(of_pool) {
+                node.self_managed_group = Some(pool.name.clone());
+            }
+        }
     }
 
     /// The NodePools that were read; those of Karpenter and those of Auto Mode.

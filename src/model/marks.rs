@@ -14,6 +14,14 @@ pub const DRAINING: &str = "eksup.dev/draining";
 pub const SKIPPED: &str = "eksup.dev/drain-skipped";
 /// Annotation on a NodePool to whose budgets eksup has added one; the value is the run's id.
 pub const DRIFT_HELD: &str = "eksup.dev/drift-held-by";
+/// Annotation on what eksup created in Kubernetes; the value is the run's id.
+pub const CREATED_BY: &str = "eksup.dev/created-by";
+/// Annotation on a green NodePool: which blue it was cloned from.
+pub const CLONED_FROM: &str = "eksup.dev/cloned-from";
+/// Annotation on a green NodePool: how many nodes the run makes for it.
+pub const WANTED_NODES: &str = "eksup.dev/wanted-nodes";
+/// Annotation on a blue NodePool: its limits before eksup set them to 0, as JSON.
+pub const LIMITS_BEFORE: &str = "eksup.dev/limits-before";
 /// The cluster autoscaler's own annotation.
 pub const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
 /// The cluster autoscaler's flags that say which groups it manages.

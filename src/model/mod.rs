@@ -28,6 +28,7 @@ pub mod operator_budgets;
 pub mod optimized_image;
 pub mod pod_admission;
 pub mod pod_identity;
+pub mod pool_group;
 pub mod restarts;
 pub mod scheduling;
 pub mod snapshot;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Minor;
 use super::kube::Node;
 
 /// The label by which a node says its NodePool.
@@ -49,6 +50,8 @@ pub struct NodePool {
 pub struct ConditionState {
     /// True, False or Unknown.
     pub status: String,
+    #[serde(default)]
+    pub reason: String,
     pub message: String,
 }
 
@@ -78,7 +81,11 @@ pub struct NodeClass {
     pub annotations: BTreeMap<String, String>,
     pub deleting: bool,
     pub spec: Value,
+    /// What its condition Ready says of the object as it is now; none where Karpenter has not judged that yet.
     pub ready: Option<ConditionState>,
+    /// Names of the images that it selects now.
+    #[serde(default)]
+    pub images: Vec<String>,
 }
 
 /// Which node class a NodePool takes its machines from.
@@ -144,6 +151,16 @@ impl NodeClaim {
 }
 
 impl NodeClass {
+    /// Whether images that it selects name another version than `minor`: it has not looked again since the control plane
+    /// moved. Names without a version say nothing.
+    pub fn selects_other_version(&self, minor: Minor) -> bool {
+        let of = |name: &String| {
+            let mut words = name.split(['-', '_', '/']);
+            words.find_map(|word| word.parse::<Minor>().ok().filter(|_| word.contains('.')))
+        };
+        self.images.iter().filter_map(of).any(|seen| seen != minor)
+    }
+
     /// Whether every term of its `amiSelectorTerms` names an image by its id, so that no new version changes it.
     pub fn names_images_by_id(&self) -> bool {
         let terms = self.spec["amiSelectorTerms"].as_array();
@@ -154,15 +171,31 @@ impl NodeClass {
 }
 
 impl ConditionState {
-    /// What a condition that should be True says otherwise.
+    /// What a condition that should be True says where it is False. Unknown is for moments: every change of a NodePool
+    /// makes its Ready so (KARP-5).
     pub fn trouble(&self) -> Option<&str> {
-        (self.status != "True").then_some(self.message.as_str())
+        (self.status == "False").then_some(self.message.as_str())
+    }
+
+    /// Why a machine could not be launched: Karpenter leaves the condition Unknown then (KARP-6).
+    pub fn launch_failure(&self) -> Option<&str> {
+        let failed = self.status != "True" && self.reason == "LaunchFailed";
+        (failed || self.status == "False").then_some(self.message.as_str())
     }
 }
 
 /// The NodePool of a node; none where Karpenter did not make it.
 pub fn pool_of(node: &Node) -> Option<&str> {
     node.labels.get(NODE_POOL_LABEL).map(String::as_str)
+}
+
+/// What a claim says of the NodePool that it was made from, so that Karpenter sees when that changes.
+pub fn pool_hash_annotations(
+    annotations: &BTreeMap<String, String>,
+) -> impl Iterator<Item = (String, String)> {
+    let hashes = annotations.iter();
+    let hashes = hashes.filter(|(key, _)| key.starts_with("karpenter.sh/nodepool-hash"));
+    hashes.map(|(k, v)| (k.clone(), v.clone()))
 }
 
 /// The tool that keeps an object as Git or a chart has it, by the marks that it leaves.
@@ -202,6 +235,19 @@ mod tests {
         pool.annotations
             .insert("argocd.argoproj.io/tracking-id".into(), "x".into());
         assert_eq!(pool.owning_tool(), Some("Argo CD"));
+    }
+
+    #[test]
+    fn the_version_of_an_image_is_read_from_its_name_where_it_has_one() {
+        let class = |name: &str| NodeClass {
+            images: vec![name.into()],
+            ..NodeClass::default()
+        };
+        let at = Minor::new(29);
+        let old = "amazon-eks-node-al2023-x86_64-standard-1.28-v20240807";
+        assert!(class(old).selects_other_version(at));
+        assert!(!class("bottlerocket-aws-k8s-1.29-x86_64-v1.20.5-a3e8bda1").selects_other_version(at));
+        assert!(!class("our-image-7").selects_other_version(at));
     }
 
     #[test]

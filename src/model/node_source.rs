@@ -1,6 +1,6 @@
 //! Who makes and removes the nodes of a group, and which instance belongs to which self-managed group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use super::asg::Asg;
 use super::aws_status::NodegroupStatus;
 use super::eks::{Nodegroup, Scaling};
 use super::kube::Node;
+use super::node_pool::pool_of;
 
 /// Who makes and removes the nodes of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub enum NodeSource {
     ManagedGroup,
     /// An Auto Scaling group that belongs to no managed node group.
     AutoScalingGroup,
+    /// A NodePool of Karpenter, whose nodes eksup replaces.
+    NodePool,
 }
 
 impl NodeSource {
@@ -32,22 +35,33 @@ impl NodeSource {
         match self {
             Self::ManagedGroup => "Node group",
             Self::AutoScalingGroup => "Auto Scaling group",
+            Self::NodePool => "NodePool",
         }
     }
 
-    /// The operation of AWS that deletes such a group.
+    /// Whether the group's end ends its nodes; an Auto Scaling group is made empty first.
+    pub fn ends_nodes_with_group(self) -> bool {
+        match self {
+            Self::ManagedGroup | Self::NodePool => true,
+            Self::AutoScalingGroup => false,
+        }
+    }
+
+    /// The operation that deletes such a group.
     pub fn delete_operation(self) -> &'static str {
         match self {
             Self::ManagedGroup => "DeleteNodegroup",
             Self::AutoScalingGroup => "DeleteAutoScalingGroup",
+            Self::NodePool => "delete NodePool",
         }
     }
 
-    /// The operation of AWS that makes such a group.
+    /// The operation that makes such a group.
     pub fn create_operation(self) -> &'static str {
         match self {
             Self::ManagedGroup => "CreateNodegroup",
             Self::AutoScalingGroup => "CreateAutoScalingGroup",
+            Self::NodePool => "create NodePool",
         }
     }
 
@@ -56,6 +70,7 @@ impl NodeSource {
         match self {
             Self::ManagedGroup => "node group",
             Self::AutoScalingGroup => "Auto Scaling group",
+            Self::NodePool => "NodePool",
         }
     }
 }
@@ -63,12 +78,16 @@ impl NodeSource {
 /// Which self-managed group each instance belongs to, by instance id; none for an instance of none. A managed node says
 /// its group by its label; of others only Auto Scaling knows. Cheap to clone, and shared by all clones.
 #[derive(Clone, Debug, Default)]
-pub struct GroupMembers(Arc<RwLock<BTreeMap<String, Option<String>>>>);
+pub struct GroupMembers {
+    instances: Arc<RwLock<BTreeMap<String, Option<String>>>>,
+    /// NodePools whose nodes are a group's: a node says its own.
+    pools: Arc<RwLock<BTreeSet<String>>>,
+}
 
 impl GroupMembers {
     /// Adds the instances of self-managed groups. An instance that left its group keeps it: its node may still be there.
     pub fn add_members<'a>(&self, groups: impl Iterator<Item = &'a Asg>) {
-        let mut members = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self.instances.write().unwrap_or_else(PoisonError::into_inner);
         for group in groups {
             let ids = group.instances.iter().map(|i| i.id.clone());
             members.extend(ids.map(|id| (id, Some(group.name.clone()))));
@@ -77,7 +96,7 @@ impl GroupMembers {
 
     /// Remembers that these instances are of no self-managed group, where none is known for them.
     pub fn add_others(&self, instances: Vec<String>) {
-        let mut members = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self.instances.write().unwrap_or_else(PoisonError::into_inner);
         for id in instances {
             members.entry(id).or_default();
         }
@@ -85,20 +104,30 @@ impl GroupMembers {
 
     /// The instances behind nodes of no group of which it is not known whether they are of a self-managed one.
     pub fn unknown_instances<'a>(&self, nodes: impl Iterator<Item = &'a Node>) -> Vec<String> {
-        let members = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let of_none = nodes.filter(|n| n.nodegroup_name().is_none());
+        let members = self.instances.read().unwrap_or_else(PoisonError::into_inner);
+        let of_none = nodes.filter(|n| n.nodegroup_name().is_none() && pool_of(n).is_none());
         let ids = of_none.filter_map(Node::instance_id);
         ids.filter(|id| !members.contains_key(*id))
             .map(str::to_owned)
             .collect()
     }
 
-    /// The self-managed group of a node that names none.
+    /// From now on the nodes of these NodePools are a group's.
+    pub fn add_pools(&self, names: impl IntoIterator<Item = String>) {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        pools.extend(names);
+    }
+
+    /// The self-managed group or NodePool of a node that names none.
     pub fn unnamed_group_of(&self, node: &Node) -> Option<String> {
         if node.nodegroup_name().is_some() {
             return None;
         }
-        let members = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = pool_of(node) {
+            let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+            return pools.get(pool).cloned();
+        }
+        let members = self.instances.read().unwrap_or_else(PoisonError::into_inner);
         members.get(node.instance_id()?)?.clone()
     }
 

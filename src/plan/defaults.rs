@@ -8,7 +8,7 @@ use super::keys::UPGRADE_PLAN;
 use super::keys::{KARPENTER_POOL, KeyMap, NODE_GROUP};
 use super::types::{Capacity, KarpenterPool, NodeGroup, Plan};
 use super::value_reader::ReadValues;
-use super::words::Strategy;
+use super::words::{PoolCapacity, Strategy};
 #[cfg(test)]
 use crate::model::Minor;
 
@@ -29,6 +29,18 @@ impl Plan {
             .iter()
             .chain(&self.auto_scaling_groups)
             .chain(pools)
+    }
+
+    /// The NodePools whose nodes eksup replaces.
+    pub fn replaced_pools(&self) -> impl Iterator<Item = &str> {
+        let replaced = self.karpenter.iter().filter(|p| p.group.is_some());
+        replaced.map(|p| p.node_pool.as_str())
+    }
+
+    /// Whether nodes of this NodePool's green are made only for pods that have been evicted.
+    pub fn makes_nodes_on_demand(&self, pool: &str) -> bool {
+        let mut pools = self.karpenter.iter();
+        pools.any(|p| p.node_pool == pool && p.capacity == PoolCapacity::OnDemand)
     }
 
     /// What the plan says of a NodePool, or what it means where it lists none; nothing for one that it does not list

@@ -26,8 +26,10 @@ pub fn check_quotas(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 fn most_groups(case: &ReadinessInput<'_>) -> usize {
     let managed = case.inventory.managed_groups().map(|g| g.name.as_str());
     let mut there: BTreeSet<&str> = managed.collect();
-    let own = case.route.map(|r| &r.self_managed);
-    let is_managed = |name: &String| own.is_none_or(|own| !own.contains(name));
+    let is_managed = |name: &str| {
+        let mut routes = case.route.iter();
+        routes.all(|r| r.source_of(name).is_managed())
+    };
     let mut most = there.len();
     // A group that is kept at zero nodes still counts.
     for step in case.route.iter().flat_map(|r| &r.steps) {

@@ -201,6 +201,7 @@ fn check_unmoved_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                     NodeSource::AutoScalingGroup => {
                         "to upgrade it too, list it under `autoScalingGroups`, with `ami: auto` or an image"
                     }
+                    NodeSource::NodePool => "to upgrade it too, list it under `karpenter`",
                 },
             ));
         }

@@ -69,6 +69,7 @@ fn build_with_trigger(
         .collect();
     let reserved: BTreeSet<String> = plan.all_groups().filter_map(|g| g.green.clone()).collect();
     other_nodes::push_pool_holds(&mut draft, &others);
+    other_nodes::push_blue_pool_holds(&mut draft, &movers);
     // With no hop ahead the add-ons still have the plan's policy to meet.
     if from == to {
         addons::push_addons_after_hop(&mut draft);
@@ -107,6 +108,12 @@ fn build_with_trigger(
         push_hop(&mut draft);
     }
     other_nodes::push_pool_releases(&mut draft, &others);
+    let last: BTreeSet<String> = names
+        .iter()
+        .filter(|(origin, _)| draft.node_pools.contains(*origin))
+        .map(|(_, green)| green.clone())
+        .collect();
+    other_nodes::push_green_pool_releases(&mut draft, &last);
     // All problems at once, or none: a route with a known obstacle would stop halfway.
     if draft.problems.is_empty() {
         Ok(Route {
@@ -117,6 +124,7 @@ fn build_with_trigger(
             notes: draft.notes,
             accepted_losses: AcceptedLosses::new(),
             self_managed: draft.self_managed,
+            node_pools: draft.node_pools,
         })
     } else {
         Err(draft.problems)

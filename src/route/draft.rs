@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::other_nodes::OtherNodes;
 use super::problem::{Obstacle, RouteProblem};
 use super::{RouteStep, StepSpec};
+use crate::model::node_source::NodeSource;
 use crate::model::{AddonVersion, Inventory, Minor};
 use crate::plan::Plan;
 
@@ -24,6 +25,8 @@ pub struct RouteDraft<'a> {
     pub groups: BTreeSet<String>,
     /// Those of them that are self-managed and move.
     pub self_managed: BTreeSet<String>,
+    /// Those of them that are NodePools.
+    pub node_pools: BTreeSet<String>,
     /// Other nodes that come at this version and have no step yet.
     pub other_nodes: Vec<OtherNodes>,
     /// Node group to the target groups its instances are in, after the steps so far.
@@ -94,6 +97,7 @@ impl<'a> RouteDraft<'a> {
                 .map(|g| g.name.clone())
                 .collect(),
             self_managed: BTreeSet::new(),
+            node_pools: BTreeSet::new(),
             other_nodes: Vec::new(),
             targets_by_group: BTreeMap::new(),
             live_target_groups: Vec::new(),
@@ -128,6 +132,16 @@ impl<'a> RouteDraft<'a> {
             estimate,
             spec,
         });
+    }
+
+    /// Remembers who makes the nodes of a group of the route.
+    pub fn note_source(&mut self, group: &str, source: NodeSource) {
+        let of_kind = match source {
+            NodeSource::ManagedGroup => return,
+            NodeSource::AutoScalingGroup => &mut self.self_managed,
+            NodeSource::NodePool => &mut self.node_pools,
+        };
+        of_kind.insert(group.to_owned());
     }
 
     /// Adds a note.

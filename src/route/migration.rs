@@ -165,9 +165,7 @@ fn plan_group_move<'m, 'a>(
         }
     };
     draft.groups.insert(green.clone());
-    if !mover.origin.source.is_managed() {
-        draft.self_managed.insert(green.clone());
-    }
+    draft.note_source(&green, mover.origin.source);
     let behind = draft
         .targets_by_group
         .get(blue)

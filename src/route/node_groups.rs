@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::draft::RouteDraft;
-use super::other_nodes::OtherMove;
+use super::other_nodes::{self, OtherMove};
 use super::problem::Obstacle;
 use crate::model::eks::Nodegroup;
 use crate::model::kube::Node;
@@ -103,11 +103,13 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         &plan.auto_scaling_groups,
         NodeSource::AutoScalingGroup,
     );
+    let of_pools: Vec<NodeGroup> = plan.karpenter.iter().filter_map(|p| p.group.clone()).collect();
     for group in &inventory.nodegroups {
         // A self-managed group moves only where the plan lists it; of managed ones all do where it lists none.
         let listed = match group.source {
             NodeSource::ManagedGroup => &plan.node_groups,
             NodeSource::AutoScalingGroup => &plan.auto_scaling_groups,
+            NodeSource::NodePool => &of_pools,
         };
         let named = listed.iter().any(|w| w.blue == group.name);
         let all_move = listed.is_empty() && group.source.is_managed();
@@ -124,9 +126,19 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         if kubelet >= plan.to {
             continue;
         }
-        if !group.source.is_managed() {
-            draft.self_managed.insert(group.name.clone());
-            note_uncloneable(draft, group);
+        draft.note_source(&group.name, group.source);
+        match group.source {
+            NodeSource::ManagedGroup => {}
+            NodeSource::AutoScalingGroup => note_uncloneable(draft, group),
+            NodeSource::NodePool => {
+                other_nodes::check_pool_of_group(draft, group, &plan_entry);
+                movers.push(GroupMigration {
+                    origin: group,
+                    plan_entry,
+                    kubelet,
+                });
+                continue;
+            }
         }
         // A clone of a group with a custom AMI keeps its kubelet, so it moves only with a new image.
         let given = plan_entry.ami.is_some() || plan_entry.launch_template_version.is_some();
@@ -162,6 +174,7 @@ fn note_unknown_groups(draft: &mut RouteDraft<'_>, listed: &[NodeGroup], source:
             "autoScalingGroups",
             "nodeGroups",
         ),
+        NodeSource::NodePool => ("NodePool", "karpenter", "nodeGroups"),
     };
     for entry in listed {
         if there().any(|g| g.name == entry.blue) {
@@ -267,6 +280,7 @@ fn keep_or_add_problem(draft: &mut RouteDraft<'_>, group: &Nodegroup, kubelet: M
     let key = match group.source {
         NodeSource::ManagedGroup => "nodeGroups",
         NodeSource::AutoScalingGroup => "autoScalingGroups",
+        NodeSource::NodePool => "karpenter",
     };
     let fix = format!(
         "set `{key}[].ami` (an image whose kubelet is {to}) or `launchTemplateVersion` for {}",

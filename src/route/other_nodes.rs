@@ -1,17 +1,19 @@
 //! Nodes that eksup does not replace itself: Karpenter's by drift, pods on Fargate, EKS Auto Mode. When each of them comes,
 //! and what the plan leaves as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::{RouteDraft, StepDraft};
-use super::node_groups::schedule_kubelets;
+use super::node_groups::{GroupMigration, schedule_kubelets};
 use super::problem::Obstacle;
 use super::step_specs::drain_terms;
 use super::{StepSpec, estimate};
+use crate::model::eks::Nodegroup;
 use crate::model::kube::Node;
-use crate::model::node_pool::{NodePool, pool_of};
+use crate::model::node_pool::{NodeClass, NodePool, pool_of};
+use crate::model::node_source::NodeSource;
 use crate::model::{Inventory, Minor};
-use crate::plan::{AutoModeNodes, FargatePods, KarpenterPool, PoolStrategy};
+use crate::plan::{AutoModeNodes, FargatePods, KarpenterPool, NodeGroup, PoolStrategy};
 
 /// How long EKS Auto Mode may go on without replacing a node before a person is asked.
 const AUTO_MODE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2 * 60 * 60);
@@ -118,19 +120,49 @@ fn find_pools(draft: &mut RouteDraft<'_>) -> Vec<OtherNodes> {
     pools
 }
 
-/// What keeps a NodePool from being held and let go.
-fn check_pool(draft: &mut RouteDraft<'_>, pool: &NodePool, entry: &KarpenterPool) {
+/// What keeps a NodePool whose nodes eksup replaces from being copied and deleted.
+pub fn check_pool_of_group(draft: &mut RouteDraft<'_>, group: &Nodegroup, entry: &NodeGroup) {
+    let inventory = draft.inventory;
+    let objects = inventory.karpenter.as_ref();
+    let Some((objects, pool)) = objects.and_then(|k| Some((k, k.find_pool(&group.name)?))) else {
+        return;
+    };
+    check_owner(draft, pool, entry.delete_owned);
+    check_ready(draft, pool);
     let subject = format!("NodePool {}", pool.name);
-    if let Some(tool) = pool.owning_tool()
-        && !entry.change_owned
-    {
+    let class = objects.class_of(pool);
+    if entry.ami.is_none() && class.is_some_and(NodeClass::names_images_by_id) {
         draft.add_problem(
-            Obstacle::PoolOwned,
+            Obstacle::ImageMissing,
             &subject,
-            format!("{tool} keeps it as its source has it, and the run adds a budget to `spec.disruption.budgets` and takes it off again"),
-            format!("write `changeOwned: true` in its entry of `karpenter` to consent; where {tool} takes changes back, add `- nodes: \"0\"` with `reasons: [Drifted]` in Git before the run, have {tool} ignore `spec.disruption.budgets` meanwhile, and remove both after it; or write `strategy: leave`"),
+            format!("its EC2NodeClass {} names its images by id, so that green's nodes would be like blue's", pool.node_class().name),
+            "write the image for the target as `ami` in its entry of `karpenter`: an alias such as `al2023@latest`, or an id",
         );
     }
+    if entry.ami.is_some() && class.is_none() {
+        draft.add_problem(
+            Obstacle::ImageMissing,
+            &subject,
+            format!("`ami` asks for a node class of green's own, and {} {} is no EC2NodeClass that could be read", pool.node_class().kind, pool.node_class().name),
+            "allow `list` of ec2nodeclasses.karpenter.k8s.aws, or leave `ami` out",
+        );
+    }
+    // A group's name says whose its nodes are.
+    let mut others = inventory.nodegroups.iter();
+    if others.any(|g| g.name == group.name && g.source != NodeSource::NodePool) {
+        draft.add_problem(
+            Obstacle::GreenTaken,
+            &subject,
+            "a node group has the same name",
+            "write `strategy: drift` for this NodePool",
+        );
+    }
+}
+
+/// What keeps a NodePool from being held and let go.
+fn check_pool(draft: &mut RouteDraft<'_>, pool: &NodePool, entry: &KarpenterPool) {
+    check_owner(draft, pool, entry.change_owned);
+    let subject = format!("NodePool {}", pool.name);
     let class = draft.inventory.karpenter.as_ref();
     let class = class.and_then(|k| k.class_of(pool));
     if let Some(class) = class
@@ -143,6 +175,27 @@ fn check_pool(draft: &mut RouteDraft<'_>, pool: &NodePool, entry: &KarpenterPool
             format!("give {} an alias such as `al2023@latest` or another id in `amiSelectorTerms` after the hop; or write `strategy: blue-green` with `ami`, or `strategy: leave`", class.name),
         );
     }
+    check_ready(draft, pool);
+}
+
+/// A tool that keeps the NodePool as its source has it.
+fn check_owner(draft: &mut RouteDraft<'_>, pool: &NodePool, consents: bool) {
+    let subject = format!("NodePool {}", pool.name);
+    if let Some(tool) = pool.owning_tool()
+        && !consents
+    {
+        draft.add_problem(
+            Obstacle::PoolOwned,
+            &subject,
+            format!("{tool} keeps it as its source has it, and the run adds a budget to `spec.disruption.budgets` and takes it off again"),
+            format!("write `changeOwned: true` in its entry of `karpenter` to consent; where {tool} takes changes back, add `- nodes: \"0\"` with `reasons: [Drifted]` in Git before the run, have {tool} ignore `spec.disruption.budgets` meanwhile, and remove both after it; or write `strategy: leave`"),
+        );
+    }
+}
+
+/// A NodePool for which Karpenter makes no node.
+fn check_ready(draft: &mut RouteDraft<'_>, pool: &NodePool) {
+    let subject = format!("NodePool {}", pool.name);
     if let Some(why) = pool.ready.as_ref().and_then(|r| r.trouble()) {
         draft.add_problem(
             Obstacle::PoolNotReady,
@@ -192,6 +245,7 @@ pub fn push_pool_holds(draft: &mut RouteDraft<'_>, moves: &[OtherMove]) {
     for pool in moves.iter().filter_map(OtherMove::pool) {
         let spec = StepSpec::HoldPool {
             pool: pool.node_pool.clone(),
+            all_reasons: false,
         };
         let step_draft = StepDraft::new(
             format!(
@@ -209,20 +263,53 @@ pub fn push_pool_holds(draft: &mut RouteDraft<'_>, moves: &[OtherMove]) {
     }
 }
 
-/// Adds the steps that leave the NodePools to Karpenter again.
-pub fn push_pool_releases(draft: &mut RouteDraft<'_>, moves: &[OtherMove]) {
-    for pool in moves.iter().filter_map(OtherMove::pool) {
-        let spec = StepSpec::ReleasePool {
-            pool: pool.node_pool.clone(),
+/// Adds the steps that keep Karpenter from disrupting any node of the NodePools that eksup itself replaces: empty nodes of
+/// green are room that it would otherwise move blue's pods to (KARP-8).
+pub fn push_blue_pool_holds(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<'_>]) {
+    let pools = movers.iter().filter(|m| m.origin.source == NodeSource::NodePool);
+    for name in pools.map(|m| m.origin.name.clone()) {
+        let spec = StepSpec::HoldPool {
+            pool: name.clone(),
+            all_reasons: true,
         };
         let step_draft = StepDraft::new(
-            format!("NodePool {} is left to Karpenter again", pool.node_pool),
-            [format!("NodePool {}", pool.node_pool)],
+            format!("NodePool {name}: Karpenter disrupts no node"),
+            [format!("NodePool {name}")],
             estimate::HOLD,
             spec,
         );
-        draft.push_step(format!("release-pool-{}", pool.node_pool), step_draft);
+        draft.push_step(
+            format!("hold-pool-{name}"),
+            step_draft.with_reason("it would replace nodes for the new version as soon as the control plane is newer, and move pods to green's empty nodes by itself"),
+        );
     }
+}
+
+/// Adds the steps that leave the greens of these NodePools to Karpenter.
+pub fn push_green_pool_releases(draft: &mut RouteDraft<'_>, names: &BTreeSet<String>) {
+    for name in names {
+        push_release(draft, name);
+    }
+}
+
+/// Adds the steps that leave the NodePools to Karpenter again.
+pub fn push_pool_releases(draft: &mut RouteDraft<'_>, moves: &[OtherMove]) {
+    for pool in moves.iter().filter_map(OtherMove::pool) {
+        push_release(draft, &pool.node_pool);
+    }
+}
+
+fn push_release(draft: &mut RouteDraft<'_>, name: &str) {
+    let spec = StepSpec::ReleasePool {
+        pool: name.to_owned(),
+    };
+    let step_draft = StepDraft::new(
+        format!("NodePool {name} is left to Karpenter again"),
+        [format!("NodePool {name}")],
+        estimate::HOLD,
+        spec,
+    );
+    draft.push_step(format!("release-pool-{name}"), step_draft);
 }
 
 impl OtherMove {

@@ -14,6 +14,7 @@ use crate::model::eks::NodegroupTaint;
 use crate::model::elb;
 use crate::model::elb::served_text;
 use crate::model::marks;
+use crate::model::node_source::NodeSource;
 use crate::plan::{
     AUTO_IMAGE, Capacity, DeadKubelets, Drain, Jobs, OnUnhealthy, OperatorBudgets, Strategy,
 };
@@ -124,7 +125,10 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         ));
     }
     // With a surge green starts small and grows with the drain; else it has blue's size from the beginning.
+    let is_pool = origin.source == NodeSource::NodePool;
+    let on_demand = is_pool && draft.plan.makes_nodes_on_demand(&origin.name);
     let surge = match plan_entry.capacity {
+        _ if on_demand => Some(0),
         Capacity::Surge(n) => Some(n),
         Capacity::Full => None,
     };
@@ -161,6 +165,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         template_from,
         lasting_taints: node_registration::lasting_taints(draft.inventory, origin, plan_entry),
         surge,
+        class_image: plan_entry.ami.clone().filter(|_| is_pool),
         timeout: plan_entry.timeout,
     };
     // The id has green's name, as a group that moves twice has two greens.
@@ -425,6 +430,7 @@ pub fn drain_terms(d: &Drain) -> DrainSpec {
         served_by_pods: Vec::new(),
         deregister_from: Vec::new(),
         downtime: false,
+        nodes_follow: false,
     }
 }
 
@@ -471,6 +477,7 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
         leave_target_groups: left,
         deregister_from: local,
         downtime,
+        nodes_follow: plan.makes_nodes_on_demand(&m.migration.origin.name),
         ..drain_terms(d)
     };
     // An autoscaler may have moved blue away from the size that the node group says.

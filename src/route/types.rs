@@ -29,6 +29,9 @@ pub struct Route {
     /// Groups of the route, blue and green, that are self-managed Auto Scaling groups.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub self_managed: BTreeSet<String>,
+    /// Groups of the route, blue and green, that are NodePools of Karpenter.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub node_pools: BTreeSet<String>,
 }
 
 /// By workload (`Deployment shop/web`): the blue node groups whose successors it fails on.
@@ -39,6 +42,8 @@ impl Route {
     pub fn source_of(&self, group: &str) -> NodeSource {
         if self.self_managed.contains(group) {
             NodeSource::AutoScalingGroup
+        } else if self.node_pools.contains(group) {
+            NodeSource::NodePool
         } else {
             NodeSource::ManagedGroup
         }
@@ -186,6 +191,9 @@ pub enum StepSpec {
         /// Green starts with this many nodes, and the drain grows it; absent: it stands whole, as large as blue.
         #[serde(default)]
         surge: Option<u32>,
+        /// Of a NodePool: the image for a node class of its own; absent: blue's class.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class_image: Option<String>,
         timeout: Duration,
     },
     /// Green is kept from the autoscaler's scale-down until the run ends.
@@ -234,7 +242,12 @@ pub enum StepSpec {
     /// Green's protection from scale-down is taken off.
     ReleaseGreen { green: String },
     /// Karpenter replaces no node of the NodePool for a new version, until the run lets it.
-    HoldPool { pool: String },
+    HoldPool {
+        pool: String,
+        /// Nor for any other reason, because eksup itself replaces its nodes.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all_reasons: bool,
+    },
     /// Karpenter replaces the NodePool's nodes, some at a time.
     DriftPool {
         pool: String,
@@ -321,4 +334,7 @@ pub struct DrainSpec {
     /// by deleting the pod. Only with `strategy: recreate`, where there is no green yet.
     #[serde(default)]
     pub downtime: bool,
+    /// Nodes are made for pods that have been evicted: nothing asks whether there is a place before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nodes_follow: bool,
 }

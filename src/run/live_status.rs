@@ -10,6 +10,7 @@ use crate::journal::{FinalOutcome, RunState, StepStatus};
 use crate::model::aws_status::AddonStatus;
 use crate::model::elb::{ListenerRule, WeightedTargetGroup, short_name, short_rule};
 use crate::model::kube::Node;
+use crate::model::eks::Nodegroup;
 use crate::model::node_source::NodeSource;
 use crate::model::{ApiError, absent_is_none, marks};
 use crate::route::{Route, StepSpec};
@@ -89,12 +90,12 @@ pub async fn read_live_status(
     let run = state.map(|s| s.run.as_str());
     let sizes = sizes_before_cordon(state, route);
     for group in aws.list_nodegroups(name).await? {
-        let named = (group.as_str(), NodeSource::ManagedGroup);
-        add_node_group(reached, named, &nodes, state, &sizes, &mut out).await?;
+        let read = aws.read_managed_group(name, &group).await?;
+        add_node_group(reached, read, &nodes, state, &sizes, &mut out).await?;
     }
     for group in &self_managed {
-        let named = (group.name.as_str(), NodeSource::AutoScalingGroup);
-        add_node_group(reached, named, &nodes, state, &sizes, &mut out).await?;
+        let read = aws.read_self_managed_group(&group.name).await?;
+        add_node_group(reached, read, &nodes, state, &sizes, &mut out).await?;
     }
     if let Some(run) = run {
         add_node_marks(&nodes, run, &mut out);
@@ -129,15 +130,15 @@ pub(super) fn sizes_before_cordon(
 
 async fn add_node_group(
     reached: &ClusterConnection,
-    named: (&str, NodeSource),
+    read: Option<Nodegroup>,
     nodes: &[Node],
     state: Option<&RunState>,
     sizes: &BTreeMap<String, i64>,
     out: &mut LiveStatus,
 ) -> Result<(), ApiError> {
     let (aws, cluster) = (&reached.aws, reached.cluster.name.as_str());
-    let Some(group) = aws.read_node_group(cluster, named).await? else {
-        // It went between the list and the look.
+    // It may have gone between the list and the look.
+    let Some(group) = read else {
         return Ok(());
     };
     let words = group.source.group_words();
@@ -197,6 +198,8 @@ async fn add_node_group(
                 "aws autoscaling update-auto-scaling-group --auto-scaling-group-name {} --max-size {was}",
                 group.name
             ),
+            // Its marks are told with the NodePools.
+            NodeSource::NodePool => String::new(),
         });
     }
     for asg in aws.describe_asgs(&group.asgs).await?.into_values() {

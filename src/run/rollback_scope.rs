@@ -10,6 +10,8 @@ use crate::journal::{RunState, StepState, StepStatus};
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::clock::signed_duration;
 use crate::model::eks::Nodegroup;
+use crate::model::node_source::NodeSource;
+use crate::model::pool_group::pool_to_group;
 use crate::model::{Minor, Timestamp, Windows};
 use crate::route::{Route, RouteStep, StepSpec, step_gates};
 use crate::steps::retire::{DELETE_VISIBLE_WITHIN, was_delete_requested};
@@ -264,9 +266,16 @@ pub async fn read_blue_states(
             continue;
         };
         wait_for_deletion_to_show(reached, known).await;
-        let named = (blue.as_str(), route.source_of(blue));
         let (aws, cluster) = (&reached.aws, &reached.cluster.name);
-        let group = aws.read_node_group(cluster, named).await?;
+        let group = match route.source_of(blue) {
+            NodeSource::ManagedGroup => aws.read_managed_group(cluster, blue).await?,
+            NodeSource::AutoScalingGroup => aws.read_self_managed_group(blue).await?,
+            NodeSource::NodePool => {
+                let objects = reached.kube.list_karpenter().await?;
+                let pool = objects.find_pool(blue);
+                pool.map(|pool| pool_to_group(&objects, pool))
+            }
+        };
         // Known by ARN: on a long way another group may have the name by now.
         let was = known.before.as_ref().and_then(|b| b.get("arn")?.as_str());
         let same = group.filter(|g| was.is_none_or(|was| was == g.arn));

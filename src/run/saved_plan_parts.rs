@@ -215,6 +215,7 @@ fn new_zones(spec: &StepSpec, inventory: &Inventory) -> Vec<String> {
         blue,
         zones,
         surge: None,
+                        class_image: None,
         ..
     } = spec
     else {

@@ -331,6 +331,8 @@ impl<'a> RunSession<'a> {
             SessionMode::Start { .. } | SessionMode::Resume { .. } => route.accepted_losses.clone(),
             SessionMode::Rollback { .. } => AcceptedLosses::new(),
         };
+        let pools = route.node_pools.iter().cloned();
+        context.reached.kube.members.add_pools(pools);
         // Everything that a step may read or write: it has no other way to the cluster.
         let world = StepWorld {
             cluster: context.reached.cluster.name.clone(),
@@ -343,6 +345,7 @@ impl<'a> RunSession<'a> {
                 .with_start(at_start)
                 .with_accepted_losses(accepted_losses),
             self_managed: Arc::new(route.self_managed.clone()),
+            node_pools: Arc::new(route.node_pools.clone()),
             emit: self.event_emitter(),
         };
         // For the screens: an event carries neither estimates nor what earlier processes did.

@@ -104,6 +104,7 @@ pub fn build_step(
             template_from,
             lasting_taints,
             surge,
+            class_image,
             timeout,
         } => {
             let group_spec = GreenGroupSpec {
@@ -117,6 +118,7 @@ pub fn build_step(
                 template_from: template_from.and_then(|t| find_template_source(route, &id, &t)),
                 lasting_taints,
                 surge,
+                class_image,
                 timeout,
             };
             // A green that could not be created is emptied before it is deleted, under the plan's own terms for pods
@@ -143,7 +145,9 @@ pub fn build_step(
         StepSpec::AddToRules { green, shift } => Box::new(AddToRulesStep::new(green, shift)),
         StepSpec::Shift { green: _, shift } => Box::new(ShiftStep::new(id, shift)),
         StepSpec::Drain { blue, green, drain } => Box::new(DrainStep::new(id, blue, green, drain)),
-        StepSpec::HoldPool { pool } => Box::new(HoldPoolStep::new_holding(pool, run)),
+        StepSpec::HoldPool { pool, all_reasons } => {
+            Box::new(HoldPoolStep::new_holding(pool, run, all_reasons))
+        }
         StepSpec::ReleasePool { pool } => Box::new(HoldPoolStep::new_releasing(pool, run)),
         StepSpec::DriftPool {
             pool,
@@ -269,5 +273,6 @@ fn find_drain_spec(route: &Route, green: &str) -> DrainSpec {
         served_by_pods: Vec::new(),
         deregister_from: Vec::new(),
         downtime: false,
+        nodes_follow: false,
     })
 }

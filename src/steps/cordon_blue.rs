@@ -14,6 +14,7 @@ use crate::model::asg::{Asg, AsgTag};
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange, NodegroupTaint};
 use crate::model::kube::Node;
+use crate::model::node_source::NodeSource;
 use crate::model::{ApiError, ErrorClass, marks};
 use crate::steps::attempts::{CallAttempt, NodegroupRequest, unchanged_since};
 use crate::steps::closing::{AUTOSCALER_TAINT_WAIT, NodeClosing, next_closing};
@@ -229,7 +230,13 @@ impl Step<StepWorld> for CordonBlueStep {
         let update = group.update_config.as_ref();
         let unavailable = update.and_then(|u| u.max_unavailable).unwrap_or(1);
         let desired = desired.max(unavailable);
-        let pinned = seen.asgs.is_empty() || group.scaling.max <= desired;
+        let pinned = match group.source {
+            // Of a NodePool nobody knows a size to pin it at: with limits of 0 it makes no node.
+            NodeSource::NodePool => group.scaling.max == 0,
+            NodeSource::ManagedGroup | NodeSource::AutoScalingGroup => {
+                seen.asgs.is_empty() || group.scaling.max <= desired
+            }
+        };
         if !tainted || !pinned {
             let change = NodegroupChange {
                 max: (!pinned).then_some(desired),

@@ -2,12 +2,16 @@
 //!
 //! Its rollback empties it first, as the plan's drain would (see `drain/rollback.rs`).
 
+mod acts;
 mod group;
+mod machines;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use acts::GreenAct;
 
 use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
@@ -15,20 +19,21 @@ use crate::engine::{
 use crate::model::asg::{Asg, AsgTag};
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::clock::signed_duration;
-use crate::model::eks::{NewNodegroup, Nodegroup, Scaling};
+use crate::model::eks::{NewNodegroup, Nodegroup, NodegroupChange, Scaling};
 use crate::model::kube::{Node, Taint};
 use crate::model::node_source::NodeSource;
 use crate::model::{Minor, marks};
 use crate::route::DrainSpec;
 use crate::steps::StepWorld;
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
-use crate::steps::drain::{self, GreenDrain, GreenDrainObservation};
+use crate::steps::drain::{GreenDrain, GreenDrainObservation};
 use crate::steps::empty_proof::prove_group_empty;
 use crate::steps::green_baseline::{is_ready_on, issues_beyond_blue};
 use crate::steps::green_daemons::missing_daemon_pods;
 use crate::steps::green_launches::failed_launches;
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::launch_template::TemplateSource;
+use crate::steps::pool_source::PoolMachines;
 use crate::steps::updates::{EKS_POLL_INTERVAL, health_issues_text};
 
 /// How long EKS may take to delete a group: where its kubelets are dead, its lifecycle hook alone waits half an hour.
@@ -49,6 +54,8 @@ pub struct GreenGroupSpec {
     pub lasting_taints: Vec<Taint>,
     /// Green starts with this many nodes, and the drain grows it.
     pub surge: Option<u32>,
+    /// Of a NodePool: the image for a node class of its own.
+    pub class_image: Option<String>,
     pub timeout: Duration,
 }
 
@@ -87,44 +94,10 @@ pub struct GreenObservation {
     missing_daemon_pods: Vec<String>,
     /// Why nodes are missing, in Auto Scaling's words.
     failed_launches: Vec<String>,
+    /// Of a NodePool: what is known of its machines.
+    machines: PoolMachines,
     /// In a rollback, and where the group could not be created: who is still on green.
     drain_observation: Option<GreenDrainObservation>,
-}
-
-/// An act on green: the node group, its Auto Scaling group, or in a rollback its pods.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(
-    rename_all = "kebab-case",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
-pub enum GreenAct {
-    Create {
-        group: Box<NewNodegroup>,
-        attempt: CallAttempt,
-    },
-    /// A group that could not be created still exists and still costs.
-    DeleteFailed {
-        why: String,
-    },
-    CopyTags {
-        asg: String,
-        tags: Vec<AsgTag>,
-    },
-    /// Processes that somebody suspended for blue's group are for green's too.
-    Suspend {
-        asg: String,
-        processes: Vec<String>,
-    },
-    /// On rollback: what empties it.
-    Leave {
-        act: Box<drain::DrainStepAct>,
-    },
-    Delete,
-    /// On rollback, before the deletion of a self-managed group: Auto Scaling deletes none that has instances.
-    ScaleToZero {
-        request: NodegroupRequest,
-    },
 }
 
 impl CreateGreenStep {
@@ -151,7 +124,7 @@ impl CreateGreenStep {
         trail: &RollbackHistory,
     ) -> Decision<GreenAct> {
         let instances = seen.asg.as_ref().map_or(0, |asg| asg.instances.len());
-        if green.source.is_managed() || (green.scaling.desired == 0 && instances == 0) {
+        if green.source.ends_nodes_with_group() || (green.scaling.desired == 0 && instances == 0) {
             return Decision::Act(GreenAct::Delete);
         }
         if green.scaling.desired > 0 {
@@ -246,6 +219,12 @@ impl Step<StepWorld> for CreateGreenStep {
         } else {
             Vec::new()
         };
+        let machines = match &green {
+            Some(green) if green.source == NodeSource::NodePool => {
+                world.read_pool_machines(green, self.group_spec.kubelet).await?
+            }
+            Some(_) | None => PoolMachines::default(),
+        };
         // A group that could not be created may have nodes, and nodes may have pods: it is emptied as in a rollback.
         let failed = green
             .as_ref()
@@ -276,6 +255,7 @@ impl Step<StepWorld> for CreateGreenStep {
             nodes,
             missing_daemon_pods: daemons,
             failed_launches: launches,
+            machines,
             drain_observation: green_drain,
         })
     }
@@ -364,6 +344,9 @@ impl Step<StepWorld> for CreateGreenStep {
             | NodegroupStatus::Degraded
             | NodegroupStatus::Other(_) => {}
         }
+        if let Some(decision) = self.decide_machines(green, seen, past, now) {
+            return decision;
+        }
         // Whatever EKS reports of blue too was there before, and is no reason to wait for green.
         let mut lacks = self.missing_conditions(green, seen);
         let (degraded_as_blue, new) = issues_beyond_blue(green, &seen.blue_health);
@@ -438,10 +421,9 @@ impl Step<StepWorld> for CreateGreenStep {
     async fn perform_act(&self, world: &StepWorld, act: &GreenAct) -> Result<(), StepError> {
         match act {
             GreenAct::Create { group, attempt } => {
-                let blue_and_green = (self.group_spec.blue.as_str(), &**group);
-                world
-                    .create_node_group(&self.id, blue_and_green, *attempt)
-                    .await
+                let image = self.group_spec.class_image.as_deref();
+                let asked = (self.group_spec.blue.as_str(), &**group, image);
+                world.create_node_group(&self.id, asked, *attempt).await
             }
             GreenAct::DeleteFailed { .. } | GreenAct::Delete => {
                 // What dead kubelets keep ends with their instances, and only so.
@@ -459,6 +441,21 @@ impl Step<StepWorld> for CreateGreenStep {
                 world
                     .scale_to_zero(&self.id, self.green_name(), *request)
                     .await
+            }
+            GreenAct::Grow { desired, request } => {
+                let change = NodegroupChange {
+                    desired: Some(*desired),
+                    ..NodegroupChange::default()
+                };
+                let green = self.green_name();
+                let grow = world.update_nodegroup_once(&self.id, green, &change, *request);
+                grow.await
+            }
+            GreenAct::DropClaims { claims } => {
+                for name in claims.keys() {
+                    world.delete_claim(name).await?;
+                }
+                Ok(())
             }
             GreenAct::CopyTags { asg, tags } => Ok(world.aws.tag_asg(asg, tags).await?),
             GreenAct::Suspend { asg, processes } => {
@@ -563,32 +560,7 @@ impl Step<StepWorld> for CreateGreenStep {
     }
 
     fn describe_act(&self, act: &GreenAct) -> String {
-        match act {
-            GreenAct::Create { group, .. } => format!(
-                "{} {} with {} nodes",
-                self.group_spec.source.create_operation(),
-                group.name,
-                group.scaling.desired
-            ),
-            GreenAct::DeleteFailed { why } => format!(
-                "DeleteNodegroup {}, which could not be created: {why}",
-                self.green_name()
-            ),
-            GreenAct::CopyTags { asg, tags } => format!(
-                "copy {} tags of blue to Auto Scaling group {asg}",
-                tags.len()
-            ),
-            GreenAct::Suspend { asg, processes } => format!(
-                "suspend {} of Auto Scaling group {asg}, as for blue's",
-                processes.join(", ")
-            ),
-            GreenAct::Leave { act } => self.green_drain.describe_act(act),
-            GreenAct::Delete => {
-                let operation = self.group_spec.source.delete_operation();
-                format!("{operation} {}", self.green_name())
-            }
-            GreenAct::ScaleToZero { .. } => format!("scale {} to zero", self.green_name()),
-        }
+        act.describe_for(self)
     }
 }
 

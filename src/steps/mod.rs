@@ -28,6 +28,7 @@ pub mod node_pools;
 pub mod node_source;
 pub mod nodes;
 pub mod pod_problems;
+pub mod pool_source;
 pub mod retire;
 pub mod retire_record;
 pub mod traffic;

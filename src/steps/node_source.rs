@@ -15,6 +15,8 @@ impl StepWorld {
     pub fn source_of(&self, group: &str) -> NodeSource {
         if self.self_managed.contains(group) {
             NodeSource::AutoScalingGroup
+        } else if self.node_pools.contains(group) {
+            NodeSource::NodePool
         } else {
             NodeSource::ManagedGroup
         }
@@ -68,21 +70,24 @@ impl StepWorld {
     /// # Errors
     /// Those of DescribeNodegroup or DescribeAutoScalingGroups.
     pub async fn read_node_group(&self, group: &str) -> Result<Option<Nodegroup>, ApiError> {
-        let named = (group, self.source_of(group));
-        if !named.1.is_managed() {
-            self.ask_members().await?;
+        match self.source_of(group) {
+            NodeSource::ManagedGroup => self.aws.read_managed_group(&self.cluster, group).await,
+            NodeSource::AutoScalingGroup => {
+                self.ask_members().await?;
+                self.aws.read_self_managed_group(group).await
+            }
+            NodeSource::NodePool => self.read_pool_group(group).await,
         }
-        self.aws.read_node_group(&self.cluster, named).await
     }
 
-    /// Creates a group; a self-managed one like `blue`.
+    /// Creates a group; a self-managed one or a NodePool like `blue`. `image`: for a node class of the NodePool's own.
     ///
     /// # Errors
     /// Those of CreateNodegroup or CreateAutoScalingGroup.
     pub async fn create_node_group(
         &self,
         step: &str,
-        (blue, group): (&str, &NewNodegroup),
+        (blue, group, image): (&str, &NewNodegroup, Option<&str>),
         attempt: CallAttempt,
     ) -> Result<(), StepError> {
         match self.source_of(&group.name) {
@@ -105,6 +110,10 @@ impl StepWorld {
                     tags: &group.tags,
                 };
                 self.aws.clone_asg(blue, &clone).await?;
+            }
+            NodeSource::NodePool => {
+                let green = (group.name.as_str(), group.scaling.desired);
+                self.create_pool(blue, green, image).await?;
             }
         }
         Ok(())
@@ -130,6 +139,7 @@ impl StepWorld {
             }
             // Sizes set twice are the same sizes, so this call needs no token.
             NodeSource::AutoScalingGroup => self.aws.resize_asg(group, change).await?,
+            NodeSource::NodePool => self.change_pool(group, change).await?,
         }
         Ok(())
     }
@@ -144,7 +154,7 @@ impl StepWorld {
         group: &str,
         request: NodegroupRequest,
     ) -> Result<(), StepError> {
-        if !self.source_of(group).is_managed() {
+        if self.source_of(group) == NodeSource::AutoScalingGroup {
             let found = self.aws.describe_asgs(&[group.to_owned()]).await?;
             let instances = found.values().flat_map(|asg| &asg.instances);
             let protected = instances.filter(|i| i.protected).map(|i| i.id.clone());
@@ -169,6 +179,7 @@ impl StepWorld {
         let deleted = match self.source_of(group) {
             NodeSource::ManagedGroup => self.aws.delete_nodegroup(&self.cluster, group).await,
             NodeSource::AutoScalingGroup => self.aws.delete_empty_asg(group).await,
+            NodeSource::NodePool => self.delete_pool(group).await,
         };
         match deleted {
             Err(e) if e.class != ErrorClass::Absent => Err(e),

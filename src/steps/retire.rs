@@ -131,16 +131,21 @@ impl RetireStep {
         format!("{} {}", self.source.group_words(), self.blue)
     }
 
-    /// Whether the deletion itself ends the nodes: EKS does so, an Auto Scaling group is made empty first.
+    /// Whether the deletion itself ends the nodes.
     fn ends_by_deletion(&self) -> bool {
-        self.delete && self.source.is_managed()
+        self.delete && self.source.ends_nodes_with_group()
     }
 }
 
 impl RetireObservation {
     /// How many instances blue is to have.
     fn size(&self) -> i32 {
-        self.asgs.iter().map(|a| a.desired).sum()
+        let pool = self.group.as_ref();
+        let pool = pool.filter(|group| group.source == NodeSource::NodePool);
+        match pool {
+            Some(pool) => pool.scaling.desired,
+            None => self.asgs.iter().map(|a| a.desired).sum(),
+        }
     }
 
     /// What is registered and not through an Auto Scaling group of blue.
@@ -310,7 +315,7 @@ impl Step<StepWorld> for RetireStep {
             };
         }
         Decision::Act(
-            if self.delete && (self.source.is_managed() || seen.size() == 0) {
+            if self.delete && (self.source.ends_nodes_with_group() || seen.size() == 0) {
                 RetireAct::Delete
             } else {
                 RetireAct::ScaleToZero {
@@ -484,7 +489,7 @@ impl Step<StepWorld> for RetireStep {
             }
         }
         // An autoscaler may have made it smaller meanwhile.
-        let size: i32 = seen.asgs.iter().map(|a| a.desired).sum();
+        let size = seen.size();
         let wanted = before.nodes.min(usize::try_from(size).unwrap_or(0));
         if seen.ready < wanted {
             let why = format!("{} of {wanted} nodes of {blue} are Ready", seen.ready);

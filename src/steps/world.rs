@@ -26,6 +26,8 @@ pub struct StepWorld {
     pub workloads: WorkloadMonitor,
     /// Names of the run's groups, blue and green, that are self-managed Auto Scaling groups.
     pub self_managed: Arc<BTreeSet<String>>,
+    /// Those that are NodePools.
+    pub node_pools: Arc<BTreeSet<String>>,
     /// Where events go; never blocks.
     pub emit: Arc<dyn Fn(RunEvent) + Send + Sync>,
 }

@@ -223,6 +223,7 @@ impl Rig {
             cache,
             workloads: WorkloadMonitor::new(baseline.clone()),
             self_managed: Arc::new(route.self_managed.clone()),
+            node_pools: Default::default(),
             aws,
             kube,
             clock: self.clock.clone(),

@@ -187,6 +187,7 @@ pub fn writes_by_action(
                 vec![named(&format!("eks-{name}-{PLACEHOLDER_ID}"))]
             }
             (true, NodeSource::AutoScalingGroup) => vec![named(name)],
+            (true, NodeSource::NodePool) => Vec::new(),
         }
     };
     // Classic balancers are known by name, and no answer has their ARN.
@@ -200,6 +201,8 @@ pub fn writes_by_action(
         NodeSource::AutoScalingGroup => {
             asked.add_action("autoscaling:UpdateAutoScalingGroup", asgs(name));
         }
+        // Karpenter calls AWS itself.
+        NodeSource::NodePool => {}
     };
     for step in &route.steps {
         match &step.spec {
@@ -226,11 +229,15 @@ pub fn writes_by_action(
                 if *copy_asg_tags {
                     asked.add_action("autoscaling:CreateOrUpdateTags", asgs(&green.name));
                 }
-                if !route.source_of(&green.name).is_managed() {
-                    for action in SELF_MANAGED_GREEN {
-                        asked.add_action(action, asgs(&green.name));
+                match route.source_of(&green.name) {
+                    NodeSource::ManagedGroup => {}
+                    NodeSource::AutoScalingGroup => {
+                        for action in SELF_MANAGED_GREEN {
+                            asked.add_action(action, asgs(&green.name));
+                        }
+                        continue;
                     }
-                    continue;
+                    NodeSource::NodePool => continue,
                 }
                 asked.add_action("eks:CreateNodegroup", [cluster.arn.clone()]);
                 for action in ["eks:TagResource", "eks:DeleteNodegroup"] {
@@ -334,6 +341,7 @@ pub fn writes_by_action(
                         let end = delete.then(|| asgs(blue)).unwrap_or_default();
                         asked.add_action("autoscaling:DeleteAutoScalingGroup", end);
                     }
+                    (_, NodeSource::NodePool) => {}
                 }
             }
             // These change nothing in AWS.

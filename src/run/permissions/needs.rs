@@ -26,6 +26,8 @@ pub struct PermissionNeeds {
     pub restart_deployments: bool,
     /// Karpenter's objects, or those of EKS Auto Mode, are read.
     pub reads_node_pools: bool,
+    /// NodePools are made and deleted, with their machines and node classes.
+    pub make_node_pools: bool,
     /// Budgets of NodePools are changed.
     pub change_node_pools: bool,
     pub topics: Vec<String>,
@@ -49,6 +51,7 @@ impl PermissionNeeds {
                 classic_balancers,
                 self_managed: BTreeSet::from([asg_pattern("*")]),
                 restart_deployments: true,
+                make_node_pools: true,
                 reads_node_pools: true,
                 change_node_pools: true,
                 topics: vec!["arn:*:sns:*:*:*".to_owned()],
@@ -76,6 +79,7 @@ impl PermissionNeeds {
                 .collect(),
             restart_deployments: plan.fargate == FargatePods::Restart
                 || (plan.all_drains()).any(|d| d.single_replicas == SingleReplicas::Surge),
+            make_node_pools: plan.replaced_pools().next().is_some(),
             reads_node_pools: true,
             change_node_pools: plan.karpenter.is_empty()
                 || (plan.karpenter.iter()).any(|p| p.strategy != PoolStrategy::Leave),

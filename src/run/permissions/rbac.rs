@@ -71,6 +71,10 @@ fn change_rules(needs: &PermissionNeeds) -> Vec<RbacRule> {
     if needs.change_node_pools {
         rules.push(("karpenter.sh", "nodepools", "patch"));
     }
+    if needs.make_node_pools {
+        rules.push(("karpenter.sh", "nodepools, nodeclaims", "create, delete"));
+        rules.push(("karpenter.k8s.aws", "ec2nodeclasses", "create, delete"));
+    }
     rules
 }
 

@@ -229,11 +229,14 @@ impl<'a> EvictionPlanner<'a> {
             }
         }
         // Asked last, because a place that is found is taken: a pod that is held for another reason must take no room.
+        // Where nodes are made for evicted pods there is none before.
         let placement = self.placement.get_or_insert_with(|| {
             let seen = self.seen;
             Placement::new(&seen.snapshot, &seen.group, &seen.placement_facts)
         });
-        if let Err(no) = placement.place_pod(pod) {
+        if !self.spec.nodes_follow
+            && let Err(no) = placement.place_pod(pod)
+        {
             let kind = HoldKind::NoPlace {
                 more_nodes_help: no.more_nodes_help,
             };

@@ -44,6 +44,7 @@ pub fn default_drain_spec() -> DrainSpec {
         served_by_pods: vec![],
         deregister_from: vec![],
         downtime: false,
+        nodes_follow: false,
     }
 }
 

@@ -269,8 +269,9 @@ fn place_pods_of<'a>(
     node: &'a BlueNode,
     placement: &mut Placement<'a>,
 ) -> Result<(), (String, PlacementRefusal)> {
-    // With the strategy `recreate` green is made afterwards, and the plan accepts that pods wait for it.
-    if spec.downtime {
+    // With the strategy `recreate` green is made afterwards, and with capacity on demand its nodes are: the plan accepts
+    // that pods wait for them.
+    if spec.downtime || spec.nodes_follow {
         return Ok(());
     }
     let pods = node.pods.iter().map(AsRef::as_ref);

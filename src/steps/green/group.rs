@@ -52,7 +52,8 @@ impl CreateGreenStep {
         // ACTIVE says nothing of nodes (EKS-NG-11): they are counted, zone by zone, as volumes do not move between
         // zones (K8S-VOL-2).
         let wanted = green.scaling.desired;
-        if wanted == 0 && seen.blue_desired.is_some_and(|n| n > 0) {
+        let follows = self.group_spec.surge == Some(0);
+        if wanted == 0 && !follows && seen.blue_desired.is_some_and(|n| n > 0) {
             lacks.push("somebody has set its size to 0".to_owned());
         }
         if (ready.len() as i64) < i64::from(wanted) {

@@ -26,31 +26,40 @@ pub fn read_budget(pool: &NodePool, run: &str) -> DriftBudget {
         return DriftBudget::Absent;
     }
     match pool.budgets().last() {
-        Some(last) if *last == drift_budget("0") => DriftBudget::Held,
+        Some(last) if *last == drift_budget("0") || *last == whole_budget() => DriftBudget::Held,
         Some(_) | None => DriftBudget::Open,
     }
 }
 
-/// What sets the budget of `run`: none is the NodePool as it was.
-pub fn set_budget(pool: &NodePool, run: &str, nodes: Option<&str>) -> NodePoolChange {
+/// What a run does with its budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetChange<'a> {
+    /// No node is replaced for a new version.
+    Hold,
+    /// No node is disrupted for any reason.
+    HoldAll,
+    /// As many nodes as the plan says, or as the NodePool's own budgets do.
+    Open(Option<&'a str>),
+    /// The NodePool as it was.
+    Remove,
+}
+
+/// What changes the budget of `run` so.
+pub fn change_budget(pool: &NodePool, run: &str, wanted: BudgetChange<'_>) -> NodePoolChange {
     let mut budgets = foreign_budgets(pool, run);
-    budgets.extend(nodes.map(drift_budget));
-    let ours = nodes.map(|_| run.to_owned());
+    budgets.extend(match wanted {
+        BudgetChange::Hold => Some(drift_budget("0")),
+        BudgetChange::HoldAll => Some(whole_budget()),
+        BudgetChange::Open(nodes) => nodes.map(drift_budget),
+        BudgetChange::Remove => None,
+    });
+    // The annotation stays while the run is not done with the NodePool.
+    let ours = (wanted != BudgetChange::Remove).then(|| run.to_owned());
     NodePoolChange {
         budgets: Some(budgets),
         annotations: [(marks::DRIFT_HELD.to_owned(), ours)].into(),
         ..NodePoolChange::default()
     }
-}
-
-/// What lets Karpenter replace nodes: as many as the plan says, or as the NodePool's own budgets do.
-pub fn open_budget(pool: &NodePool, run: &str, nodes: Option<&str>) -> NodePoolChange {
-    let mut change = set_budget(pool, run, nodes);
-    // The annotation stays, as the run is not done with the NodePool.
-    change
-        .annotations
-        .insert(marks::DRIFT_HELD.to_owned(), Some(run.to_owned()));
-    change
 }
 
 /// The budgets that the run did not add. Its own is the last one, and for the reason Drifted alone.
@@ -60,7 +69,7 @@ fn foreign_budgets(pool: &NodePool, run: &str) -> Vec<Value> {
     let is_drift = |budget: &Value| {
         budget["nodes"]
             .as_str()
-            .is_some_and(|nodes| *budget == drift_budget(nodes))
+            .is_some_and(|nodes| *budget == drift_budget(nodes) || *budget == whole_budget())
     };
     if ours && budgets.last().is_some_and(is_drift) {
         budgets.pop();
@@ -77,6 +86,10 @@ pub fn closed_by_itself(pool: &NodePool, run: &str) -> bool {
         let none = matches!(budget["nodes"].as_str(), Some("0" | "0%"));
         for_drift && none && budget.get("schedule").is_none()
     })
+}
+
+fn whole_budget() -> Value {
+    json!({"nodes": "0"})
 }
 
 fn drift_budget(nodes: &str) -> Value {
@@ -117,25 +130,28 @@ mod tests {
         let own = json!([{"nodes": "10%"}, {"nodes": "0", "reasons": ["Empty"], "schedule": "@daily", "duration": "8h"}]);
         let before = pool(own, None);
         assert_eq!(read_budget(&before, "run"), DriftBudget::Absent);
-        let held = changed(&before, &set_budget(&before, "run", Some("0")));
+        let held = changed(&before, &change_budget(&before, "run", BudgetChange::Hold));
         assert_eq!(read_budget(&held, "run"), DriftBudget::Held);
         for nodes in [None, Some("2")] {
-            let open = changed(&held, &open_budget(&held, "run", nodes));
+            let open = changed(&held, &change_budget(&held, "run", BudgetChange::Open(nodes)));
             assert_eq!(read_budget(&open, "run"), DriftBudget::Open);
-            let again = changed(&open, &set_budget(&open, "run", Some("0")));
+            let again = changed(&open, &change_budget(&open, "run", BudgetChange::Hold));
             assert_eq!(again, held);
-            assert_eq!(changed(&open, &set_budget(&open, "run", None)), before);
+            assert_eq!(changed(&open, &change_budget(&open, "run", BudgetChange::Remove)), before);
         }
+        let all = changed(&before, &change_budget(&before, "run", BudgetChange::HoldAll));
+        assert_eq!(read_budget(&all, "run"), DriftBudget::Held);
+        assert_eq!(changed(&all, &change_budget(&all, "run", BudgetChange::Remove)), before);
     }
 
     #[test]
     fn the_same_budget_of_somebody_else_stays_and_is_told_as_what_blocks() {
         let before = pool(json!([{"nodes": "0", "reasons": ["Drifted"]}]), None);
         assert!(closed_by_itself(&before, "run"));
-        let held = changed(&before, &set_budget(&before, "run", Some("0")));
+        let held = changed(&before, &change_budget(&before, "run", BudgetChange::Hold));
         assert_eq!(held.budgets().len(), 2);
         assert!(closed_by_itself(&held, "run"));
-        assert_eq!(changed(&held, &set_budget(&held, "run", None)), before);
+        assert_eq!(changed(&held, &change_budget(&held, "run", BudgetChange::Remove)), before);
         let mine = pool(json!([{"nodes": "0", "reasons": ["Drifted"]}]), Some("run"));
         assert!(!closed_by_itself(&mine, "run"));
         let other = pool(

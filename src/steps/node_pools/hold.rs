@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::budget::{DriftBudget, read_budget, set_budget};
+use super::budget::{BudgetChange, DriftBudget, change_budget, read_budget};
 use crate::engine::{
     Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
@@ -15,8 +15,16 @@ use crate::steps::StepWorld;
 pub struct HoldPoolStep {
     pool: String,
     run: String,
-    /// Whether the step holds or releases.
-    holds: bool,
+    /// How the step holds; none where it releases.
+    holds: Option<HeldReasons>,
+}
+
+/// For which reasons Karpenter disrupts no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HeldReasons {
+    /// A new version.
+    Drift,
+    All,
 }
 
 /// Whether a run's budget was on the NodePool.
@@ -35,12 +43,16 @@ pub enum HoldPoolAct {
 }
 
 impl HoldPoolStep {
-    /// Returns the step that keeps Karpenter from replacing nodes of `pool` for a new version.
-    pub fn new_holding(pool: String, run: String) -> Self {
+    /// Returns the step that keeps Karpenter from replacing nodes of `pool` for a new version, or for any reason.
+    pub fn new_holding(pool: String, run: String, all_reasons: bool) -> Self {
+        let reasons = match all_reasons {
+            true => HeldReasons::All,
+            false => HeldReasons::Drift,
+        };
         Self {
             pool,
             run,
-            holds: true,
+            holds: Some(reasons),
         }
     }
 
@@ -49,7 +61,7 @@ impl HoldPoolStep {
         Self {
             pool,
             run,
-            holds: false,
+            holds: None,
         }
     }
 
@@ -78,7 +90,7 @@ impl Step<StepWorld> for HoldPoolStep {
         _past: &StepHistory,
         _now: Timestamp,
     ) -> Decision<HoldPoolAct> {
-        if !self.holds {
+        if self.holds.is_none() {
             return self.decide_release(seen);
         }
         let Some(pool) = seen else {
@@ -110,16 +122,17 @@ impl Step<StepWorld> for HoldPoolStep {
         let Some(pool) = self.observe_state(world).await? else {
             return Ok(());
         };
-        let nodes = match act {
-            HoldPoolAct::Hold => Some("0"),
-            HoldPoolAct::Release => None,
+        let wanted = match (act, self.holds) {
+            (HoldPoolAct::Hold, Some(HeldReasons::All)) => BudgetChange::HoldAll,
+            (HoldPoolAct::Hold, Some(HeldReasons::Drift) | None) => BudgetChange::Hold,
+            (HoldPoolAct::Release, _) => BudgetChange::Remove,
         };
-        let change = set_budget(&pool, &self.run, nodes);
+        let change = change_budget(&pool, &self.run, wanted);
         Ok(world.kube.change_node_pool(&pool, &change).await?)
     }
 
     fn undo_kind(&self) -> UndoKind {
-        if self.holds {
+        if self.holds.is_some() {
             UndoKind::Restore
         } else {
             UndoKind::Nothing
@@ -139,7 +152,11 @@ impl Step<StepWorld> for HoldPoolStep {
     fn describe_act(&self, act: &HoldPoolAct) -> String {
         match act {
             HoldPoolAct::Hold => format!(
-                "add a budget of 0 nodes for the reason Drifted to NodePool {}",
+                "add a budget of 0 nodes{} to NodePool {}",
+                match self.holds {
+                    Some(HeldReasons::All) => "",
+                    Some(HeldReasons::Drift) | None => " for the reason Drifted",
+                },
                 self.pool
             ),
             HoldPoolAct::Release => {

@@ -173,8 +173,7 @@ fn find_troubles(
         }
     }
     let failed = claims.iter().filter_map(|claim| {
-        let launched = claim.conditions.get("Launched")?;
-        let why = launched.trouble().filter(|why| !why.is_empty())?;
+        let why = claim.conditions.get("Launched")?.launch_failure()?;
         Some(format!("NodeClaim {}: {why}", claim.name))
     });
     troubles.extend(failed.take(MAX_TROUBLES));
@@ -222,7 +221,8 @@ mod tests {
 
     fn claim(name: &str, node: Option<&str>, initialized: bool) -> NodeClaim {
         let state = |is: bool| ConditionState {
-            status: if is { "True" } else { "False" }.to_owned(),
+            status: if is { "True" } else { "Unknown" }.to_owned(),
+            reason: "LaunchFailed".into(),
             message: "no capacity".into(),
         };
         NodeClaim {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::budget::{DriftBudget, closed_by_itself, open_budget, read_budget, set_budget};
+use super::budget::{BudgetChange, DriftBudget, change_budget, closed_by_itself, read_budget};
 use super::progress::{ReplacedNodes, ReplacementProgress};
 use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
@@ -317,9 +317,10 @@ impl Step<StepWorld> for ReplacePoolStep {
             return Ok(());
         };
         let change = match act {
-            ReplaceAct::Open => open_budget(&pool, &self.run, self.terms.budget.as_deref()),
-            ReplaceAct::Close { .. } => set_budget(&pool, &self.run, Some("0")),
+            ReplaceAct::Open => BudgetChange::Open(self.terms.budget.as_deref()),
+            ReplaceAct::Close { .. } => BudgetChange::Hold,
         };
+        let change = change_budget(&pool, &self.run, change);
         Ok(world.kube.change_node_pool(&pool, &change).await?)
     }
 

@@ -22,6 +22,7 @@ async fn world_of(rig: &Rig) -> StepWorld {
         cache: WatchCache::start_watches(&reached.kube),
         workloads: WorkloadMonitor::default(),
         self_managed: Arc::default(),
+        node_pools: Default::default(),
         aws: reached.aws,
         kube: reached.kube,
         clock: rig.clock.clone(),
