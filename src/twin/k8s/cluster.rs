@@ -12,6 +12,7 @@ use super::autoscaler_state::Autoscaler;
 use super::controller_work::ControllerWork;
 use super::defaults;
 use super::json::{find_label, flag_at, list_at, number_at, remove_at, set_at, text_at, value_at};
+use super::karpenter::{self, PoolMemory};
 use super::kinds::{KindId, NAMESPACES, NODES, PODS};
 use super::kubelet_settings::{KubeletTimings, POD_NETWORK_SIZE, POD_NETWORK_START};
 use super::pod_credentials;
@@ -87,6 +88,8 @@ pub struct SimCluster {
     pub(super) deadlines: BTreeSet<ObjectName>,
     /// What the cluster autoscaler knows, where there is one.
     pub(super) autoscaler: Autoscaler,
+    /// What Karpenter and Auto Mode know, where there are node pools.
+    pub(super) pools: PoolMemory,
     outbox: Vec<(Duration, KubeEvent)>,
     awake: bool,
 }
@@ -136,6 +139,7 @@ impl SimCluster {
             lost: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             autoscaler: Autoscaler::default(),
+            pools: PoolMemory::default(),
             outbox: Vec::new(),
             awake: false,
         };
@@ -375,6 +379,12 @@ impl SimCluster {
         }
         // Defaults come before a dry run ends, because its answer shows them.
         defaults::fill_defaults(&self.store, &mut self.rng, res, &mut object);
+        if karpenter::has_rules(&kind) {
+            // The status is a subresource: what a client sends of it with a creation is not kept.
+            remove_at(&mut object, "status");
+            karpenter::fill_defaults(&kind, &mut object);
+            karpenter::check_object(self, &kind, &object)?;
+        }
         if dry {
             return Ok(object.into());
         }

@@ -64,6 +64,7 @@ pub mod ground_truth;
 mod index;
 mod joining_node;
 mod json;
+pub mod karpenter;
 mod kinds;
 mod kubelet;
 mod kubelet_admission;
@@ -127,6 +128,8 @@ pub enum KubeEvent {
     Node(control::nodes::NodeLifecycleStep, String),
     /// The cluster autoscaler's next round.
     Autoscale,
+    /// The next round of Karpenter and Auto Mode.
+    Pools,
     /// What EKS does on its own when a node group goes.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
     EksDrain(cloud_hooks::EksDrainStep, String),
@@ -138,8 +141,11 @@ pub fn handle_event(world: &mut SimWorld, due: KubeEvent) {
     if let KubeEvent::Autoscale = due {
         return autoscaler::run_scan(world);
     }
+    if let KubeEvent::Pools = due {
+        return karpenter::run_round(world);
+    }
     run_in_cluster(world, |cluster| match due {
-        KubeEvent::Autoscale => {}
+        KubeEvent::Autoscale | KubeEvent::Pools => {}
         KubeEvent::Work(work) => {
             // Work leaves the queue before it is done: a change that it makes itself may queue it again.
             cluster.queued.remove(&work);

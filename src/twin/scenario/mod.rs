@@ -5,6 +5,7 @@ mod catalog;
 mod fleet;
 mod groups;
 mod grow;
+mod karpenter;
 mod self_managed;
 mod served;
 mod variants;
@@ -69,6 +70,16 @@ const BUNDLED_SCENARIOS: &[Bundled] = &[
         "self-managed",
         "two Auto Scaling groups of one's own beside a managed group",
         self_managed::self_managed_groups,
+    ),
+    (
+        "karpenter-drift",
+        "two NodePools of Karpenter beside a managed group; a new version makes their nodes drift",
+        karpenter::karpenter_drift,
+    ),
+    (
+        "karpenter-blue-green",
+        "the same cluster, for green NodePools beside the blue ones",
+        karpenter::karpenter_blue_green,
     ),
     ("fleet-30", "thirty nodes with ten pods each", || {
         fleet_snapshot(30, 10)
