@@ -258,6 +258,9 @@ fn begin_consolidation(
             continue;
         }
         if find_consolidation(cluster, active, nodes, &candidate).is_none() {
+            let (node, claim) = (&candidate.node, &candidate.claim);
+            let why = "Can't replace with a cheaper node";
+            events::publish_both(cluster, Some(node), claim, "Unconsolidatable", why);
             continue;
         }
         let command = DisruptionCommand {

@@ -87,7 +87,9 @@ fn cut(message: &str) -> String {
 type Launch = (LaunchedInstance, OfferedType, StoredObject);
 
 fn try_launch(world: &mut SimWorld, claim: &StoredObject) -> Result<Launch, LaunchFailure> {
-    let no_class = |why: &str| LaunchFailure::NoCapacity(format!("resolving nodeclass, {why}"));
+    let no_class = |why: &str| {
+        LaunchFailure::NoCapacity(format!("insufficient capacity, resolving nodeclass, {why}"))
+    };
     let reference = value_at(claim, "spec.nodeClassRef");
     let Some((_, class)) = objects::find_class(&world.kube, reference) else {
         let named = text_at(claim, "spec.nodeClassRef.name");
@@ -303,7 +305,10 @@ fn write_launched(
             set_at(object, "status.capacity", capacity);
             set_at(object, "status.allocatable", allocatable);
         });
-        lifecycle::set_conditions(cluster, &name, |c| c.set_true("Launched"));
+        lifecycle::set_conditions(cluster, &name, |c| {
+            c.set_true("Launched");
+            c.set_true("ConsistentStateFound");
+        });
         written
     });
     let hops = number_at(class, "spec.metadataOptions.httpPutResponseHopLimit");

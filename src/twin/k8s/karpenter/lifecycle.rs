@@ -13,7 +13,7 @@ use super::super::run_in_cluster;
 use super::super::store::StoredObject;
 use super::conditions::{CLAIM_DEPENDENTS, Conditions, is_true, since, status_of};
 use super::objects::{self, ActiveProviders, FINALIZER, is_deleting, name_of, pool_of};
-use super::{drift, launch};
+use super::{drift, launch, pools};
 use crate::twin::aws::pool_instances;
 use crate::twin::world::SimWorld;
 
@@ -104,6 +104,7 @@ fn register(cluster: &mut SimCluster, name: &str) {
         cluster.change_object(&key, |claim| set_at(claim, "status.nodeName", node_name));
     }
     set_conditions(cluster, name, |c| c.set_true("Registered"));
+    pools::mark_healthy(cluster, &claim);
 }
 
 fn sync_node(claim: &Value, node: &mut Value) {

@@ -181,14 +181,18 @@ pub(super) fn run_round(world: &mut SimWorld) {
         }
         run_in_cluster(world, |cluster| {
             forget_old(cluster);
-            pools::reconcile(cluster, active);
+            let synced = is_synced(cluster, active);
+            pools::reconcile(cluster, active, synced);
         });
         lifecycle::reconcile(world, active);
         termination::reconcile(world, active);
         termination::collect_lost(world, active);
+        // A node claim without an instance stops what looks at the whole cluster (KARP-19).
         run_in_cluster(world, |cluster| {
-            provision::reconcile(cluster, active);
-            disruption::reconcile(cluster, active);
+            if is_synced(cluster, active) {
+                provision::reconcile(cluster, active);
+                disruption::reconcile(cluster, active);
+            }
         });
     }
     run_in_cluster(world, |cluster| {
@@ -250,6 +254,14 @@ fn find_controller(cluster: &SimCluster) -> String {
         }
     }
     String::new()
+}
+
+/// Whether every node claim has its instance.
+fn is_synced(cluster: &SimCluster, active: ActiveProviders) -> bool {
+    let claims = objects::managed_claims(cluster, active);
+    claims
+        .iter()
+        .all(|c| !text_at(c, "status.providerID").is_empty())
 }
 
 fn forget_old(cluster: &mut SimCluster) {

@@ -16,12 +16,51 @@ const PLAIN_RULES_SINCE: Minor = Minor::new(34);
 const DURATION_OR_NEVER: &str = r"^(([0-9]+(s|m|h))+|Never)$";
 const DURATION: &str = r"^([0-9]+(s|m|h))+$";
 const BUDGET_NODES: &str = r"^((100|[0-9]{1,2})%|[0-9]+)$";
+const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 const BUDGET_DURATION: &str = r"^((([0-9]+(h|m))|([0-9]+h[0-9]+m))(0s)?)$";
 const BUDGET_SCHEDULE: &str =
     r"^(@(annually|yearly|monthly|weekly|daily|midnight|hourly))|((.+)\s(.+)\s(.+)\s(.+)\s(.+))$";
 
-/// Fills in what a definition fills in. Its defaults hold for updates too.
+/// The members that a definition knows, by kind and path; any other is taken away.
+const KNOWN_MEMBERS: &[(&str, &str, &[&str])] = &[
+    (
+        "NodePool",
+        "spec",
+        &["template", "disruption", "limits", "weight", "replicas"],
+    ),
+    ("NodePool", "spec.template", &["metadata", "spec"]),
+    ("NodePool", "spec.template.spec", NODE_MEMBERS),
+    (
+        "NodePool",
+        "spec.disruption",
+        &["budgets", "consolidateAfter", "consolidationPolicy"],
+    ),
+    ("NodeClaim", "spec", NODE_MEMBERS),
+];
+const NODE_MEMBERS: &[&str] = &[
+    "expireAfter",
+    "nodeClassRef",
+    "requirements",
+    "resources",
+    "startupTaints",
+    "taints",
+    "terminationGracePeriod",
+];
+
+fn prune(kind: &ResourceKind, object: &mut Value) {
+    for (_, path, known) in KNOWN_MEMBERS.iter().filter(|(k, ..)| *k == kind.kind) {
+        if value_at(object, path).is_some_and(Value::is_object) {
+            let members = super::super::json::slot_at(object, path).as_object_mut();
+            members
+                .into_iter()
+                .for_each(|m| m.retain(|key, _| known.contains(&key.as_str())));
+        }
+    }
+}
+
+/// Fills in what a definition fills in, and takes away what it does not know. Its defaults hold for updates too.
 pub fn fill_defaults(kind: &ResourceKind, object: &mut Value) {
+    prune(kind, object);
     match kind.kind.as_ref() {
         "NodePool" if is_ours(kind) => {
             set_default_at(object, "spec.disruption", json!({"consolidateAfter": "0s"}));
@@ -469,36 +508,7 @@ fn check_class(found: &mut Findings, class: &Value) {
             found.schema.push((path, why));
         }
     }
-    let terms = list_at(class, "spec.amiSelectorTerms");
-    let alias = terms.iter().find_map(|t| t["alias"].as_str());
-    if let Some(alias) = alias {
-        let path = "spec.amiSelectorTerms[0].alias";
-        let families = [
-            "al2",
-            "al2023",
-            "bottlerocket",
-            "windows2019",
-            "windows2022",
-            "windows2025",
-        ];
-        match alias.split_once('@') {
-            None => found.rules.push((path.to_owned(), "", format!("{alias:?}: 'alias' is improperly formatted, must match the format 'family@version'"))),
-            Some((family, _)) if !families.contains(&family) => {
-                let told: Vec<String> = families.iter().map(|f| format!("'{f}'")).collect();
-                found.rules.push((path.to_owned(), "", format!("{alias:?}: family is not supported, must be one of the following: {}", told.join(", "))));
-            }
-            Some(_) => {}
-        }
-        if terms.len() > 1 {
-            found.rule("spec.amiSelectorTerms", "array", "'alias' is mutually exclusive, cannot be set with a combination of other amiSelectorTerms");
-        }
-    } else if value_at(class, "spec.amiFamily").is_none() {
-        found.rule(
-            "spec",
-            "object",
-            "must specify amiFamily if amiSelectorTerms does not contain an alias",
-        );
-    }
+    check_image_terms(found, class);
     let has = |member: &str| !text_at(class, &format!("spec.{member}")).is_empty();
     if has("role") == has("instanceProfile") {
         found.rule(
@@ -523,5 +533,75 @@ fn check_class(found: &mut Findings, class: &Value) {
                 format!("tag contains a restricted tag matching {known}"),
             );
         }
+    }
+}
+
+fn check_image_terms(found: &mut Findings, class: &Value) {
+    let terms = list_at(class, "spec.amiSelectorTerms");
+    for (i, term) in terms.iter().enumerate() {
+        let path = format!("spec.amiSelectorTerms[{i}].id");
+        found.pattern(
+            term.get("id"),
+            &path,
+            "ami-[0-9a-z]+",
+            patterns::has_image_id,
+        );
+    }
+    let has = |term: &Value, member: &str| !text_at(term, member).is_empty();
+    for member in ["id", "alias"] {
+        let others = ["id", "alias", "name", "owner", "tags", "ssmParameter"];
+        let mixed = |t: &Value| {
+            let mut others = others.iter().filter(|o| **o != member);
+            has(t, member) && others.any(|o| t.get(*o).is_some())
+        };
+        if terms.iter().any(mixed) {
+            let why = format!(
+                "'{member}' is mutually exclusive, cannot be set with a combination of other fields in amiSelectorTerms"
+            );
+            found.rule("spec.amiSelectorTerms", "array", why);
+        }
+    }
+    let Some(alias) = terms.iter().find_map(|t| t["alias"].as_str()) else {
+        if value_at(class, "spec.amiFamily").is_none() {
+            let why = "must specify amiFamily if amiSelectorTerms does not contain an alias";
+            found.rule("spec", "object", why);
+        }
+        return;
+    };
+    let families = [
+        "al2",
+        "al2023",
+        "bottlerocket",
+        "windows2019",
+        "windows2022",
+        "windows2025",
+    ];
+    let mut refuse = |why: String| {
+        let path = "spec.amiSelectorTerms[0].alias".to_owned();
+        found.rules.push((path, "", format!("{alias:?}: {why}")));
+    };
+    match alias.split_once('@') {
+        None => refuse(
+            "'alias' is improperly formatted, must match the format 'family@version'".to_owned(),
+        ),
+        Some((family, _)) if !families.contains(&family) => {
+            let told: Vec<String> = families.iter().map(|f| format!("'{f}'")).collect();
+            refuse(format!(
+                "family is not supported, must be one of the following: {}",
+                told.join(", ")
+            ));
+        }
+        Some((family, version)) if family.starts_with("windows") && version != "latest" => {
+            refuse("windows families may only specify version 'latest'".to_owned());
+        }
+        Some(_) => {}
+    }
+    if terms.len() > 1 {
+        found.rule("spec.amiSelectorTerms", "array", "'alias' is mutually exclusive, cannot be set with a combination of other amiSelectorTerms");
+    }
+    let family = text_at(class, "spec.amiFamily");
+    if alias.starts_with("al2023@") && !matches!(family, "" | "AL2023" | "Custom") {
+        let why = "if set, amiFamily must be 'AL2023' or 'Custom' when using an AL2023 alias";
+        found.rule("spec", "object", why);
     }
 }

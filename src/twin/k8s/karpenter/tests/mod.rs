@@ -1,6 +1,9 @@
 //! Karpenter on the bundled cluster with two pools, in virtual time.
 
+mod claims;
+mod disruption;
 mod drift;
+mod rules;
 
 use std::time::Duration;
 
