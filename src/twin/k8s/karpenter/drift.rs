@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::super::cluster::SimCluster;
 use super::super::json::{find_annotation, list_at, text_at, text_map_at, value_at};
 use super::conditions::{is_true, since};
-use super::objects::{self, EC2_GROUP, pool_of};
+use super::objects::{self, AUTO_GROUP, EC2_GROUP, pool_of};
 use super::{hashes, lifecycle, offers, requirements};
 use crate::twin::aws::pool_instances;
 
@@ -65,6 +65,15 @@ fn drift_reason(
         reference.map_or("", |r| text_at(r, "group")),
         reference.map_or("", |r| text_at(r, "kind")),
     );
+    if group == AUTO_GROUP {
+        let arm = labels
+            .get("kubernetes.io/arch")
+            .is_some_and(|a| a == "arm64");
+        let wanted = cluster.pools.session.auto_images.get(&arm);
+        let image = text_at(claim, "status.imageID");
+        let drifted = wanted.is_some_and(|wanted| wanted != image) && !image.is_empty();
+        return Ok(drifted.then_some("AMIDrift"));
+    }
     if group != EC2_GROUP {
         return Ok(None);
     }

@@ -16,7 +16,6 @@ use super::objects::{
 };
 use super::state::PoolAction;
 use super::{classes, hashes, lifecycle, offers, requirements};
-use crate::model::Minor;
 use crate::twin::aws::pool_instances::{self, LaunchedInstance, OfferedType, PoolLaunch};
 use crate::twin::world::SimWorld;
 
@@ -174,7 +173,7 @@ fn try_launch(world: &mut SimWorld, claim: &StoredObject) -> Result<Launch, Laun
 
 /// The types that a claim's requirements and requests allow, cheapest first, each with its image.
 fn fitting_types(
-    world: &mut SimWorld,
+    world: &SimWorld,
     claim: &Value,
     class: &StoredObject,
 ) -> Vec<(OfferedType, String)> {
@@ -197,7 +196,8 @@ fn fitting_types(
     let cpu = super::super::json::cpu_millis(requests.and_then(|r| r.get("cpu")));
     let memory = super::super::json::quantity_units(requests.and_then(|r| r.get("memory")));
     let images = list_at(class, "status.amis").to_vec();
-    let auto_image = (group == AUTO_GROUP).then(|| auto_mode_image(world));
+    let auto_images = &world.kube.pools.session.auto_images;
+    let auto_image = (group == AUTO_GROUP).then(|| auto_images.clone());
     let mut types = pool_instances::offered_types(&offers::named_types(asked));
     types.retain(|t| {
         let mut labels: Labels = own.clone();
@@ -213,18 +213,6 @@ fn fitting_types(
     types
         .into_iter()
         .filter_map(|t| image_of(&t).map(|image| (t, image)))
-        .collect()
-}
-
-/// Auto Mode's images are Bottlerocket's of the control plane's version: by whether the processor is ARM.
-fn auto_mode_image(world: &mut SimWorld) -> BTreeMap<bool, String> {
-    let eks = world.cloud.eks.as_ref().map(|e| e.version);
-    let minor: Minor = eks.unwrap_or(world.kube.version);
-    let images = pool_instances::resolve_alias(world, "bottlerocket@latest", minor);
-    let plain = images.unwrap_or_default().into_iter().rev();
-    plain
-        .filter(|i| i.devices.iter().all(|(_, present)| !present))
-        .map(|i| (i.arm, i.id))
         .collect()
 }
 

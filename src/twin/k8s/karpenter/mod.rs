@@ -10,9 +10,10 @@
 //! - [`notice_change`] and [`notice_pod`] wake the engine; [`run_round`] is one round of it ([`super::KubeEvent::Pools`]).
 //! - [`fill_defaults`], [`check_object`], [`check_update`]: the rules of the custom resource definitions.
 //! - [`PoolMemory`] is its state in the cluster, [`pool_actions`] what it did, and `PoolSwitches` what faults switch.
-//! - EKS Auto Mode needs its CRD list in the snapshot (`/apis/eks.amazonaws.com/v1/nodeclasses`), a NodePool that refers to the
-//!   class, and in the class `status.subnets`; nodes get the label `eks.amazonaws.com/compute-type=auto` and a Bottlerocket
-//!   image of the control plane's version.
+//! - EKS Auto Mode needs its CRD list in the snapshot (`/apis/eks.amazonaws.com/v1/nodeclasses`) and a NodePool that refers to
+//!   a class of it (`nodeClassRef.group: eks.amazonaws.com`); no Deployment. A class without `status.subnets` gets those of its
+//!   terms. Nodes get the label `eks.amazonaws.com/compute-type=auto` and a Bottlerocket image of the control plane's version,
+//!   and drift (`AMIDrift`) when that changes.
 //!
 //! # Divergence
 //! - The scheduler's simulation looks at one type's labels at a time, does not relax preferences, and does not count pods that
@@ -26,11 +27,13 @@
 //! - The role of nodes is taken to be let in.
 
 mod budgets;
+mod class_rules;
 mod classes;
 mod conditions;
 mod disruption;
 mod drift;
 mod events;
+mod findings;
 mod hashes;
 mod launch;
 mod lifecycle;
@@ -178,6 +181,9 @@ pub(super) fn run_round(world: &mut SimWorld) {
     if active.karpenter || active.auto_mode {
         if active.karpenter {
             classes::reconcile(world);
+        }
+        if active.auto_mode {
+            classes::reconcile_auto_mode(world);
         }
         run_in_cluster(world, |cluster| {
             forget_old(cluster);

@@ -29,6 +29,8 @@ pub struct PoolMemory {
 pub struct PoolSession {
     /// The control plane's version as it was last asked for, and when (KARP-6).
     pub(super) version: Option<(Minor, Timestamp)>,
+    /// Auto Mode's images for new nodes: by whether the processor is ARM.
+    pub(super) auto_images: BTreeMap<bool, String>,
     /// By class (group and name): its generation when it was last read, and when that was.
     pub(super) classes_read: BTreeMap<String, (i64, Timestamp)>,
     /// By node: when a pod last came or went.

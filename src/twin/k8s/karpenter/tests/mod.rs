@@ -1,5 +1,6 @@
 //! Karpenter on the bundled cluster with two pools, in virtual time.
 
+mod auto_mode;
 mod claims;
 mod disruption;
 mod drift;
