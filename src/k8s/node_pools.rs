@@ -91,7 +91,11 @@ impl KubeApi {
 
 impl KubeApi {
     /// Creates an object of Karpenter; one of that name that is there already is no error, as the caller looks whose it is.
-    pub async fn create_karpenter_object(&self, path: &str, object: &Value) -> Result<(), ApiError> {
+    pub async fn create_karpenter_object(
+        &self,
+        path: &str,
+        object: &Value,
+    ) -> Result<(), ApiError> {
         let op = format!("create {}", path.rsplit('/').next().unwrap_or(path));
         let path = with_field_manager(path);
         let created = self.send_json::<Value>(&op, Method::POST, &path, JSON_CONTENT_TYPE, object);

@@ -14,10 +14,10 @@ use super::kube::{
 use super::limits::Limits;
 use super::node_pool::{KarpenterObjects, NodePool, pool_of};
 use super::node_source::NodeSource;
-use super::pool_group::pool_to_group;
 use super::optimized_image::ImageLine;
 use super::pod_admission::{LimitDefaults, ResourceQuota};
 use super::pod_identity::PodIdentityAssociation;
+use super::pool_group::pool_to_group;
 use super::{AddonVersion, Minor, asg, ec2, eks, elb};
 
 /// One reading of a cluster.
@@ -171,7 +171,11 @@ impl Inventory {
         };
         for pool in names.filter_map(|name| objects.find_pool(name)) {
             // A rehearsal reads twice.
-            if self.nodegroups.iter().any(|g| g.name == pool.name && g.source == NodeSource::NodePool) {
+            if self
+                .nodegroups
+                .iter()
+                .any(|g| g.name == pool.name && g.source == NodeSource::NodePool)
+            {
                 continue;
             }
             self.nodegroups.push(pool_to_group(objects, pool));

@@ -246,7 +246,9 @@ mod tests {
         let at = Minor::new(29);
         let old = "amazon-eks-node-al2023-x86_64-standard-1.28-v20240807";
         assert!(class(old).selects_other_version(at));
-        assert!(!class("bottlerocket-aws-k8s-1.29-x86_64-v1.20.5-a3e8bda1").selects_other_version(at));
+        assert!(
+            !class("bottlerocket-aws-k8s-1.29-x86_64-v1.20.5-a3e8bda1").selects_other_version(at)
+        );
         assert!(!class("our-image-7").selects_other_version(at));
     }
 

@@ -87,7 +87,10 @@ pub struct GroupMembers {
 impl GroupMembers {
     /// Adds the instances of self-managed groups. An instance that left its group keeps it: its node may still be there.
     pub fn add_members<'a>(&self, groups: impl Iterator<Item = &'a Asg>) {
-        let mut members = self.instances.write().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self
+            .instances
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         for group in groups {
             let ids = group.instances.iter().map(|i| i.id.clone());
             members.extend(ids.map(|id| (id, Some(group.name.clone()))));
@@ -96,7 +99,10 @@ impl GroupMembers {
 
     /// Remembers that these instances are of no self-managed group, where none is known for them.
     pub fn add_others(&self, instances: Vec<String>) {
-        let mut members = self.instances.write().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self
+            .instances
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         for id in instances {
             members.entry(id).or_default();
         }
@@ -104,7 +110,10 @@ impl GroupMembers {
 
     /// The instances behind nodes of no group of which it is not known whether they are of a self-managed one.
     pub fn unknown_instances<'a>(&self, nodes: impl Iterator<Item = &'a Node>) -> Vec<String> {
-        let members = self.instances.read().unwrap_or_else(PoisonError::into_inner);
+        let members = self
+            .instances
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         let of_none = nodes.filter(|n| n.nodegroup_name().is_none() && pool_of(n).is_none());
         let ids = of_none.filter_map(Node::instance_id);
         ids.filter(|id| !members.contains_key(*id))
@@ -127,7 +136,10 @@ impl GroupMembers {
             let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
             return pools.get(pool).cloned();
         }
-        let members = self.instances.read().unwrap_or_else(PoisonError::into_inner);
+        let members = self
+            .instances
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         members.get(node.instance_id()?)?.clone()
     }
 

@@ -212,16 +212,17 @@ fn own_annotations(annotations: &BTreeMap<String, String>) -> BTreeMap<String, S
 
 /// Labels of a user; not those by which a tool knows the object as its own.
 fn own_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let tools = ["argocd.argoproj.io/", "app.kubernetes.io/managed-by", "helm.sh/"];
+    let tools = [
+        "argocd.argoproj.io/",
+        "app.kubernetes.io/managed-by",
+        "helm.sh/",
+    ];
     let mut own = without_prefixes(labels, &tools);
     own.retain(|key, _| !key.contains("toolkit.fluxcd.io/"));
     own
 }
 
-fn without_prefixes(
-    all: &BTreeMap<String, String>,
-    prefixes: &[&str],
-) -> BTreeMap<String, String> {
+fn without_prefixes(all: &BTreeMap<String, String>, prefixes: &[&str]) -> BTreeMap<String, String> {
     let kept = all.iter();
     let kept = kept.filter(|(key, _)| !prefixes.iter().any(|prefix| key.starts_with(prefix)));
     kept.map(|(k, v)| (k.clone(), v.clone())).collect()
@@ -263,7 +264,12 @@ pub fn claim_object(pool: &NodePool, name: &str, run: &str, origin: ClaimOrigin<
         "requirements": requirements,
         "resources": {"requests": requests_of(origin)},
     });
-    for key in ["taints", "startupTaints", "expireAfter", "terminationGracePeriod"] {
+    for key in [
+        "taints",
+        "startupTaints",
+        "expireAfter",
+        "terminationGracePeriod",
+    ] {
         let value = &template["spec"][key];
         if !value.is_null() {
             spec[key] = value.clone();

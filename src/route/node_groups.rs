@@ -103,7 +103,11 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         &plan.auto_scaling_groups,
         NodeSource::AutoScalingGroup,
     );
-    let of_pools: Vec<NodeGroup> = plan.karpenter.iter().filter_map(|p| p.group.clone()).collect();
+    let of_pools: Vec<NodeGroup> = plan
+        .karpenter
+        .iter()
+        .filter_map(|p| p.group.clone())
+        .collect();
     for group in &inventory.nodegroups {
         // A self-managed group moves only where the plan lists it; of managed ones all do where it lists none.
         let listed = match group.source {

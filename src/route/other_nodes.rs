@@ -266,7 +266,9 @@ pub fn push_pool_holds(draft: &mut RouteDraft<'_>, moves: &[OtherMove]) {
 /// Adds the steps that keep Karpenter from disrupting any node of the NodePools that eksup itself replaces: empty nodes of
 /// green are room that it would otherwise move blue's pods to (KARP-8).
 pub fn push_blue_pool_holds(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<'_>]) {
-    let pools = movers.iter().filter(|m| m.origin.source == NodeSource::NodePool);
+    let pools = movers
+        .iter()
+        .filter(|m| m.origin.source == NodeSource::NodePool);
     for name in pools.map(|m| m.origin.name.clone()) {
         let spec = StepSpec::HoldPool {
             pool: name.clone(),

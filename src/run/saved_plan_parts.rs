@@ -215,7 +215,7 @@ fn new_zones(spec: &StepSpec, inventory: &Inventory) -> Vec<String> {
         blue,
         zones,
         surge: None,
-                        class_image: None,
+        class_image: None,
         ..
     } = spec
     else {
@@ -356,6 +356,7 @@ mod tests {
                     copy_asg_tags,
                     template_from,
                     lasting_taints,
+                    class_image,
                     timeout,
                     ..
                 } => {
@@ -369,6 +370,7 @@ mod tests {
                         template_from,
                         lasting_taints,
                         surge,
+                        class_image,
                         timeout,
                     })
                 }

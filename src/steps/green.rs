@@ -221,7 +221,9 @@ impl Step<StepWorld> for CreateGreenStep {
         };
         let machines = match &green {
             Some(green) if green.source == NodeSource::NodePool => {
-                world.read_pool_machines(green, self.group_spec.kubelet).await?
+                world
+                    .read_pool_machines(green, self.group_spec.kubelet)
+                    .await?
             }
             Some(_) | None => PoolMachines::default(),
         };

@@ -65,7 +65,9 @@ impl StepWorld {
                     "EC2NodeClass {green} exists and was not made by this run"
                 )));
             }
-            let create = self.kube.create_karpenter_object(NODE_CLASSES_PATH, &object);
+            let create = self
+                .kube
+                .create_karpenter_object(NODE_CLASSES_PATH, &object);
             create.await?;
             class = green.to_owned();
         }
@@ -248,10 +250,15 @@ impl StepWorld {
         };
         // A class waits for the claims that use it, and goes only where no other NodePool does.
         let others = objects.pools.iter().filter(|p| p.name != name);
-        let shared = others.filter(|p| p.node_class() == pool.node_class()).count() > 0;
+        let shared = others
+            .filter(|p| p.node_class() == pool.node_class())
+            .count()
+            > 0;
         let class = objects.class_of(pool).filter(|_| !shared);
         if let Some(class) = class.filter(|c| c.annotations.contains_key(marks::CREATED_BY)) {
-            let delete = self.kube.delete_karpenter_object(NODE_CLASSES_PATH, &class.name);
+            let delete = self
+                .kube
+                .delete_karpenter_object(NODE_CLASSES_PATH, &class.name);
             delete.await?;
         }
         Ok(())
@@ -271,7 +278,11 @@ fn requests_on(snapshot: &CacheSnapshot, node: &Node) -> Resources {
 
 /// Why a claim comes to nothing. One that cannot be launched stands in the way of all that Karpenter does (KARP-6).
 fn unfit_reason(claim: &NodeClaim, node: Option<&Node>, kubelet: Option<Minor>) -> Option<String> {
-    if let Some(why) = claim.conditions.get("Launched").and_then(|c| c.launch_failure()) {
+    if let Some(why) = claim
+        .conditions
+        .get("Launched")
+        .and_then(|c| c.launch_failure())
+    {
         return Some(why.to_owned());
     }
     let (node, wanted) = (node?, kubelet?);

@@ -101,7 +101,10 @@ pub fn to_node_class(object: KarpenterObject) -> NodeClass {
     let meta = object.metadata;
     // What was judged before the last change says nothing of the class as it is.
     let mut conditions = object.status.conditions;
-    conditions.retain(|c| c.observed_generation.is_none_or(|seen| seen >= meta.generation));
+    conditions.retain(|c| {
+        c.observed_generation
+            .is_none_or(|seen| seen >= meta.generation)
+    });
     NodeClass {
         name: meta.name,
         labels: meta.labels,

@@ -90,7 +90,10 @@ impl GreenAct {
             GreenAct::DropClaims { claims } => {
                 let each = claims.iter().map(|(name, why)| format!("{name} ({why})"));
                 let each: Vec<String> = each.collect();
-                format!("delete NodeClaims that come to nothing: {}", each.join(", "))
+                format!(
+                    "delete NodeClaims that come to nothing: {}",
+                    each.join(", ")
+                )
             }
         }
     }

@@ -30,9 +30,9 @@ impl CreateGreenStep {
         }
         let machines = &seen.machines;
         // Counted from the beginning: each claim that is given up is an act, and would begin the time again.
-        let late = past.started_at.is_some_and(|t| {
-            now.duration_since(t) > signed_duration(self.group_spec.timeout)
-        });
+        let late = past
+            .started_at
+            .is_some_and(|t| now.duration_since(t) > signed_duration(self.group_spec.timeout));
         let wait_or_refuse = |why: String| {
             if late {
                 let limit = self.group_spec.timeout.as_secs();

@@ -133,15 +133,27 @@ mod tests {
         let held = changed(&before, &change_budget(&before, "run", BudgetChange::Hold));
         assert_eq!(read_budget(&held, "run"), DriftBudget::Held);
         for nodes in [None, Some("2")] {
-            let open = changed(&held, &change_budget(&held, "run", BudgetChange::Open(nodes)));
+            let open = changed(
+                &held,
+                &change_budget(&held, "run", BudgetChange::Open(nodes)),
+            );
             assert_eq!(read_budget(&open, "run"), DriftBudget::Open);
             let again = changed(&open, &change_budget(&open, "run", BudgetChange::Hold));
             assert_eq!(again, held);
-            assert_eq!(changed(&open, &change_budget(&open, "run", BudgetChange::Remove)), before);
+            assert_eq!(
+                changed(&open, &change_budget(&open, "run", BudgetChange::Remove)),
+                before
+            );
         }
-        let all = changed(&before, &change_budget(&before, "run", BudgetChange::HoldAll));
+        let all = changed(
+            &before,
+            &change_budget(&before, "run", BudgetChange::HoldAll),
+        );
         assert_eq!(read_budget(&all, "run"), DriftBudget::Held);
-        assert_eq!(changed(&all, &change_budget(&all, "run", BudgetChange::Remove)), before);
+        assert_eq!(
+            changed(&all, &change_budget(&all, "run", BudgetChange::Remove)),
+            before
+        );
     }
 
     #[test]
@@ -151,7 +163,10 @@ mod tests {
         let held = changed(&before, &change_budget(&before, "run", BudgetChange::Hold));
         assert_eq!(held.budgets().len(), 2);
         assert!(closed_by_itself(&held, "run"));
-        assert_eq!(changed(&held, &change_budget(&held, "run", BudgetChange::Remove)), before);
+        assert_eq!(
+            changed(&held, &change_budget(&held, "run", BudgetChange::Remove)),
+            before
+        );
         let mine = pool(json!([{"nodes": "0", "reasons": ["Drifted"]}]), Some("run"));
         assert!(!closed_by_itself(&mine, "run"));
         let other = pool(

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::ec2::{images, types, user_data};
 use super::group_marks::{LabelTaintChange, to_kube_taint};
+use super::pool_instances;
 use super::state::{MachineImage, ManagedNodegroup};
 use crate::model::Minor;
 use crate::model::kube::Taint;
@@ -109,6 +110,12 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         }
         (None, None) => {}
     }
+    // Karpenter and Auto Mode tell the kubelets of their nodes what to register with (KARP-10).
+    let of_pool = pool_instances::registration_of(world, &instance.id);
+    if let Some(pool) = of_pool {
+        labels.extend(pool.labels.clone());
+        taints.extend(pool.taints.iter().cloned());
+    }
     // The name and the provider's identifier are what the cluster and the cloud know the node by.
     let birth = JoiningNode {
         name: instance.dns.clone(),
@@ -134,13 +141,17 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         ephemeral_storage: ephemeral_storage(DEFAULT_DISK_GIB),
         short_hop: match group {
             Some(group) => has_short_hop(group),
-            None => launch
-                .and_then(|l| l.hop_limit)
-                .is_some_and(|hops| hops < 2),
+            None => {
+                let own = launch.and_then(|l| l.hop_limit);
+                own.is_some_and(|hops| hops < 2) || of_pool.is_some_and(|p| p.short_hop)
+            }
         },
         driverless: group.is_some_and(|g| is_driverless(world, g)),
         // Only the group's own taints are looked at: what user data registers, no agent of EKS takes off.
-        startup_taints: startup_taints(world, &taints_of_group),
+        startup_taints: match of_pool {
+            Some(pool) => pool.startup_taints.clone(),
+            None => startup_taints(world, &taints_of_group),
+        },
         internal_ip: instance.address.clone(),
         architecture: if arm { "arm64" } else { "amd64" }.to_owned(),
         os_image: os_image(image),

@@ -57,6 +57,7 @@ mod group_marks;
 mod iam;
 mod kube;
 mod page;
+pub mod pool_instances;
 mod quotas;
 pub mod scaling;
 mod scaling_group;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::iam::IamAuthorizer;
+use super::pool_instances::PoolRegistration;
 use crate::model::{AddonVersion, Minor};
 use crate::twin::k8s::balancer_controller::BalancerControllerSight;
 
@@ -22,6 +23,8 @@ pub struct AwsAccount {
     pub asgs: BTreeMap<String, AutoScalingGroup>,
     /// By id. Terminated ones stay, as in EC2, where they are seen for about an hour.
     pub instances: BTreeMap<String, Ec2Instance>,
+    /// By instance: with what the node of one registers that Karpenter or Auto Mode launched.
+    pub pool_registrations: BTreeMap<String, PoolRegistration>,
     /// By id.
     pub subnets: BTreeMap<String, VpcSubnet>,
     /// By id.

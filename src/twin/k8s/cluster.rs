@@ -13,6 +13,7 @@ use super::controller_work::ControllerWork;
 use super::defaults;
 use super::fargate::FargateState;
 use super::json::{find_label, flag_at, list_at, number_at, remove_at, set_at, text_at, value_at};
+use super::karpenter::{self, PoolMemory};
 use super::kinds::{KindId, NAMESPACES, NODES, PODS};
 use super::kubelet_settings::{KubeletTimings, POD_NETWORK_SIZE, POD_NETWORK_START};
 use super::pod_credentials;
@@ -89,6 +90,8 @@ pub struct SimCluster {
     /// What the cluster autoscaler knows, where there is one.
     pub(super) autoscaler: Autoscaler,
     pub(super) fargate: FargateState,
+    /// What Karpenter and Auto Mode know, where there are node pools.
+    pub(super) pools: PoolMemory,
     outbox: Vec<(Duration, KubeEvent)>,
     awake: bool,
 }
@@ -139,6 +142,7 @@ impl SimCluster {
             deadlines: BTreeSet::new(),
             autoscaler: Autoscaler::default(),
             fargate: FargateState::default(),
+            pools: PoolMemory::default(),
             outbox: Vec::new(),
             awake: false,
         };
@@ -378,6 +382,12 @@ impl SimCluster {
         }
         // Defaults come before a dry run ends, because its answer shows them.
         defaults::fill_defaults(&self.store, &mut self.rng, res, &mut object);
+        if karpenter::has_rules(&kind) {
+            // The status is a subresource: what a client sends of it with a creation is not kept.
+            remove_at(&mut object, "status");
+            karpenter::fill_defaults(&kind, &mut object);
+            karpenter::check_object(self, &kind, &object)?;
+        }
         if dry {
             return Ok(object.into());
         }

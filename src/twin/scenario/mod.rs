@@ -6,6 +6,7 @@ mod fargate;
 mod fleet;
 mod groups;
 mod grow;
+mod karpenter;
 mod running;
 mod self_managed;
 mod served;
@@ -77,6 +78,16 @@ const BUNDLED_SCENARIOS: &[Bundled] = &[
         "fargate",
         "the system on a managed group, the workloads on Fargate",
         fargate::fargate_profiles,
+    ),
+    (
+        "karpenter-drift",
+        "two NodePools of Karpenter beside a managed group; a new version makes their nodes drift",
+        karpenter::karpenter_drift,
+    ),
+    (
+        "karpenter-blue-green",
+        "the same cluster, for green NodePools beside the blue ones",
+        karpenter::karpenter_blue_green,
     ),
     ("fleet-30", "thirty nodes with ten pods each", || {
         fleet_snapshot(30, 10)
