@@ -52,6 +52,7 @@ mod eks_routes;
 mod elb;
 mod error;
 mod fargate_hosts;
+mod fargate_profile;
 mod fault_effects;
 mod group_marks;
 mod iam;

@@ -140,7 +140,7 @@ pub struct EksCluster {
     pub insights: Vec<ClusterInsight>,
     /// When the running refresh of insights began; the last one's end.
     pub refresh: InsightsRefreshTimes,
-    pub fargate: BTreeMap<String, super::eks::FargateProfile>,
+    pub fargate: BTreeMap<String, super::fargate_profile::FargateProfile>,
     /// Configuration schemas that a snapshot has, by add-on and version; an empty one takes no configuration.
     pub schemas: BTreeMap<String, BTreeMap<String, String>>,
     /// By the principal's ARN.

@@ -11,7 +11,7 @@ use super::access::AccessControl;
 use super::autoscaler_state::Autoscaler;
 use super::controller_work::ControllerWork;
 use super::defaults;
-use super::fargate::FargateState;
+use super::fargate_state::FargateState;
 use super::json::{find_label, flag_at, list_at, number_at, remove_at, set_at, text_at, value_at};
 use super::kinds::{KindId, NAMESPACES, NODES, PODS};
 use super::kubelet_settings::{KubeletTimings, POD_NETWORK_SIZE, POD_NETWORK_START};

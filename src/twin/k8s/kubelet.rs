@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::KubeEvent;
 use super::cluster::SimCluster;
+use super::fargate_state::is_fargate;
 use super::json::{
     find_annotation, list_at, number_at, parse_duration, set_at, set_condition, text_at,
 };
@@ -15,7 +16,7 @@ use super::kinds::{NODES, PODS, REPLICA_SETS};
 use super::kubelet_settings::{POD_NETWORK_SIZE, POD_NETWORK_START};
 use super::store::{ObjectKey, ObjectName};
 use super::typed_views::{OwnerRef, PodView};
-use super::{fargate, kubelet_admission, metadata_access, volumes};
+use super::{kubelet_admission, metadata_access, volumes};
 
 const BEHAVIOR_ANNOTATION_PREFIX: &str = "twin.eksup.dev/";
 
@@ -282,7 +283,9 @@ fn start_containers(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, p
     // A pod on the host's network has the node's address, and so has the only one of a Fargate node; every other one gets
     // a new one.
     let host = host_ip(cluster, &pod.node);
-    let ip = if pod.host_network || fargate::is_fargate_node(cluster, &pod.node) {
+    let node = cluster.store.index.nodes.get(&pod.node);
+    let is_fargate_node = node.is_some_and(|n| is_fargate(n));
+    let ip = if pod.host_network || is_fargate_node {
         host.clone()
     } else {
         assign_pod_ip(cluster)

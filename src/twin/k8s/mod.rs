@@ -61,6 +61,7 @@ mod discovered_labels;
 mod drain_cleaner;
 pub mod external_actors;
 pub mod fargate;
+mod fargate_state;
 pub mod ground_truth;
 mod index;
 mod joining_node;
@@ -95,6 +96,7 @@ pub mod workload_state;
 mod tests;
 
 pub use cluster::SimCluster;
+pub use fargate_state::{ProfileSelector, SchedulingProfile};
 pub use kubelet_settings::KubeletTimings;
 pub use rbac::{BadRoles, RbacAuthorizer};
 

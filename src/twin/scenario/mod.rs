@@ -78,6 +78,11 @@ const BUNDLED_SCENARIOS: &[Bundled] = &[
         "the system on a managed group, the workloads on Fargate",
         fargate::fargate_profiles,
     ),
+    (
+        "fargate-only",
+        "no node group: the DNS servers and the workloads on Fargate",
+        fargate::fargate_only,
+    ),
     ("fleet-30", "thirty nodes with ten pods each", || {
         fleet_snapshot(30, 10)
     }),

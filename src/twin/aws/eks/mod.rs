@@ -33,7 +33,6 @@ use crate::twin::world::SimWorld;
 
 pub use access::{access_kind_for_nodes, admits_role};
 pub use config::schedule_size_sync;
-pub use fargate::FargateProfile;
 pub use group::on_instances_gone;
 
 /// Something that will happen in EKS.

@@ -25,7 +25,7 @@ use super::json::{text_at, value_at};
 use super::kinds::*;
 use super::store::{ObjectChange, ObjectName, StoredObject};
 use super::typed_views::{OwnerRef, PodView};
-use super::{admission, autoscaler, drain_cleaner, fargate, kubelet, scheduler, volumes};
+use super::{admission, autoscaler, drain_cleaner, kubelet, scheduler, volumes};
 
 /// How long after its time a pod of a snapshot is still there to be one that does not go.
 const STUCK_POD_AGE: SignedDuration = SignedDuration::from_mins(5);
@@ -259,7 +259,7 @@ impl SimCluster {
             }
         }
         if let (Some(gone), None) = (old, new) {
-            fargate::on_pod_gone(self, gone);
+            nodes::end_fargate_node(self, gone);
         }
         // A pod that came to a node starts there; one whose deletion was asked for, or brought forward, is stopped.
         let Some(pod) = new else { return };

@@ -338,3 +338,33 @@ async fn the_node_of_a_completed_job_stays_until_its_pod_is_deleted() {
     bench.sleep(60.0).await;
     assert!(!fargate_nodes(&bench).contains(&node_of(&pod)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_without_instances_rolls_its_dns_servers_over_on_fargate() {
+    let bench = scenario_bench("fargate-only");
+    let path = "/apis/apps/v1/namespaces/kube-system/deployments/coredns";
+    let names = bench.twin.with_world(|w| cloud_hooks::node_names(w));
+    assert!(names.iter().all(|n| n.starts_with("fargate-")));
+    restart(&bench, path).await;
+    for _ in 0..300 {
+        let status = bench.get(path).await["status"].clone();
+        assert!(status["availableReplicas"].as_i64().unwrap_or(0) >= 1);
+        bench.sleep(1.0).await;
+    }
+    let now = bench.twin.with_world(|w| cloud_hooks::node_names(w));
+    assert_eq!(now.len(), names.len());
+    assert_eq!(
+        now.iter().filter(|n| names.contains(n)).count(),
+        names.len() - 2
+    );
+    // The daemons are on no node, and so wholly rolled out.
+    let rolled = bench.twin.with_world(|w| {
+        cloud_hooks::is_rolled_out(
+            w,
+            cloud_hooks::AddonWorkload::DaemonSet,
+            "kube-system",
+            "kube-proxy",
+        )
+    });
+    assert!(rolled);
+}
