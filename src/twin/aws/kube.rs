@@ -11,6 +11,7 @@ use super::state::{MachineImage, ManagedNodegroup};
 use crate::model::Minor;
 use crate::model::kube::Taint;
 use crate::twin::k8s::cloud_hooks::{self, AddonWorkload, JoiningNode, NodePortHealth};
+use crate::twin::k8s::windows_host;
 use crate::twin::world::SimWorld;
 
 const SYSTEM_NAMESPACE: &str = "kube-system";
@@ -144,6 +145,9 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         internal_ip: instance.address.clone(),
         architecture: if arm { "arm64" } else { "amd64" }.to_owned(),
         os_image: os_image(image),
+        windows: image
+            .and_then(|i| images::windows_year(&i.kind))
+            .and_then(|year| windows_host(year, size.addresses)),
     };
     cloud_hooks::join_node(world, birth);
 }

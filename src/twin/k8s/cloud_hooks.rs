@@ -102,6 +102,10 @@ pub fn join_node(world: &mut SimWorld, birth: JoiningNode) {
             let taints = birth.startup_taints.clone();
             cluster.startup_taints.insert(birth.name.clone(), taints);
         }
+        if let Some(host) = &birth.windows {
+            let known = &mut cluster.windows_addresses;
+            known.insert(birth.name.clone(), host.addresses);
+        }
         // The CSINode says how many volumes the node takes. It is copied from a node of the same instance type, which
         // has the same limit.
         let volumes = csi_node_of_sibling(cluster, &birth);

@@ -89,6 +89,8 @@ pub struct SimCluster {
     /// What the cluster autoscaler knows, where there is one.
     pub(super) autoscaler: Autoscaler,
     pub(super) fargate: FargateState,
+    /// By Windows node: how many pods get an address.
+    pub(super) windows_addresses: BTreeMap<String, i64>,
     outbox: Vec<(Duration, KubeEvent)>,
     awake: bool,
 }
@@ -139,6 +141,7 @@ impl SimCluster {
             deadlines: BTreeSet::new(),
             autoscaler: Autoscaler::default(),
             fargate: FargateState::default(),
+            windows_addresses: BTreeMap::new(),
             outbox: Vec::new(),
             awake: false,
         };

@@ -10,6 +10,7 @@ use super::discovered_labels::discovered_labels;
 use super::json::as_object_mut;
 use super::kinds::{CSI_NODES, NODES};
 use super::store::ObjectName;
+use super::windows_nodes::{WindowsHost, make_windows_node};
 
 /// A node about to join.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +42,8 @@ pub struct JoiningNode {
     /// `amd64` or `arm64`.
     pub architecture: String,
     pub os_image: String,
+    /// Set on Windows.
+    pub windows: Option<WindowsHost>,
 }
 
 pub(super) fn build_node_object(cluster: &SimCluster, birth: &JoiningNode) -> Value {
@@ -96,7 +99,7 @@ pub(super) fn build_node_object(cluster: &SimCluster, birth: &JoiningNode) -> Va
     // near the truth (EKS-NG-40).
     let room = capacity_like_sibling(cluster, &birth.instance_type, computed);
     let instance = birth.provider_id.rsplit('/').next().unwrap_or_default();
-    json!({
+    let mut node = json!({
         "metadata": {
             "name": birth.name, "labels": labels,
             "annotations": {
@@ -122,7 +125,11 @@ pub(super) fn build_node_object(cluster: &SimCluster, birth: &JoiningNode) -> Va
                 "operatingSystem": "linux", "osImage": birth.os_image,
             },
         },
-    })
+    });
+    if let Some(host) = &birth.windows {
+        make_windows_node(&mut node, host);
+    }
+    node
 }
 
 /// What a node offers at first: what another of its type has, as far as the kubelet itself measures it, else what was

@@ -74,6 +74,7 @@ mod metadata_access;
 mod node_affinity;
 mod object;
 mod pod_credentials;
+mod pod_events;
 mod pod_requests;
 mod pod_terms;
 mod query;
@@ -90,6 +91,7 @@ mod volume_needs;
 mod volumes;
 mod watch;
 mod webhooks;
+mod windows_nodes;
 pub mod workload_state;
 
 #[cfg(test)]
@@ -99,6 +101,7 @@ pub use cluster::SimCluster;
 pub use fargate_state::{ProfileSelector, SchedulingProfile};
 pub use kubelet_settings::KubeletTimings;
 pub use rbac::{BadRoles, RbacAuthorizer};
+pub use windows_nodes::{WindowsHost, windows_host};
 
 use crate::twin::answer::Answer;
 use crate::twin::world::{self, SimWorld};

@@ -27,6 +27,7 @@ fn workloads() -> Vec<(usize, RunningWorkload)> {
         served: false,
         spec: json!({}),
         requests: ("250m", "256Mi"),
+        tag: "1.4",
     };
     vec![
         (

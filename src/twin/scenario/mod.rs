@@ -11,6 +11,7 @@ mod self_managed;
 mod served;
 mod variants;
 mod versions;
+mod windows;
 
 use crate::model::Clock;
 use crate::model::snapshot::Snapshot;
@@ -82,6 +83,11 @@ const BUNDLED_SCENARIOS: &[Bundled] = &[
         "fargate-only",
         "no node group: the DNS servers and the workloads on Fargate",
         fargate::fargate_only,
+    ),
+    (
+        "windows",
+        "a node group of Windows Server 2022 beside one of Linux",
+        windows::windows_group,
     ),
     ("fleet-30", "thirty nodes with ten pods each", || {
         fleet_snapshot(30, 10)

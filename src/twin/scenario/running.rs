@@ -31,6 +31,8 @@ pub struct RunningWorkload {
     pub spec: Value,
     /// Requests, which are the limits too: CPU and memory.
     pub requests: (&'static str, &'static str),
+    /// Of its image.
+    pub tag: &'static str,
 }
 
 /// Where one of its pods runs.
@@ -76,7 +78,7 @@ impl RunningWorkload {
         let amounts = json!({"cpu": cpu, "memory": memory});
         let mut spec = json!({
             "containers": [{
-                "name": self.name, "image": format!("registry.local/{}/{}:1.4", self.namespace, self.name),
+                "name": self.name, "image": format!("registry.local/{}/{}:{}", self.namespace, self.name, self.tag),
                 "imagePullPolicy": "IfNotPresent", "resources": {"limits": amounts, "requests": amounts},
                 "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
             }],

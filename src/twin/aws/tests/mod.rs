@@ -14,3 +14,4 @@ mod sdk;
 mod self_managed;
 mod target_owners;
 mod traffic;
+mod windows;

@@ -25,7 +25,7 @@ use super::json::{text_at, value_at};
 use super::kinds::*;
 use super::store::{ObjectChange, ObjectName, StoredObject};
 use super::typed_views::{OwnerRef, PodView};
-use super::{admission, autoscaler, drain_cleaner, kubelet, scheduler, volumes};
+use super::{admission, autoscaler, drain_cleaner, kubelet, scheduler, volumes, windows_nodes};
 
 /// How long after its time a pod of a snapshot is still there to be one that does not go.
 const STUCK_POD_AGE: SignedDuration = SignedDuration::from_mins(5);
@@ -135,6 +135,7 @@ impl SimCluster {
         match change.key.res {
             PODS => self.notice_pod_change(change),
             NODES => self.notice_node_change(change),
+            CONFIG_MAPS if name.name == "amazon-vpc-cni" => windows_nodes::show_addresses(self),
             SERVICES => self.queue_work(ControllerWork::EndpointSlices(name.clone())),
             // A namespace is only looked at when it is being deleted.
             NAMESPACES

@@ -17,6 +17,7 @@ use super::super::kubelet;
 use super::super::pod_requests::ResourceAmounts;
 use super::super::store::{ObjectKey, ObjectName};
 use super::super::typed_views::{NodeTaint, PodView};
+use super::super::windows_nodes::{is_windows, show_addresses};
 use super::ControllerWork;
 
 /// A step in a node's life.
@@ -98,6 +99,10 @@ fn make_ready(cluster: &mut SimCluster, node: &str) {
         .find_object(DAEMON_SETS, &ObjectName::new("kube-system", "aws-node"))
         .cloned();
     let uid = cni.as_ref().map(|c| text_at(c, "metadata.uid").to_owned());
+    // Nodes of Windows bring their CNI with them (WIN-1).
+    let view = cluster.store.index.nodes.get(node);
+    let windows = view.is_some_and(|n| is_windows(n));
+    let uid = uid.filter(|_| !windows);
     let has_network = uid.is_none_or(|uid| {
         cluster
             .store
@@ -119,6 +124,9 @@ fn make_ready(cluster: &mut SimCluster, node: &str) {
         "KubeletReady",
         "kubelet is posting ready status",
     );
+    if windows {
+        show_addresses(cluster);
+    }
     // Agents take their taints off, and device plugins announce devices, only some time after the node is Ready.
     if cluster.startup_taints.contains_key(node) || !expected_devices(cluster, node).is_empty() {
         cluster.schedule_after(

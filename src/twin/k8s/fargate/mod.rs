@@ -15,12 +15,11 @@ mod support;
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::cluster::SimCluster;
 use super::fargate_state::{PROFILE_LABEL, SCHEDULER_NAME, SchedulingProfile, is_fargate};
 use super::json::{as_object_mut, slot_at, text_at};
-use super::kinds::{EVENTS, NODES, PODS};
+use super::kinds::{NODES, PODS};
+use super::pod_events::warn_of_pod;
 use super::store::{ObjectKey, ObjectName};
 use super::typed_views::{NodeView, PodView};
 use super::{KubeEvent, run_in_cluster, scheduler};
@@ -99,7 +98,8 @@ pub(super) fn provision_node(world: &mut SimWorld, name: &ObjectName, uid: &str)
             scheduler::bind_pod(cluster, name, &host.node_name());
         }
         Err(why) => {
-            write_event(cluster, &pod, &why);
+            // No condition is written: a cluster autoscaler must not take the pod for one of its own.
+            warn_of_pod(cluster, &pod, SCHEDULER_NAME, "FailedScheduling", &why);
             let again = KubeEvent::Fargate(name.clone(), uid.to_owned());
             cluster.schedule_after(RETRY_INTERVAL, again);
         }
@@ -117,25 +117,4 @@ fn key_of(name: &ObjectName) -> ObjectKey {
         res: PODS,
         at: name.clone(),
     }
-}
-
-/// Tells of a pod that gets no node. No condition is written: a cluster autoscaler must not take the pod for one of its own.
-fn write_event(cluster: &mut SimCluster, pod: &PodView, why: &str) {
-    let stamp = cluster.timestamp_text();
-    let name = format!("{}.{}", pod.name, event_id(&pod.uid, why));
-    let event = json!({
-        "metadata": {"name": name, "namespace": pod.ns},
-        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": pod.ns, "name": pod.name, "uid": pod.uid},
-        "reason": "FailedScheduling", "message": why, "type": "Warning",
-        "source": {"component": SCHEDULER_NAME}, "reportingComponent": SCHEDULER_NAME, "reportingInstance": "",
-        "firstTimestamp": stamp, "lastTimestamp": stamp, "count": 1,
-    });
-    // One that is there already is the same.
-    let _ = cluster.create_object(EVENTS, event, false);
-}
-
-/// Sixteen digits that are the same for the same pod and reason.
-fn event_id(uid: &str, why: &str) -> String {
-    use sha2::Digest;
-    hex::encode(sha2::Sha256::digest(format!("{uid} {why}")))[..16].to_owned()
 }
