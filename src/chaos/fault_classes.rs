@@ -97,7 +97,11 @@ pub fn can_be_drawn(kind: FaultKind, targets: &FaultTargets) -> bool {
             WorldChangeKind::CapacityBack
             | WorldChangeKind::NoFreeAddresses
             | WorldChangeKind::PodsFailOn
-            | WorldChangeKind::NoImagesOn => false,
+            | WorldChangeKind::NoImagesOn
+            | WorldChangeKind::KarpenterDown
+            | WorldChangeKind::NodeclassNotReady
+            | WorldChangeKind::NodePoolCapacity
+            | WorldChangeKind::DoNotDisrupt => false,
         },
     }
 }

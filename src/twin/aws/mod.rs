@@ -58,12 +58,14 @@ mod group_marks;
 mod iam;
 mod kube;
 mod page;
+pub mod pool_instances;
 mod quotas;
 pub mod scaling;
 mod scaling_group;
 mod seed;
 mod state;
 mod sts_ssm_sns;
+mod update_state;
 mod xml;
 
 #[cfg(test)]

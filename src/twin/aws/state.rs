@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::iam::IamAuthorizer;
+use super::pool_instances::PoolRegistration;
+pub use super::update_state::*;
 use crate::model::{AddonVersion, Minor};
 use crate::twin::k8s::balancer_controller::BalancerControllerSight;
 
@@ -22,6 +24,8 @@ pub struct AwsAccount {
     pub asgs: BTreeMap<String, AutoScalingGroup>,
     /// By id. Terminated ones stay, as in EC2, where they are seen for about an hour.
     pub instances: BTreeMap<String, Ec2Instance>,
+    /// By instance: with what the node of one registers that Karpenter or Auto Mode launched.
+    pub pool_registrations: BTreeMap<String, PoolRegistration>,
     /// By id.
     pub subnets: BTreeMap<String, VpcSubnet>,
     /// By id.
@@ -168,37 +172,6 @@ pub struct AccessEntry {
 pub struct InsightsRefreshTimes {
     pub started: Option<Timestamp>,
     pub ended: Option<Timestamp>,
-}
-
-/// What an update belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UpdateOwner {
-    Cluster,
-    Nodegroup(String),
-    Addon(String),
-}
-
-/// An update of EKS.
-#[derive(Clone, Debug)]
-pub struct EksUpdate {
-    pub id: String,
-    pub owner: UpdateOwner,
-    /// InProgress Failed Cancelled Successful.
-    pub status: String,
-    pub kind: String,
-    pub params: Vec<(String, String)>,
-    pub created: Timestamp,
-    pub errors: Vec<EksIssue>,
-    /// The code it is going to fail with. It is settled when the update begins, so that what follows is of one piece.
-    pub fails_with: Option<String>,
-}
-
-/// An issue of a health list, or an error of an update.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EksIssue {
-    pub code: String,
-    pub message: String,
-    pub resources: Vec<String>,
 }
 
 /// A managed node group.
@@ -443,6 +416,13 @@ pub struct Ec2Instance {
     /// It runs, but its kubelet never reaches the API server.
     pub never_joins: bool,
     pub joined: bool,
+}
+
+impl Ec2Instance {
+    /// Whether EKS Auto Mode operates it; its node is called after it then (AUTO-2).
+    pub fn is_auto_mode(&self) -> bool {
+        self.tags.contains_key("eks:kubernetes-node-pool-name")
+    }
 }
 
 /// A subnet.

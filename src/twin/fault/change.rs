@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{WorldChangeKind, parse_duration};
 use crate::twin::aws;
-use crate::twin::k8s::{autoscaler, cloud_hooks, external_actors, fargate};
+use crate::twin::k8s::{autoscaler, cloud_hooks, external_actors, fargate, karpenter};
 use crate::twin::world::{SimWorld, WorldNotice};
 
 /// What happens to the world.
@@ -64,6 +64,13 @@ pub enum WorldChange {
     DeleteGroup(String),
     Karpenter(u32),
     FargateCapacity(Duration),
+    KarpenterDown,
+    NodeclassNotReady(String),
+    NodePoolCapacity(String),
+    DoNotDisrupt {
+        namespace: String,
+        workload: String,
+    },
     ServerGone(Duration),
     WatchesCut,
     HistoryLost,
@@ -187,6 +194,18 @@ impl WorldChange {
             WorldChangeKind::DeleteGroup => Self::DeleteGroup(named("a node group")?),
             WorldChangeKind::Karpenter => Self::Karpenter(count("nodes")?),
             WorldChangeKind::FargateCapacity => Self::FargateCapacity(parse_duration(rest)?),
+            WorldChangeKind::KarpenterDown => Self::KarpenterDown,
+            WorldChangeKind::NodeclassNotReady => {
+                Self::NodeclassNotReady(named("an EC2NodeClass")?)
+            }
+            WorldChangeKind::NodePoolCapacity => Self::NodePoolCapacity(named("a NodePool")?),
+            WorldChangeKind::DoNotDisrupt => {
+                let (namespace, workload) = workload()?;
+                Self::DoNotDisrupt {
+                    namespace,
+                    workload,
+                }
+            }
             WorldChangeKind::ApiServerGone => Self::ServerGone(parse_duration(rest)?),
             WorldChangeKind::CredentialsExpire => Self::CredentialsExpire(parse_duration(rest)?),
             WorldChangeKind::WatchesCut | WorldChangeKind::HistoryLost if !rest.is_empty() => {
@@ -226,6 +245,10 @@ impl WorldChange {
             | Self::MinSize { .. }
             | Self::Weights { .. }
             | Self::FargateCapacity(_)
+            | Self::KarpenterDown
+            | Self::NodeclassNotReady(_)
+            | Self::NodePoolCapacity(_)
+            | Self::DoNotDisrupt { .. }
             | Self::ServerGone(_)
             | Self::WatchesCut
             | Self::HistoryLost
@@ -286,7 +309,15 @@ impl WorldChange {
             Self::MinSize { group, least } => aws::set_min_size(world, group, *least),
             Self::Weights { group, weight } => aws::edit_weights(world, group, *weight),
             Self::DeleteGroup(group) => aws::delete_group(world, group),
-            Self::Karpenter(number) => external_actors::replace_karpenter_nodes(world, *number),
+            Self::Karpenter(number) => karpenter::replace_claims(world, *number)
+                .unwrap_or_else(|| external_actors::replace_karpenter_nodes(world, *number)),
+            Self::KarpenterDown => karpenter::set_stopped(world, true),
+            Self::NodeclassNotReady(name) => karpenter::set_class_ready(world, name, false),
+            Self::NodePoolCapacity(name) => karpenter::set_pool_capacity(world, name, false),
+            Self::DoNotDisrupt {
+                namespace,
+                workload,
+            } => karpenter::mark_do_not_disrupt(world, namespace, workload),
             Self::FargateCapacity(lasts) => fargate::set_no_capacity(world, *lasts),
             Self::ServerGone(lasts) => {
                 cloud_hooks::start_outage(world, *lasts);
@@ -342,6 +373,7 @@ pub fn repair_all_but_workloads(world: &mut SimWorld) {
     }
     fargate::repair(world);
     external_actors::restore_budgets_and_nodes(world);
+    karpenter::restore_pools(world);
 }
 
 /// A node by its name, or by its number in the order of names, from 1.

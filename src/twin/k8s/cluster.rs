@@ -13,6 +13,7 @@ use super::controller_work::ControllerWork;
 use super::defaults;
 use super::fargate_state::FargateState;
 use super::json::{find_label, flag_at, list_at, number_at, remove_at, set_at, text_at, value_at};
+use super::karpenter::{self, PoolMemory};
 use super::kinds::{KindId, NAMESPACES, NODES, PODS};
 use super::kubelet_settings::{KubeletTimings, POD_NETWORK_SIZE, POD_NETWORK_START};
 use super::pod_credentials;
@@ -91,6 +92,10 @@ pub struct SimCluster {
     pub(super) fargate: FargateState,
     /// By Windows node: how many pods get an address.
     pub(super) windows_addresses: BTreeMap<String, i64>,
+    /// Of which version Auto Mode's nodes are to be, where it is not the control plane's.
+    pub(super) auto_mode_version: Option<Minor>,
+    /// What Karpenter and Auto Mode know, where there are node pools.
+    pub(super) pools: PoolMemory,
     outbox: Vec<(Duration, KubeEvent)>,
     awake: bool,
 }
@@ -142,6 +147,8 @@ impl SimCluster {
             autoscaler: Autoscaler::default(),
             fargate: FargateState::default(),
             windows_addresses: BTreeMap::new(),
+            auto_mode_version: None,
+            pools: PoolMemory::default(),
             outbox: Vec::new(),
             awake: false,
         };
@@ -381,6 +388,12 @@ impl SimCluster {
         }
         // Defaults come before a dry run ends, because its answer shows them.
         defaults::fill_defaults(&self.store, &mut self.rng, res, &mut object);
+        if karpenter::has_rules(&kind) {
+            // The status is a subresource: what a client sends of it with a creation is not kept.
+            remove_at(&mut object, "status");
+            karpenter::fill_defaults(&kind, &mut object);
+            karpenter::check_object(self, &kind, &object)?;
+        }
         if dry {
             return Ok(object.into());
         }

@@ -294,7 +294,6 @@ pub fn replace_karpenter_nodes(world: &mut SimWorld, number: u32) -> bool {
             internal_ip: ip.to_string(),
             architecture: like.label_value("kubernetes.io/arch").to_owned(),
             os_image: "Amazon Linux 2023.7.20250609".to_owned(),
-            windows: None,
         };
         join_node(world, birth);
     }

@@ -10,7 +10,7 @@ use super::discovered_labels::discovered_labels;
 use super::json::as_object_mut;
 use super::kinds::{CSI_NODES, NODES};
 use super::store::ObjectName;
-use super::windows_nodes::{WindowsHost, make_windows_node};
+use super::windows_nodes::{find_windows_host, make_windows_node};
 
 /// A node about to join.
 #[derive(Clone, Debug, Default)]
@@ -41,9 +41,8 @@ pub struct JoiningNode {
     pub internal_ip: String,
     /// `amd64` or `arm64`.
     pub architecture: String,
+    /// As the kubelet tells it; a node whose words are those of a Windows server is one.
     pub os_image: String,
-    /// Set on Windows.
-    pub windows: Option<WindowsHost>,
 }
 
 pub(super) fn build_node_object(cluster: &SimCluster, birth: &JoiningNode) -> Value {
@@ -126,7 +125,7 @@ pub(super) fn build_node_object(cluster: &SimCluster, birth: &JoiningNode) -> Va
             },
         },
     });
-    if let Some(host) = &birth.windows {
+    if let Some(host) = find_windows_host(&birth.os_image) {
         make_windows_node(&mut node, host);
     }
     node

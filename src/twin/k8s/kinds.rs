@@ -132,6 +132,15 @@ table! {
     MUTATORS = ADMISSION, "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", "", false, false;
 }
 
+/// Custom kinds whose definitions are known: group, version, plural, kind. None of them is in a namespace, and each has a
+/// status of its own. They are served where a snapshot has a list of them, even an empty one.
+const KNOWN_CUSTOM: &[(&str, &str, &str, &str)] = &[
+    ("karpenter.sh", "v1", "nodepools", "NodePool"),
+    ("karpenter.sh", "v1", "nodeclaims", "NodeClaim"),
+    ("karpenter.k8s.aws", "v1", "ec2nodeclasses", "EC2NodeClass"),
+    ("eks.amazonaws.com", "v1", "nodeclasses", "NodeClass"),
+];
+
 /// All kinds: those built in, and those a snapshot brought.
 #[derive(Clone, Debug)]
 pub struct KindRegistry(Vec<ResourceKind>);
@@ -185,6 +194,14 @@ impl KindRegistry {
         if let Some(res) = self.find_served(group, version, plural) {
             return Some(res);
         }
+        if let Some(res) = self.learn_known(group, version, plural) {
+            // The two kinds of karpenter.sh are installed together.
+            if group == "karpenter.sh" {
+                self.learn_known(group, version, "nodepools");
+                self.learn_known(group, version, "nodeclaims");
+            }
+            return Some(res);
+        }
         // An empty list of a custom kind tells neither its name nor whether it is in a namespace, so nothing is
         // learned.
         let first = items.first()?;
@@ -199,6 +216,30 @@ impl KindRegistry {
             builtin: false,
         });
         Some(KindId((self.0.len() - 1) as u16))
+    }
+}
+
+impl KindRegistry {
+    /// Adds a custom kind whose definition is known, unless it is served already.
+    fn learn_known(&mut self, group: &str, version: &str, plural: &str) -> Option<KindId> {
+        let (group, version, plural, kind) = KNOWN_CUSTOM
+            .iter()
+            .find(|(g, v, p, _)| (*g, *v, *p) == (group, version, plural))?;
+        if let Some(res) = self.find_served(group, version, plural) {
+            return Some(res);
+        }
+        self.0.push(ResourceKind {
+            builtin: false,
+            ..new_builtin((group, version), plural, kind, "", false, true)
+        });
+        Some(KindId((self.0.len() - 1) as u16))
+    }
+
+    /// The kind of a group by its name, at whichever version is served.
+    pub fn find_kind(&self, group: &str, kind: &str) -> Option<KindId> {
+        self.all()
+            .find(|(_, k)| k.group == group && k.kind == kind)
+            .map(|(res, _)| res)
     }
 }
 
@@ -222,15 +263,31 @@ mod tests {
     #[test]
     fn a_custom_kind_is_learned_from_its_items() {
         let mut kinds = KindRegistry::default();
-        let item = json!({"apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "default"}});
+        let item = json!({"apiVersion": "example.org/v1", "kind": "Wheel", "metadata": {"name": "default"}});
         let res = kinds
-            .learn_kind("/apis/karpenter.sh/v1/nodepools", &[item])
+            .learn_kind("/apis/example.org/v1/wheels", &[item])
             .unwrap();
-        assert_eq!(kinds.get(res).kind, "NodePool");
+        assert_eq!(kinds.get(res).kind, "Wheel");
         assert!(!kinds.get(res).namespaced);
         assert!(
             kinds
-                .learn_kind("/apis/karpenter.sh/v1/nodeclaims", &[])
+                .learn_kind("/apis/example.org/v1/axles", &[])
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn kinds_of_karpenter_are_served_from_an_empty_list() {
+        let mut kinds = KindRegistry::default();
+        let res = kinds
+            .learn_kind("/apis/karpenter.sh/v1/nodepools", &[])
+            .unwrap();
+        assert_eq!(kinds.get(res).kind, "NodePool");
+        let claims = kinds.find_served("karpenter.sh", "v1", "nodeclaims");
+        assert!(claims.is_some_and(|c| kinds.get(c).status));
+        assert!(
+            kinds
+                .find_kind("karpenter.k8s.aws", "EC2NodeClass")
                 .is_none()
         );
     }

@@ -66,6 +66,7 @@ pub mod ground_truth;
 mod index;
 mod joining_node;
 mod json;
+pub mod karpenter;
 mod kinds;
 mod kubelet;
 mod kubelet_admission;
@@ -101,7 +102,6 @@ pub use cluster::SimCluster;
 pub use fargate_state::{ProfileSelector, SchedulingProfile};
 pub use kubelet_settings::KubeletTimings;
 pub use rbac::{BadRoles, RbacAuthorizer};
-pub use windows_nodes::{WindowsHost, windows_host};
 
 use crate::twin::answer::Answer;
 use crate::twin::world::{self, SimWorld};
@@ -136,6 +136,8 @@ pub enum KubeEvent {
     /// A pod of this uid may get its node from Fargate.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
     Fargate(ObjectName, String),
+    /// The next round of Karpenter and Auto Mode.
+    Pools,
     /// What EKS does on its own when a node group goes.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
     EksDrain(cloud_hooks::EksDrainStep, String),
@@ -151,8 +153,11 @@ pub fn handle_event(world: &mut SimWorld, due: KubeEvent) {
     if let KubeEvent::Fargate(pod, uid) = &due {
         return fargate::provision_node(world, pod, uid);
     }
+    if let KubeEvent::Pools = due {
+        return karpenter::run_round(world);
+    }
     run_in_cluster(world, |cluster| match due {
-        KubeEvent::Autoscale | KubeEvent::Fargate(..) => {}
+        KubeEvent::Autoscale | KubeEvent::Fargate(..) | KubeEvent::Pools => {}
         KubeEvent::Work(work) => {
             // Work leaves the queue before it is done: a change that it makes itself may queue it again.
             cluster.queued.remove(&work);

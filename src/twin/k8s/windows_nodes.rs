@@ -19,32 +19,42 @@ const ADDRESS_RESOURCE: &str = "vpc.amazonaws.com/PrivateIPv4Address";
 /// The label with the host's build.
 pub const BUILD_LABEL: &str = "node.kubernetes.io/windows-build";
 
-/// What is Windows about a node that joins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WindowsHost {
-    /// `10.0.20348`.
-    pub build: String,
-    /// `Windows Server 2022 Datacenter`.
-    pub os_image: String,
-    /// How many pods get an address: those of one interface, less its own.
-    pub addresses: i64,
-}
-
-/// Builds by year of the server and by tag of the image (WIN-3).
-const BUILDS: &[(&str, &str, &[&str])] = &[
-    ("2019", "10.0.17763", &["ltsc2019", "1809"]),
-    ("2022", "10.0.20348", &["ltsc2022", "20h2"]),
-    ("2025", "10.0.26100", &["ltsc2025"]),
+/// The servers, and the tags of images that are made for them (WIN-3).
+const SERVERS: &[(WindowsHost, &[&str])] = &[
+    (
+        WindowsHost {
+            os_image: "Windows Server 2019 Datacenter",
+            build: "10.0.17763",
+        },
+        &["ltsc2019", "1809"],
+    ),
+    (
+        WindowsHost {
+            os_image: "Windows Server 2022 Datacenter",
+            build: "10.0.20348",
+        },
+        &["ltsc2022", "20h2"],
+    ),
+    (
+        WindowsHost {
+            os_image: "Windows Server 2025 Datacenter",
+            build: "10.0.26100",
+        },
+        &["ltsc2025"],
+    ),
 ];
 
-/// The host of a server's year; None where there is no such server.
-pub fn windows_host(year: &str, addresses_per_interface: i64) -> Option<WindowsHost> {
-    let (year, build, _) = BUILDS.iter().find(|(y, _, _)| *y == year)?;
-    Some(WindowsHost {
-        build: (*build).to_owned(),
-        os_image: format!("Windows Server {year} Datacenter"),
-        addresses: addresses_per_interface - 1,
-    })
+/// A server of Windows: how its kubelet calls it, and its build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowsHost {
+    os_image: &'static str,
+    build: &'static str,
+}
+
+/// The server whose kubelet tells these words; None for any other system.
+pub fn find_windows_host(os_image: &str) -> Option<&'static WindowsHost> {
+    let mut known = SERVERS.iter().map(|(host, _)| host);
+    known.find(|host| host.os_image == os_image)
 }
 
 /// Whether the node is of Windows.
@@ -58,14 +68,14 @@ pub fn make_windows_node(node: &mut Value, host: &WindowsHost) {
     for (key, value) in [
         ("beta.kubernetes.io/os", "windows"),
         ("kubernetes.io/os", "windows"),
-        (BUILD_LABEL, host.build.as_str()),
+        (BUILD_LABEL, host.build),
     ] {
         labels.insert(key.to_owned(), value.into());
     }
     let info = as_object_mut(slot_at(node, "status.nodeInfo"));
     for (field, value) in [
         ("operatingSystem", "windows".to_owned()),
-        ("osImage", host.os_image.clone()),
+        ("osImage", host.os_image.to_owned()),
         ("kernelVersion", format!("{}.2849", host.build)),
     ] {
         info.insert(field.to_owned(), value.into());
@@ -161,10 +171,10 @@ fn build_number(build: &str) -> Option<u32> {
 /// The build that an image is made for, by its tag.
 fn build_of_image(image: &str) -> Option<&'static str> {
     let tag = image.rsplit_once(':')?.1.to_lowercase();
-    let of = |(_, build, tags): &(&str, &'static str, &[&str])| {
-        tags.iter().any(|t| tag.contains(t)).then_some(*build)
+    let of = |(host, tags): &(WindowsHost, &[&str])| {
+        tags.iter().any(|t| tag.contains(t)).then_some(host.build)
     };
-    BUILDS.iter().find_map(of)
+    SERVERS.iter().find_map(of)
 }
 
 /// The state of a container that did not start.

@@ -1,11 +1,13 @@
 //! Worlds to start from: a snapshot's, or one of those that come with the program. Every bundled scenario is the bundled
 //! snapshot, changed in code, so that what differs is all there is to read.
 
+mod auto_mode;
 mod catalog;
 mod fargate;
 mod fleet;
 mod groups;
 mod grow;
+mod karpenter;
 mod running;
 mod self_managed;
 mod served;
@@ -85,9 +87,24 @@ const BUNDLED_SCENARIOS: &[Bundled] = &[
         fargate::fargate_only,
     ),
     (
+        "auto-mode",
+        "EKS Auto Mode: no node group, all nodes of the two built-in pools",
+        auto_mode::auto_mode,
+    ),
+    (
         "windows",
         "a node group of Windows Server 2022 beside one of Linux",
         windows::windows_group,
+    ),
+    (
+        "karpenter-drift",
+        "two NodePools of Karpenter beside a managed group; a new version makes their nodes drift",
+        karpenter::karpenter_drift,
+    ),
+    (
+        "karpenter-blue-green",
+        "the same cluster, for green NodePools beside the blue ones",
+        karpenter::karpenter_blue_green,
     ),
     ("fleet-30", "thirty nodes with ten pods each", || {
         fleet_snapshot(30, 10)

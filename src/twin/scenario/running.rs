@@ -313,7 +313,11 @@ fn pod_object(workload: &RunningWorkload, number: usize, place: &PodPlace) -> Va
         spec[member] = value;
     }
     let patience = |key: &str| json!({"key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
-    spec["tolerations"] = json!([patience("not-ready"), patience("unreachable")]);
+    let patient = [patience("not-ready"), patience("unreachable")];
+    match spec["tolerations"].as_array_mut() {
+        Some(own) => own.extend(patient),
+        None => spec["tolerations"] = json!(patient),
+    }
     if workload.owner == PodOwner::StatefulSet {
         spec["hostname"] = json!(name);
         spec["subdomain"] = json!(workload.name);

@@ -81,13 +81,28 @@ fn find_subnet(
     launch: &InstanceLaunch,
     zone: &str,
 ) -> Result<String, String> {
+    match find_launch_subnet(world, &asg.subnets, &launch.instance_type, zone) {
+        Ok(subnet) => Ok(subnet),
+        Err(why) if why.is_empty() => Err(format!("The group has no subnet in {zone}.")),
+        Err(why) => {
+            let (code, why) = why.split_once(": ").unwrap_or(("", &why));
+            Err(format!(
+                "Could not launch On-Demand Instances. {code} - {why} Launching EC2 instance failed."
+            ))
+        }
+    }
+}
+
+/// The subnet of a zone that an instance of this type can be launched in; else EC2's code and reason why not, which is empty
+/// where none of the subnets is in the zone.
+pub fn find_launch_subnet(
+    world: &SimWorld,
+    subnets: &[String],
+    instance_type: &str,
+    zone: &str,
+) -> Result<String, String> {
     let cloud = &world.cloud;
-    let instance_type = &launch.instance_type;
-    let could_not = |code: &str, why: String| {
-        format!(
-            "Could not launch On-Demand Instances. {code} - {why} Launching EC2 instance failed."
-        )
-    };
+    let could_not = |code: &str, why: String| format!("{code}: {why}");
     // The order of the checks is from the account to the zone: the quota counts everywhere (EC2-4), the other reasons
     // in one zone.
     if let Some(why) = quota_failure(cloud, instance_type) {
@@ -95,7 +110,7 @@ fn find_subnet(
     }
     if cloud
         .not_offered
-        .contains(&(instance_type.clone(), zone.to_owned()))
+        .contains(&(instance_type.to_owned(), zone.to_owned()))
     {
         let why = format!(
             "Your requested instance type ({instance_type}) is not supported in your requested Availability Zone ({zone}). Please retry your request by not specifying an Availability Zone or choosing another one."
@@ -108,7 +123,7 @@ fn find_subnet(
         );
         return Err(could_not("InsufficientInstanceCapacity", why));
     }
-    let subnets = asg.subnets.iter().filter_map(|s| cloud.subnets.get(s));
+    let subnets = subnets.iter().filter_map(|s| cloud.subnets.get(s));
     let roomiest = subnets.filter(|s| s.zone == zone).max_by_key(|s| s.free);
     match roomiest {
         Some(subnet) if subnet.free > 0 => Ok(subnet.id.clone()),
@@ -119,7 +134,7 @@ fn find_subnet(
                 subnet.id
             ),
         )),
-        None => Err(format!("The group has no subnet in {zone}.")),
+        None => Err(String::new()),
     }
 }
 
@@ -150,32 +165,21 @@ fn create_instance(
     zone: &str,
 ) {
     let (id, now) = (world.new_ec2_id("i-"), world.now());
-    let region = world.cloud.region.clone();
     ec2::images::learn_image(&mut world.cloud, launch);
     // An image whose user data starts no kubelet gives an instance that runs and never joins (EKS-NG-8), as does the
     // switch of a fault.
     let unfit = !ec2::bootstrap::starts_kubelet(&world.cloud, launch, asg.nodegroup.is_some());
     let never_joins = unfit || world.cloud.switches.never_join > 0;
     world.cloud.switches.never_join = world.cloud.switches.never_join.saturating_sub(1);
-    let Some(subnet) = world.cloud.subnets.get_mut(subnet) else {
+    if !world.cloud.subnets.contains_key(subnet) {
         return;
-    };
-    // A node takes more addresses than its own, since the CNI keeps a spare interface (EC2-2).
-    subnet.free = (subnet.free - ADDRESSES_PER_NODE).max(0);
-    subnet.given += 1;
-    let address = next_address(subnet);
-    let subnet = subnet.id.clone();
-    let dashed = address.replace('.', "-");
-    let dns = if region == "us-east-1" {
-        format!("ip-{dashed}.ec2.internal")
-    } else {
-        format!("ip-{dashed}.{region}.compute.internal")
-    };
+    }
+    let (address, dns) = take_address(world, subnet);
     let instance = Ec2Instance {
         id: id.clone(),
         instance_type: launch.instance_type.clone(),
         zone: zone.to_owned(),
-        subnet,
+        subnet: subnet.to_owned(),
         image: launch.image.clone(),
         state: "pending".into(),
         address,
@@ -212,6 +216,25 @@ fn create_instance(
             instance: id,
         },
     );
+}
+
+/// Takes an address of a subnet for a node: the address, and the name that goes with it.
+pub fn take_address(world: &mut SimWorld, subnet: &str) -> (String, String) {
+    let region = world.cloud.region.clone();
+    let Some(subnet) = world.cloud.subnets.get_mut(subnet) else {
+        return (String::new(), String::new());
+    };
+    // A node takes more addresses than its own, since the CNI keeps a spare interface (EC2-2).
+    subnet.free = (subnet.free - ADDRESSES_PER_NODE).max(0);
+    subnet.given += 1;
+    let address = next_address(subnet);
+    let dashed = address.replace('.', "-");
+    let dns = if region == "us-east-1" {
+        format!("ip-{dashed}.ec2.internal")
+    } else {
+        format!("ip-{dashed}.{region}.compute.internal")
+    };
+    (address, dns)
 }
 
 /// The tags of a new instance: the template's, over them the group's that propagate, and Auto Scaling's own.

@@ -26,6 +26,7 @@ use super::unknown_operation;
 use crate::twin::world::SimWorld;
 
 pub use health::start_all_checks;
+pub use launch::{find_launch_subnet, take_address};
 pub use launch_source::next_launches;
 pub use lifecycle::{reconcile_all_groups, reconcile_group};
 pub use termination::{delete_group, terminate_and_replace, terminate_and_shrink};
@@ -150,6 +151,20 @@ pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Val
         ),
         _ => Err(unknown_operation(AwsService::Autoscaling, op)),
     }
+}
+
+/// An instance that no group owns runs after `wait`, and joins as those of groups do.
+pub fn start_instance_after(world: &mut SimWorld, wait: Duration, instance: &str) {
+    let due = AsgEvent::Launched {
+        asg: String::new(),
+        instance: instance.to_owned(),
+    };
+    schedule_after(world, wait, due);
+}
+
+/// An instance that no group owns shuts down.
+pub fn shut_down_unowned(world: &mut SimWorld, instance: &str) {
+    termination::shut_down_instance(world, "", instance);
 }
 
 /// Lets `due` happen after `wait`.

@@ -72,6 +72,39 @@ pub fn published_image(minor: Minor, patch: &str, kind: &str) -> MachineImage {
     }
 }
 
+/// The image of a release, such as `v20240807`; the one that is published by default is the twin's only other one.
+pub fn released_image(minor: Minor, patch: &str, kind: &str, release: &str) -> MachineImage {
+    let latest = published_image(minor, patch, kind);
+    let current = [
+        format!("v{AMI_RELEASE_DATE}"),
+        format!("v{BOTTLEROCKET_RELEASE}"),
+    ];
+    if release == "latest" || current.iter().any(|c| c == release) {
+        return latest;
+    }
+    let name = latest.name.replace(&current[0], release);
+    let hash = Sha256::digest(format!("{minor}/{kind}/{release}"));
+    MachineImage {
+        id: format!("ami-{}", &hex::encode(hash)[..17]),
+        name: name.replace(&current[1], release),
+        ..latest
+    }
+}
+
+/// An image of somebody's own that nothing has run yet, made for the version that the cluster has.
+pub fn unknown_image(cloud: &AwsAccount, id: &str) -> Option<MachineImage> {
+    let eks = cloud.eks.as_ref()?;
+    let known = eks.versions.iter().find(|v| v.version == eks.version);
+    is_image_id(id).then(|| MachineImage {
+        id: id.to_owned(),
+        name: format!("own-image-{id}"),
+        kind: String::new(),
+        arm: false,
+        kubelet: known.map_or_else(|| format!("{}.0", eks.version), |v| v.patch.clone()),
+        owner: cloud.account.clone(),
+    })
+}
+
 /// How each family names its images.
 fn published_name(minor: Minor, kind: &str) -> String {
     let arm = kind.contains("ARM_64");

@@ -258,3 +258,17 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
         &status,
     );
 }
+
+/// What the daemons of a new node take of it: CPU, memory, and how many pods they are.
+pub fn daemon_requests(cluster: &SimCluster, node: &NodeView) -> (i64, i64, i64) {
+    let mut sum = (0, 0, 0);
+    for (_, set_) in cluster.store.objects_of(DAEMON_SETS, "") {
+        if !DaemonPlacement::from_daemon_set(set_).runs_on(node) {
+            continue;
+        }
+        let spec = value_at(set_, "spec.template.spec").unwrap_or(&Value::Null);
+        let asked = super::super::pod_requests::PodRequests::from_spec(spec);
+        sum = (sum.0 + asked.cpu, sum.1 + asked.memory, sum.2 + 1);
+    }
+    sum
+}

@@ -99,10 +99,11 @@ fn make_ready(cluster: &mut SimCluster, node: &str) {
         .find_object(DAEMON_SETS, &ObjectName::new("kube-system", "aws-node"))
         .cloned();
     let uid = cni.as_ref().map(|c| text_at(c, "metadata.uid").to_owned());
-    // Nodes of Windows bring their CNI with them (WIN-1).
+    // Nodes of Windows and of Auto Mode bring their CNI with them (WIN-1, AUTO-3).
     let view = cluster.store.index.nodes.get(node);
     let windows = view.is_some_and(|n| is_windows(n));
-    let uid = uid.filter(|_| !windows);
+    let own_network = windows || view.is_some_and(|n| n.is_auto_mode());
+    let uid = uid.filter(|_| !own_network);
     let has_network = uid.is_none_or(|uid| {
         cluster
             .store

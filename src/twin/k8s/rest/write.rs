@@ -9,7 +9,7 @@ use super::super::json::{
 use super::super::kinds::{BUDGETS, CONFIG_MAPS, KindId, LEASES, PODS, SECRETS, SERVICES};
 use super::super::status::{ApiFailure, answer_json};
 use super::super::store::{ObjectKey, ObjectName, StoredObject};
-use super::super::{admission, webhooks};
+use super::super::{admission, karpenter, webhooks};
 use super::immutable::check_immutable_fields;
 use super::{RequestTarget, read_body};
 use crate::twin::answer::Answer;
@@ -227,6 +227,10 @@ pub fn update_object(
         && let Some(fields) = value_at(old, "metadata.managedFields")
     {
         set_at(&mut new, "metadata.managedFields", fields.clone());
+    }
+    if karpenter::has_rules(&target.kind) && target.sub.is_empty() {
+        karpenter::fill_defaults(&target.kind, &mut new);
+        karpenter::check_update(cluster, &target.kind, old, &new)?;
     }
     check_immutable_fields(cluster, target, old, &new)?;
     // A dry run has passed all checks, and its answer is what would have been written.

@@ -2,6 +2,7 @@
 
 mod admission;
 mod answers;
+mod auto_mode;
 mod clients;
 mod fargate;
 mod fleet;
@@ -104,7 +105,6 @@ impl Bench {
             internal_ip: format!("10.0.{}.{}", n / 250, n % 250 + 4),
             architecture: "amd64".into(),
             os_image: "Amazon Linux 2023".into(),
-            windows: None,
         };
         self.twin.with_world(|world| join_node(world, birth));
     }

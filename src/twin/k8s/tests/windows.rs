@@ -122,10 +122,13 @@ async fn no_daemon_of_linux_runs_on_windows_and_a_new_node_is_ready_without_one(
         max_pods: 110,
         internal_ip: "10.0.64.99".to_owned(),
         architecture: "amd64".to_owned(),
-        windows: super::super::windows_host("2022", 10),
+        os_image: "Windows Server 2022 Datacenter".to_owned(),
         ..cloud_hooks::JoiningNode::default()
     };
-    bench.twin.with_world(|w| cloud_hooks::join_node(w, birth));
+    bench.twin.with_world(|w| {
+        cloud_hooks::set_interface_addresses(w, "win-3", 10);
+        cloud_hooks::join_node(w, birth);
+    });
     bench.sleep(60.0).await;
     let node = bench.get("/api/v1/nodes/win-3").await;
     assert_eq!(

@@ -1,0 +1,527 @@
+//! The rules of the custom resource definitions of Karpenter 1.x: defaults, and what the API server refuses (KARP-18).
+
+use serde_json::{Value, json};
+
+use super::super::cluster::SimCluster;
+use super::super::json::{list_at, set_default_at, text_at, value_at};
+use super::super::kinds::ResourceKind;
+use super::super::status::ApiFailure;
+use super::objects::{EC2_GROUP, name_of};
+use super::patterns;
+use crate::model::Minor;
+
+/// The first minor whose messages about a rule name no type in front of the rule's words.
+const PLAIN_RULES_SINCE: Minor = Minor::new(34);
+
+const DURATION_OR_NEVER: &str = r"^(([0-9]+(s|m|h))+|Never)$";
+const DURATION: &str = r"^([0-9]+(s|m|h))+$";
+const BUDGET_NODES: &str = r"^((100|[0-9]{1,2})%|[0-9]+)$";
+const BUDGET_DURATION: &str = r"^((([0-9]+(h|m))|([0-9]+h[0-9]+m))(0s)?)$";
+const BUDGET_SCHEDULE: &str =
+    r"^(@(annually|yearly|monthly|weekly|daily|midnight|hourly))|((.+)\s(.+)\s(.+)\s(.+)\s(.+))$";
+
+/// Fills in what a definition fills in. Its defaults hold for updates too.
+pub fn fill_defaults(kind: &ResourceKind, object: &mut Value) {
+    match kind.kind.as_ref() {
+        "NodePool" if is_ours(kind) => {
+            set_default_at(object, "spec.disruption", json!({"consolidateAfter": "0s"}));
+            let disruption = super::super::json::slot_at(object, "spec.disruption");
+            if disruption.is_object() {
+                set_default_at(
+                    disruption,
+                    "consolidationPolicy",
+                    "WhenEmptyOrUnderutilized",
+                );
+                set_default_at(disruption, "budgets", json!([{"nodes": "10%"}]));
+                let budgets = disruption["budgets"].as_array_mut();
+                for budget in budgets.into_iter().flatten().filter(|b| b.is_object()) {
+                    set_default_at(budget, "nodes", "10%");
+                }
+            }
+            if value_at(object, "spec.template.spec").is_some() {
+                set_default_at(object, "spec.template.spec.expireAfter", "720h");
+            }
+        }
+        "NodeClaim" if is_ours(kind) && value_at(object, "spec").is_some() => {
+            set_default_at(object, "spec.expireAfter", "720h");
+        }
+        "EC2NodeClass" if value_at(object, "spec").is_some() => {
+            for (member, value) in [
+                ("httpEndpoint", json!("enabled")),
+                ("httpProtocolIPv6", json!("disabled")),
+                ("httpPutResponseHopLimit", json!(1)),
+                ("httpTokens", json!("required")),
+            ] {
+                set_default_at(object, &format!("spec.metadataOptions.{member}"), value);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_ours(kind: &ResourceKind) -> bool {
+    kind.group == "karpenter.sh"
+}
+
+/// Whether a kind has rules here.
+pub fn has_rules(kind: &ResourceKind) -> bool {
+    is_ours(kind) || kind.group == EC2_GROUP
+}
+
+/// What is wrong with an object.
+#[derive(Default)]
+struct Findings {
+    /// Path, and why.
+    schema: Vec<(String, String)>,
+    /// The same of rules, which are not looked at where the types are wrong.
+    rules: Vec<(String, &'static str, String)>,
+    /// A member is missing or has a wrong type or value, so that rules are not looked at.
+    unsound: bool,
+}
+
+impl Findings {
+    fn required(&mut self, object: &Value, path: &str) -> bool {
+        let there = value_at(object, path).is_some();
+        if !there {
+            self.schema
+                .push((path.to_owned(), "Required value".to_owned()));
+            self.unsound = true;
+        }
+        there
+    }
+
+    fn pattern(
+        &mut self,
+        value: Option<&Value>,
+        path: &str,
+        pattern: &str,
+        holds: fn(&str) -> bool,
+    ) {
+        let Some(value) = value.filter(|v| !v.is_null()) else {
+            return;
+        };
+        match value.as_str() {
+            Some(text) if holds(text) => {}
+            Some(text) => {
+                let why =
+                    format!("Invalid value: {text:?}: {path} in body should match '{pattern}'");
+                self.schema.push((path.to_owned(), why));
+            }
+            None => {
+                let found = if value.is_number() {
+                    "integer"
+                } else {
+                    "object"
+                };
+                let why = format!(
+                    "Invalid value: \"{found}\": {path} in body must be of type string: \"{found}\""
+                );
+                self.schema.push((path.to_owned(), why));
+                self.unsound = true;
+            }
+        }
+    }
+
+    fn one_of(&mut self, value: Option<&Value>, path: &str, known: &[&str]) {
+        let Some(text) = value.and_then(Value::as_str) else {
+            return;
+        };
+        if !known.contains(&text) {
+            let told: Vec<String> = known.iter().map(|k| format!("{k:?}")).collect();
+            let why = format!(
+                "Unsupported value: {text:?}: supported values: {}",
+                told.join(", ")
+            );
+            self.schema.push((path.to_owned(), why));
+            self.unsound = true;
+        }
+    }
+
+    fn rule(&mut self, path: &str, kind: &'static str, why: impl Into<String>) {
+        self.rules.push((path.to_owned(), kind, why.into()));
+    }
+
+    fn into_failure(self, version: Minor, kind: &ResourceKind, name: &str) -> Option<ApiFailure> {
+        let plain = version >= PLAIN_RULES_SINCE;
+        let mut found = self.schema;
+        if self.unsound {
+            let null = if plain { "null" } else { "\"null\"" };
+            let why = format!(
+                "Invalid value: {null}: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"
+            );
+            found.push(("<nil>".to_owned(), why));
+        } else {
+            found.extend(self.rules.into_iter().map(|(path, kind, why)| {
+                let why = match (plain, kind) {
+                    (true, _) | (_, "") => format!("Invalid value: {why}"),
+                    (false, kind) => format!("Invalid value: \"{kind}\": {why}"),
+                };
+                (path, why)
+            }));
+        }
+        refuse(kind, name, &found)
+    }
+}
+
+/// The API server's refusal of all that was found.
+fn refuse(kind: &ResourceKind, name: &str, found: &[(String, String)]) -> Option<ApiFailure> {
+    let (first_field, first_why) = found.first()?;
+    let mut failure = ApiFailure::invalid_field(kind, name, first_field, first_why);
+    let told: Vec<String> = found.iter().map(|(f, why)| format!("{f}: {why}")).collect();
+    if let [_, _, ..] = told.as_slice() {
+        let named = format!("{}.{}", kind.kind, kind.group);
+        failure.message = format!("{named} {name:?} is invalid: [{}]", told.join(", "));
+    }
+    let causes: Vec<Value> = found
+        .iter()
+        .map(|(field, why)| {
+            let reason = match why.split_whitespace().next() {
+                Some("Required") => "FieldValueRequired",
+                Some("Unsupported") => "FieldValueNotSupported",
+                Some("Duplicate") => "FieldValueDuplicate",
+                Some("Too") => "FieldValueTooMany",
+                _ => "FieldValueInvalid",
+            };
+            json!({"reason": reason, "message": why, "field": field})
+        })
+        .collect();
+    if let Some(details) = &mut failure.details {
+        details["causes"] = json!(causes);
+    }
+    Some(failure)
+}
+
+/// Refuses a new object that its definition does not allow.
+///
+/// # Errors
+/// The API server's refusal.
+pub fn check_object(
+    cluster: &SimCluster,
+    kind: &ResourceKind,
+    object: &Value,
+) -> Result<(), ApiFailure> {
+    let found = findings_of(kind, object);
+    match found.into_failure(cluster.version, kind, name_of(object)) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+/// Refuses an update that the definition does not allow.
+///
+/// # Errors
+/// The API server's refusal.
+pub fn check_update(
+    cluster: &SimCluster,
+    kind: &ResourceKind,
+    old: &Value,
+    new: &Value,
+) -> Result<(), ApiFailure> {
+    let mut found = findings_of(kind, new);
+    match kind.kind.as_ref() {
+        "NodeClaim" if old.get("spec") != new.get("spec") => {
+            found.rule("spec", "object", "spec is immutable");
+        }
+        "NodePool" => {
+            let path = "spec.template.spec.nodeClassRef";
+            for member in ["group", "kind"] {
+                let of = |o: &Value| text_at(o, &format!("{path}.{member}")).to_owned();
+                if of(old) != of(new) {
+                    found.rule(
+                        path,
+                        "object",
+                        format!("nodeClassRef.{member} is immutable"),
+                    );
+                }
+            }
+            let is_static = |o: &Value| value_at(o, "spec.replicas").is_some();
+            if is_static(old) != is_static(new) {
+                let why = "Cannot transition NodePool between static (replicas set) and dynamic (replicas unset) provisioning modes";
+                found.rule("spec", "object", why);
+            }
+        }
+        _ => {}
+    }
+    match found.into_failure(cluster.version, kind, name_of(new)) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+fn findings_of(kind: &ResourceKind, object: &Value) -> Findings {
+    let mut found = Findings::default();
+    match kind.kind.as_ref() {
+        "NodePool" => check_pool(&mut found, object),
+        "NodeClaim" => {
+            if found.required(object, "spec") {
+                check_node_spec(&mut found, object, "spec");
+            }
+        }
+        "EC2NodeClass" => check_class(&mut found, object),
+        _ => {}
+    }
+    found
+}
+
+fn check_pool(found: &mut Findings, pool: &Value) {
+    if !found.required(pool, "spec") || !found.required(pool, "spec.template") {
+        return;
+    }
+    let disruption = value_at(pool, "spec.disruption");
+    let of = |member: &str| disruption.and_then(|d| d.get(member));
+    if disruption.is_some() {
+        found.required(pool, "spec.disruption.consolidateAfter");
+    }
+    let path = "spec.disruption.consolidateAfter";
+    found.pattern(
+        of("consolidateAfter"),
+        path,
+        DURATION_OR_NEVER,
+        patterns::is_duration_or_never,
+    );
+    let policies = ["WhenEmpty", "WhenEmptyOrUnderutilized", "Balanced"];
+    found.one_of(
+        of("consolidationPolicy"),
+        "spec.disruption.consolidationPolicy",
+        &policies,
+    );
+    check_budgets(found, pool);
+    if let Some(weight) = value_at(pool, "spec.weight").and_then(Value::as_i64) {
+        let path = "spec.weight";
+        if weight < 1 {
+            let why = format!(
+                "Invalid value: {weight}: {path} in body should be greater than or equal to 1"
+            );
+            found.schema.push((path.to_owned(), why));
+        } else if weight > 100 {
+            let why = format!(
+                "Invalid value: {weight}: {path} in body should be less than or equal to 100"
+            );
+            found.schema.push((path.to_owned(), why));
+        }
+    }
+    if value_at(pool, "spec.replicas").is_some() && value_at(pool, "spec.weight").is_some() {
+        found.rule(
+            "spec",
+            "object",
+            "'weight' is not supported on static NodePools",
+        );
+    }
+    let labels = value_at(pool, "spec.template.metadata.labels").and_then(Value::as_object);
+    for key in labels.into_iter().flatten().map(|(key, _)| key) {
+        if let Some(why) = restricted(key, true) {
+            found.rule("spec.template.metadata.labels", "object", why);
+        }
+    }
+    if found.required(pool, "spec.template.spec") {
+        check_node_spec(found, pool, "spec.template.spec");
+    }
+}
+
+fn check_budgets(found: &mut Findings, pool: &Value) {
+    let path = "spec.disruption.budgets";
+    let budgets = list_at(pool, path);
+    if budgets.len() > 50 {
+        let why = format!("Too many: {}: must have at most 50 items", budgets.len());
+        found.schema.push((path.to_owned(), why));
+        found.unsound = true;
+    }
+    for (i, budget) in budgets.iter().enumerate() {
+        let at = |member: &str| format!("{path}[{i}].{member}");
+        found.pattern(
+            budget.get("nodes"),
+            &at("nodes"),
+            BUDGET_NODES,
+            patterns::is_budget_nodes,
+        );
+        found.pattern(
+            budget.get("schedule"),
+            &at("schedule"),
+            BUDGET_SCHEDULE,
+            patterns::is_schedule,
+        );
+        found.pattern(
+            budget.get("duration"),
+            &at("duration"),
+            BUDGET_DURATION,
+            patterns::is_budget_duration,
+        );
+        let reasons = list_at(budget, "reasons");
+        for (n, reason) in reasons.iter().enumerate() {
+            let path = format!("{}[{n}]", at("reasons"));
+            let known = ["Underutilized", "Empty", "Drifted"];
+            found.one_of(Some(reason), &path, &known);
+            if reasons[..n].contains(reason) {
+                found
+                    .schema
+                    .push((path, format!("Duplicate value: {reason}")));
+            }
+        }
+        let has = |member: &str| value_at(budget, member).is_some();
+        if has("schedule") != has("duration") {
+            found.rule(path, "array", "'schedule' must be set with 'duration'");
+        }
+    }
+}
+
+/// Checks what templates of pools and node claims have in common.
+fn check_node_spec(found: &mut Findings, object: &Value, spec: &str) {
+    let at = |member: &str| format!("{spec}.{member}");
+    if found.required(object, &at("nodeClassRef")) {
+        for member in ["group", "kind", "name"] {
+            let path = at(&format!("nodeClassRef.{member}"));
+            if found.required(object, &path) && text_at(object, &path).is_empty() {
+                found.rule(&path, "string", format!("{member} may not be empty"));
+            }
+        }
+    }
+    found.required(object, &at("requirements"));
+    let (expire, grace) = (at("expireAfter"), at("terminationGracePeriod"));
+    found.pattern(
+        value_at(object, &expire),
+        &expire,
+        DURATION_OR_NEVER,
+        patterns::is_duration_or_never,
+    );
+    found.pattern(
+        value_at(object, &grace),
+        &grace,
+        DURATION,
+        patterns::is_duration,
+    );
+    for list in ["taints", "startupTaints"] {
+        for (i, taint) in list_at(object, &at(list)).iter().enumerate() {
+            let path = format!("{}[{i}].effect", at(list));
+            found.one_of(
+                taint.get("effect"),
+                &path,
+                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+            );
+        }
+    }
+    let of_pool = spec != "spec";
+    let path = at("requirements");
+    for (i, requirement) in list_at(object, &path).iter().enumerate() {
+        let known = [
+            "In",
+            "NotIn",
+            "Exists",
+            "DoesNotExist",
+            "Gt",
+            "Lt",
+            "Gte",
+            "Lte",
+        ];
+        found.one_of(
+            requirement.get("operator"),
+            &format!("{path}[{i}].operator"),
+            &known,
+        );
+        let key = text_at(requirement, "key");
+        if let Some(why) = restricted(key, of_pool) {
+            let at = format!("{path}[{i}].key");
+            found.rules.push((at, "", format!("{key:?}: {why}")));
+        }
+        let values = list_at(requirement, "values");
+        match text_at(requirement, "operator") {
+            "In" if values.is_empty() => {
+                found.rule(
+                    &path,
+                    "array",
+                    "requirements with operator 'In' must have a value defined",
+                );
+            }
+            "Gt" | "Lt" | "Gte" | "Lte" => {
+                let number = |v: &Value| v.as_str().and_then(|t| t.parse::<u64>().ok()).is_some();
+                if values.len() != 1 || !values.iter().all(number) {
+                    let why = "requirements operator 'Gt', 'Lt', 'Gte', or 'Lte' must have a single positive integer value";
+                    found.rule(&path, "array", why);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Why a label may not be named; the label of the pool itself may be named by a node claim.
+fn restricted(key: &str, of_pool: bool) -> Option<String> {
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+    let known = matches!(key, "karpenter.sh/capacity-type" | "karpenter.sh/nodepool");
+    if key == "karpenter.sh/nodepool" && of_pool || key == "kubernetes.io/hostname" {
+        return Some(format!("label {key:?} is restricted"));
+    }
+    (domain.ends_with("karpenter.sh") && !known)
+        .then(|| "label domain \"karpenter.sh\" is restricted".to_owned())
+}
+
+fn check_class(found: &mut Findings, class: &Value) {
+    if !found.required(class, "spec") {
+        return;
+    }
+    for member in [
+        "amiSelectorTerms",
+        "subnetSelectorTerms",
+        "securityGroupSelectorTerms",
+    ] {
+        let path = format!("spec.{member}");
+        if found.required(class, &path) && list_at(class, &path).is_empty() {
+            let why = format!("Invalid value: 0: {path} in body should have at least 1 items");
+            found.schema.push((path, why));
+        }
+    }
+    let terms = list_at(class, "spec.amiSelectorTerms");
+    let alias = terms.iter().find_map(|t| t["alias"].as_str());
+    if let Some(alias) = alias {
+        let path = "spec.amiSelectorTerms[0].alias";
+        let families = [
+            "al2",
+            "al2023",
+            "bottlerocket",
+            "windows2019",
+            "windows2022",
+            "windows2025",
+        ];
+        match alias.split_once('@') {
+            None => found.rules.push((path.to_owned(), "", format!("{alias:?}: 'alias' is improperly formatted, must match the format 'family@version'"))),
+            Some((family, _)) if !families.contains(&family) => {
+                let told: Vec<String> = families.iter().map(|f| format!("'{f}'")).collect();
+                found.rules.push((path.to_owned(), "", format!("{alias:?}: family is not supported, must be one of the following: {}", told.join(", "))));
+            }
+            Some(_) => {}
+        }
+        if terms.len() > 1 {
+            found.rule("spec.amiSelectorTerms", "array", "'alias' is mutually exclusive, cannot be set with a combination of other amiSelectorTerms");
+        }
+    } else if value_at(class, "spec.amiFamily").is_none() {
+        found.rule(
+            "spec",
+            "object",
+            "must specify amiFamily if amiSelectorTerms does not contain an alias",
+        );
+    }
+    let has = |member: &str| !text_at(class, &format!("spec.{member}")).is_empty();
+    if has("role") == has("instanceProfile") {
+        found.rule(
+            "spec",
+            "object",
+            "must specify exactly one of ['role', 'instanceProfile']",
+        );
+    }
+    let tags = value_at(class, "spec.tags").and_then(Value::as_object);
+    for key in tags.into_iter().flatten().map(|(key, _)| key) {
+        let restricted = [
+            "kubernetes.io/cluster/",
+            "karpenter.sh/nodepool",
+            "karpenter.sh/nodeclaim",
+            "karpenter.k8s.aws/ec2nodeclass",
+            "eks:eks-cluster-name",
+        ];
+        if let Some(known) = restricted.iter().find(|r| key.starts_with(**r)) {
+            found.rule(
+                "spec.tags",
+                "object",
+                format!("tag contains a restricted tag matching {known}"),
+            );
+        }
+    }
+}
