@@ -57,6 +57,7 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         .map(|g| format!("{}.0", g.version))
         .unwrap_or_default();
     let size = types::capacity_of(&instance.instance_type);
+    let is_windows = image.is_some_and(|i| images::windows_year(&i.kind).is_some());
     let mut labels = BTreeMap::new();
     let mut taints = Vec::new();
     let mut taints_of_group = Vec::new();
@@ -118,7 +119,7 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
     }
     // The name and the provider's identifier are what the cluster and the cloud know the node by.
     let birth = JoiningNode {
-        name: instance.dns.clone(),
+        name: pool_instances::node_name_of(world, &instance.id),
         provider_id: format!("aws:///{}/{}", instance.zone, instance.id),
         zone: instance.zone.clone(),
         zone_id: cloud
@@ -137,7 +138,8 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         // What the kubelet and the system keep for themselves is left out of what a node offers.
         cpu_millis: size.allocatable_cpu_millis(),
         memory_bytes: size.allocatable_memory(),
-        max_pods: size.pods,
+        // The addresses of a Windows node are told apart from its pods.
+        max_pods: if is_windows { 110 } else { size.pods },
         ephemeral_storage: ephemeral_storage(DEFAULT_DISK_GIB),
         short_hop: match group {
             Some(group) => has_short_hop(group),
@@ -154,14 +156,31 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         },
         internal_ip: instance.address.clone(),
         architecture: if arm { "arm64" } else { "amd64" }.to_owned(),
-        os_image: os_image(image),
+        os_image: match (instance.is_auto_mode(), image) {
+            (true, Some(image)) => auto_mode_os(image),
+            _ => os_image(image),
+        },
     };
+    if is_windows {
+        let node = birth.name.clone();
+        cloud_hooks::set_interface_addresses(world, &node, size.addresses);
+    }
     cloud_hooks::join_node(world, birth);
+}
+
+/// The same of a node of Auto Mode (AUTO-2).
+fn auto_mode_os(image: &MachineImage) -> String {
+    let minor: Vec<&str> = image.kubelet.split('.').take(2).collect();
+    let minor = minor.join(".");
+    format!("Bottlerocket (EKS Auto, Standard) 2026.11.5 (aws-k8s-{minor}-standard)")
 }
 
 /// The operating system as the kubelet tells it.
 fn os_image(image: Option<&MachineImage>) -> String {
     let kind = image.map_or("", |i| i.kind.as_str());
+    if let Some(year) = images::windows_year(kind) {
+        return format!("Windows Server {year} Datacenter");
+    }
     match kind {
         k if k.starts_with("BOTTLEROCKET_") => "Bottlerocket OS 1.49.0 (aws-k8s)",
         k if k.starts_with("AL2_") => "Amazon Linux 2",
@@ -306,6 +325,25 @@ pub fn kubelet_minors(world: &SimWorld) -> Vec<(String, Minor)> {
         .into_iter()
         .filter_map(|(node, version)| Some((node, Minor::from_reported(&version).ok()?)))
         .collect()
+}
+
+/// The names of the nodes that Auto Mode runs.
+pub fn auto_mode_nodes(world: &SimWorld) -> std::collections::BTreeSet<String> {
+    cloud_hooks::auto_mode_nodes(world)
+}
+
+/// The minor of each node that Auto Mode runs.
+pub fn auto_mode_minors(world: &SimWorld) -> Vec<Minor> {
+    let own = auto_mode_nodes(world);
+    let all = kubelet_minors(world).into_iter();
+    all.filter(|(node, _)| own.contains(node))
+        .map(|(_, minor)| minor)
+        .collect()
+}
+
+/// Auto Mode's nodes are to be of this version; none: of the control plane's.
+pub fn set_auto_mode_version(world: &mut SimWorld, version: Option<Minor>) {
+    cloud_hooks::set_auto_mode_version(world, version);
 }
 
 /// Whether the instance's node is Ready.

@@ -40,7 +40,7 @@
 //! - A kubelet that is not let in asks again every half minute; where the role loses its row of aws-auth, nodes fall silent at
 //!   once. EKS's access entry for a deleted managed group's role stays.
 //! - User data is read as text: shell variables are taken to hold the right value, and compressed user data starts nothing.
-//! - Nodes of Windows images register as nodes of Linux.
+//! - A role needs no access entry of its own kind for nodes of Windows.
 //! - Words that could not be checked against AWS (custom AMI with amiType, instance types beside a template's, a token
 //!   used twice, a busy node group) are the twin's own under the right error code.
 
@@ -52,6 +52,7 @@ mod eks_routes;
 mod elb;
 mod error;
 mod fargate_hosts;
+mod fargate_profile;
 mod fault_effects;
 mod group_marks;
 mod iam;
@@ -64,6 +65,7 @@ mod scaling_group;
 mod seed;
 mod state;
 mod sts_ssm_sns;
+mod update_state;
 mod xml;
 
 #[cfg(test)]

@@ -387,7 +387,12 @@ pub fn place_of(world: &SimWorld, instance: &str) -> Option<(String, String)> {
 /// The name of an instance's node, as its kubelet will register it.
 pub fn node_name_of(world: &SimWorld, instance: &str) -> String {
     let found = world.cloud.instances.get(instance);
-    found.map(|i| i.dns.clone()).unwrap_or_default()
+    found
+        .map(|i| match i.is_auto_mode() {
+            true => i.id.clone(),
+            false => i.dns.clone(),
+        })
+        .unwrap_or_default()
 }
 
 /// The status of an image as a node class shows it.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::iam::IamAuthorizer;
 use super::pool_instances::PoolRegistration;
+pub use super::update_state::*;
 use crate::model::{AddonVersion, Minor};
 use crate::twin::k8s::balancer_controller::BalancerControllerSight;
 
@@ -143,7 +144,7 @@ pub struct EksCluster {
     pub insights: Vec<ClusterInsight>,
     /// When the running refresh of insights began; the last one's end.
     pub refresh: InsightsRefreshTimes,
-    pub fargate: BTreeMap<String, super::eks::FargateProfile>,
+    pub fargate: BTreeMap<String, super::fargate_profile::FargateProfile>,
     /// Configuration schemas that a snapshot has, by add-on and version; an empty one takes no configuration.
     pub schemas: BTreeMap<String, BTreeMap<String, String>>,
     /// By the principal's ARN.
@@ -171,37 +172,6 @@ pub struct AccessEntry {
 pub struct InsightsRefreshTimes {
     pub started: Option<Timestamp>,
     pub ended: Option<Timestamp>,
-}
-
-/// What an update belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UpdateOwner {
-    Cluster,
-    Nodegroup(String),
-    Addon(String),
-}
-
-/// An update of EKS.
-#[derive(Clone, Debug)]
-pub struct EksUpdate {
-    pub id: String,
-    pub owner: UpdateOwner,
-    /// InProgress Failed Cancelled Successful.
-    pub status: String,
-    pub kind: String,
-    pub params: Vec<(String, String)>,
-    pub created: Timestamp,
-    pub errors: Vec<EksIssue>,
-    /// The code it is going to fail with. It is settled when the update begins, so that what follows is of one piece.
-    pub fails_with: Option<String>,
-}
-
-/// An issue of a health list, or an error of an update.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EksIssue {
-    pub code: String,
-    pub message: String,
-    pub resources: Vec<String>,
 }
 
 /// A managed node group.
@@ -446,6 +416,13 @@ pub struct Ec2Instance {
     /// It runs, but its kubelet never reaches the API server.
     pub never_joins: bool,
     pub joined: bool,
+}
+
+impl Ec2Instance {
+    /// Whether EKS Auto Mode operates it; its node is called after it then (AUTO-2).
+    pub fn is_auto_mode(&self) -> bool {
+        self.tags.contains_key("eks:kubernetes-node-pool-name")
+    }
 }
 
 /// A subnet.

@@ -309,7 +309,6 @@ impl WorldChange {
             Self::MinSize { group, least } => aws::set_min_size(world, group, *least),
             Self::Weights { group, weight } => aws::edit_weights(world, group, *weight),
             Self::DeleteGroup(group) => aws::delete_group(world, group),
-            Self::FargateCapacity(lasts) => fargate::set_no_capacity(world, *lasts),
             Self::Karpenter(number) => karpenter::replace_claims(world, *number)
                 .unwrap_or_else(|| external_actors::replace_karpenter_nodes(world, *number)),
             Self::KarpenterDown => karpenter::set_stopped(world, true),
@@ -319,6 +318,7 @@ impl WorldChange {
                 namespace,
                 workload,
             } => karpenter::mark_do_not_disrupt(world, namespace, workload),
+            Self::FargateCapacity(lasts) => fargate::set_no_capacity(world, *lasts),
             Self::ServerGone(lasts) => {
                 cloud_hooks::start_outage(world, *lasts);
                 true

@@ -1,7 +1,7 @@
 //! What the cloud does to the cluster: nodes come and go, groups are marked, the control plane is changed, add-ons are
 //! rolled out, load balancers ask for health. The AWS side of the twin calls these and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
@@ -122,6 +122,14 @@ pub fn join_node(world: &mut SimWorld, birth: JoiningNode) {
     });
 }
 
+/// A node of Windows that is about to join has one interface with so many addresses, its own among them.
+pub fn set_interface_addresses(world: &mut SimWorld, node: &str, addresses: i64) {
+    run_in_cluster(world, |cluster| {
+        let known = &mut cluster.windows_addresses;
+        known.insert(node.to_owned(), addresses - 1);
+    });
+}
+
 /// An instance has ended: its kubelet is silent at once, its node goes when the cloud controller notices, its pods
 /// linger until they are collected.
 pub fn remove_instance(world: &mut SimWorld, instance_id: &str) {
@@ -224,6 +232,20 @@ pub fn set_group_marks(
 /// The control plane is of another version from now on.
 pub fn set_server_version(world: &mut SimWorld, version: Minor) {
     run_in_cluster(world, |cluster| cluster.version = version);
+}
+
+/// Nodes of EKS Auto Mode are to be of this version; none: of the control plane's.
+pub fn set_auto_mode_version(world: &mut SimWorld, version: Option<Minor>) {
+    run_in_cluster(world, |cluster| cluster.auto_mode_version = version);
+}
+
+/// The names of the nodes that EKS Auto Mode runs.
+pub fn auto_mode_nodes(world: &SimWorld) -> BTreeSet<String> {
+    let nodes = world.kube.store.index.nodes.values();
+    nodes
+        .filter(|n| n.is_auto_mode())
+        .map(|n| n.name.clone())
+        .collect()
 }
 
 /// The API server's version.

@@ -11,7 +11,7 @@ use super::access::AccessControl;
 use super::autoscaler_state::Autoscaler;
 use super::controller_work::ControllerWork;
 use super::defaults;
-use super::fargate::FargateState;
+use super::fargate_state::FargateState;
 use super::json::{find_label, flag_at, list_at, number_at, remove_at, set_at, text_at, value_at};
 use super::karpenter::{self, PoolMemory};
 use super::kinds::{KindId, NAMESPACES, NODES, PODS};
@@ -90,6 +90,10 @@ pub struct SimCluster {
     /// What the cluster autoscaler knows, where there is one.
     pub(super) autoscaler: Autoscaler,
     pub(super) fargate: FargateState,
+    /// By Windows node: how many pods get an address.
+    pub(super) windows_addresses: BTreeMap<String, i64>,
+    /// Of which version Auto Mode's nodes are to be, where it is not the control plane's.
+    pub(super) auto_mode_version: Option<Minor>,
     /// What Karpenter and Auto Mode know, where there are node pools.
     pub(super) pools: PoolMemory,
     outbox: Vec<(Duration, KubeEvent)>,
@@ -142,6 +146,8 @@ impl SimCluster {
             deadlines: BTreeSet::new(),
             autoscaler: Autoscaler::default(),
             fargate: FargateState::default(),
+            windows_addresses: BTreeMap::new(),
+            auto_mode_version: None,
             pools: PoolMemory::default(),
             outbox: Vec::new(),
             awake: false,

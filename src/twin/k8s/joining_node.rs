@@ -10,6 +10,7 @@ use super::discovered_labels::discovered_labels;
 use super::json::as_object_mut;
 use super::kinds::{CSI_NODES, NODES};
 use super::store::ObjectName;
+use super::windows_nodes::{find_windows_host, make_windows_node};
 
 /// A node about to join.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +41,7 @@ pub struct JoiningNode {
     pub internal_ip: String,
     /// `amd64` or `arm64`.
     pub architecture: String,
+    /// As the kubelet tells it; a node whose words are those of a Windows server is one.
     pub os_image: String,
 }
 
@@ -96,7 +98,7 @@ pub(super) fn build_node_object(cluster: &SimCluster, birth: &JoiningNode) -> Va
     // near the truth (EKS-NG-40).
     let room = capacity_like_sibling(cluster, &birth.instance_type, computed);
     let instance = birth.provider_id.rsplit('/').next().unwrap_or_default();
-    json!({
+    let mut node = json!({
         "metadata": {
             "name": birth.name, "labels": labels,
             "annotations": {
@@ -122,7 +124,11 @@ pub(super) fn build_node_object(cluster: &SimCluster, birth: &JoiningNode) -> Va
                 "operatingSystem": "linux", "osImage": birth.os_image,
             },
         },
-    })
+    });
+    if let Some(host) = find_windows_host(&birth.os_image) {
+        make_windows_node(&mut node, host);
+    }
+    node
 }
 
 /// What a node offers at first: what another of its type has, as far as the kubelet itself measures it, else what was

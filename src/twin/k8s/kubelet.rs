@@ -8,14 +8,16 @@ use serde_json::{Value, json};
 
 use super::KubeEvent;
 use super::cluster::SimCluster;
+use super::fargate_state::is_fargate;
 use super::json::{
     find_annotation, list_at, number_at, parse_duration, set_at, set_condition, text_at,
 };
 use super::kinds::{NODES, PODS, REPLICA_SETS};
 use super::kubelet_settings::{POD_NETWORK_SIZE, POD_NETWORK_START};
+use super::pod_events::warn_of_pod;
 use super::store::{ObjectKey, ObjectName};
 use super::typed_views::{OwnerRef, PodView};
-use super::{fargate, kubelet_admission, metadata_access, volumes};
+use super::{kubelet_admission, metadata_access, volumes, windows_nodes};
 
 const BEHAVIOR_ANNOTATION_PREFIX: &str = "twin.eksup.dev/";
 
@@ -204,19 +206,14 @@ fn prepare_pod(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, pod: &
         });
         return;
     }
+    // Without an address the CNI of Windows makes no sandbox, and the pod waits until somebody makes it again.
+    if let Some(why) = windows_nodes::sandbox_failure(cluster, pod) {
+        warn_of_pod(cluster, pod, "kubelet", "FailedCreatePodSandBox", &why);
+        return show_creating(cluster, key);
+    }
     // A pod that waits for a volume is woken when the volume is there.
     if !volumes::ensure_mounted(cluster, object, &pod.node) {
-        let stamp = cluster.timestamp_text();
-        cluster.change_object(key, |p| {
-            write_conditions(p, false, &stamp);
-            let waiting = json!({"waiting": {"reason": "ContainerCreating"}});
-            set_at(
-                p,
-                "status.containerStatuses",
-                container_statuses(p, &waiting, false, 0),
-            );
-        });
-        return;
+        return show_creating(cluster, key);
     }
     // Images that the node has are not pulled again, so the first pod of a kind on green takes longer than the next.
     let images: Vec<String> = list_at(object, "spec.containers")
@@ -231,6 +228,20 @@ fn prepare_pod(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, pod: &
         wait += cluster.random_delay(pull_from, pull_to);
     }
     cluster.schedule_after(wait, step_event(PodLifecycleStep::Start, pod));
+}
+
+/// Shows that the pod's containers wait for something.
+fn show_creating(cluster: &mut SimCluster, key: &ObjectKey) {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(key, |p| {
+        write_conditions(p, false, &stamp);
+        let waiting = json!({"waiting": {"reason": "ContainerCreating"}});
+        set_at(
+            p,
+            "status.containerStatuses",
+            container_statuses(p, &waiting, false, 0),
+        );
+    });
 }
 
 /// From a pod's binding to its rejection being told.
@@ -282,7 +293,9 @@ fn start_containers(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, p
     // A pod on the host's network has the node's address, and so has the only one of a Fargate node; every other one gets
     // a new one.
     let host = host_ip(cluster, &pod.node);
-    let ip = if pod.host_network || fargate::is_fargate_node(cluster, &pod.node) {
+    let node = cluster.store.index.nodes.get(&pod.node);
+    let is_fargate_node = node.is_some_and(|n| is_fargate(n));
+    let ip = if pod.host_network || is_fargate_node {
         host.clone()
     } else {
         assign_pod_ip(cluster)
@@ -353,6 +366,7 @@ fn crash_loops(cluster: &SimCluster, object: &Value, pod: &PodView) -> bool {
     behavior_annotation(object, "crash-loop").is_some()
         || belongs_to_any(cluster, &cluster.crash_loop, pod)
         || metadata_access::is_cut_off(cluster, object, pod)
+        || windows_nodes::start_failure(cluster, object).is_some()
 }
 
 /// Whether the pod belongs to a workload whose new pods never become ready, or is on a node where none does.
@@ -400,6 +414,11 @@ pub fn set_pod_ready(cluster: &mut SimCluster, key: &ObjectKey, ready: bool) {
 fn crash_pod(cluster: &mut SimCluster, key: &ObjectKey, pod: &PodView) {
     let stamp = cluster.timestamp_text();
     let mut restarts = 0;
+    let object = cluster.store.get_object(key).cloned();
+    let failure = object.and_then(|o| windows_nodes::start_failure(cluster, &o));
+    if let Some(why) = &failure {
+        warn_of_pod(cluster, pod, "kubelet", "Failed", why);
+    }
     cluster.change_object(key, |p| {
         restarts = list_at(p, "status.containerStatuses")
             .first()
@@ -414,6 +433,11 @@ fn crash_pod(cluster: &mut SimCluster, key: &ObjectKey, pod: &PodView) {
             "status.containerStatuses",
             container_statuses(p, &waiting, false, restarts),
         );
+        if let Some(why) = &failure {
+            for status in super::json::list_at_mut(p, "status.containerStatuses") {
+                status["lastState"] = windows_nodes::failed_start_state(why);
+            }
+        }
     });
     // 10 s, doubling up to 5 min.
     let wait = Duration::from_secs((10u64 << (restarts - 1).clamp(0, 5)).min(300));

@@ -61,6 +61,7 @@ mod discovered_labels;
 mod drain_cleaner;
 pub mod external_actors;
 pub mod fargate;
+mod fargate_state;
 pub mod ground_truth;
 mod index;
 mod joining_node;
@@ -74,6 +75,7 @@ mod metadata_access;
 mod node_affinity;
 mod object;
 mod pod_credentials;
+mod pod_events;
 mod pod_requests;
 mod pod_terms;
 mod query;
@@ -90,12 +92,14 @@ mod volume_needs;
 mod volumes;
 mod watch;
 mod webhooks;
+mod windows_nodes;
 pub mod workload_state;
 
 #[cfg(test)]
 mod tests;
 
 pub use cluster::SimCluster;
+pub use fargate_state::{ProfileSelector, SchedulingProfile};
 pub use kubelet_settings::KubeletTimings;
 pub use rbac::{BadRoles, RbacAuthorizer};
 

@@ -225,6 +225,11 @@ impl NodeView {
         self.label_value("eks.amazonaws.com/nodegroup")
     }
 
+    /// Whether EKS Auto Mode runs it.
+    pub fn is_auto_mode(&self) -> bool {
+        self.label_value("eks.amazonaws.com/compute-type") == "auto"
+    }
+
     /// The zone it is in.
     pub fn zone(&self) -> &str {
         self.label_value("topology.kubernetes.io/zone")

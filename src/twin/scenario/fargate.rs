@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::grow::{derive_uid, list_mut};
+use super::grow::{self, derive_uid, list_mut, text_at};
 use super::running::{PodOwner, PodPlace, RunningWorkload, add_workload};
 use super::{variants, versions};
 use crate::model::snapshot::Snapshot;
@@ -27,6 +27,7 @@ fn workloads() -> Vec<(usize, RunningWorkload)> {
         served: false,
         spec: json!({}),
         requests: ("250m", "256Mi"),
+        tag: "1.4",
     };
     vec![
         (
@@ -65,15 +66,86 @@ pub fn fargate_profiles() -> Snapshot {
     versions::move_to_minor(&mut s, MINOR);
     keep_daemons_off(&mut s);
     add_profile(&mut s, "apps", &json!([{"namespace": "shop"}]));
-    let mut number = 0;
-    for (pods, workload) in workloads() {
-        let places: Vec<PodPlace> = (0..pods).map(|_| next_place(&mut number)).collect();
-        for place in &places {
-            list_mut(&mut s, "/api/v1/nodes").push(node_object(place));
-        }
-        add_workload(&mut s, &workload, &places, |pod| finish_pod(pod, "apps"));
-    }
+    add_shop(&mut s, &mut 0);
     s
+}
+
+/// No instance at all: the DNS servers run on Fargate too.
+pub fn fargate_only() -> Snapshot {
+    let mut s = variants::rename_cluster("fargate-only");
+    versions::move_to_minor(&mut s, MINOR);
+    keep_daemons_off(&mut s);
+    remove_instances(&mut s);
+    add_profile(&mut s, "apps", &json!([{"namespace": "shop"}]));
+    let dns = json!([{"namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}}]);
+    add_profile(&mut s, "coredns", &dns);
+    let mut number = 0;
+    move_dns_servers(&mut s, &mut number);
+    add_shop(&mut s, &mut number);
+    s
+}
+
+/// Takes away the node group with its nodes, and everything that cannot be on Fargate.
+fn remove_instances(s: &mut Snapshot) {
+    let i = &mut s.inventory;
+    (i.nodegroups, i.instances, i.launch_templates) = (Vec::new(), Vec::new(), Vec::new());
+    i.asgs.clear();
+    (i.load_balancers, i.listeners, i.rules, i.target_groups) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    i.target_health.clear();
+    i.addons.retain(|a| a.name != "aws-ebs-csi-driver");
+    for (path, objects) in &mut s.kubernetes {
+        let is_gone = |o: &Value| {
+            let owner = text_at(o, "/metadata/ownerReferences/0/kind");
+            text_at(o, "/metadata/namespace") == "expense"
+                || (path == "/api/v1/namespaces" && text_at(o, "/metadata/name") == "expense")
+                || owner == "DaemonSet"
+        };
+        objects.retain(|o| !is_gone(o));
+    }
+    for path in [
+        "/api/v1/nodes",
+        "/api/v1/persistentvolumes",
+        "/apis/storage.k8s.io/v1/volumeattachments",
+    ] {
+        list_mut(s, path).clear();
+    }
+    grow::count_daemons(s, 0);
+}
+
+/// Moves the pods of CoreDNS to nodes of their own, and gives them the label that the profile asks for.
+fn move_dns_servers(s: &mut Snapshot, number: &mut usize) {
+    let is_dns = |o: &Value| text_at(o, "/metadata/labels/app") == "coredns";
+    for path in ["/apis/apps/v1/deployments", "/apis/apps/v1/replicasets"] {
+        for object in list_mut(s, path).iter_mut().filter(|o| is_dns(o)) {
+            object["spec"]["template"]["metadata"]["labels"]["k8s-app"] = json!("kube-dns");
+        }
+    }
+    let mut nodes = Vec::new();
+    for pod in list_mut(s, "/api/v1/pods").iter_mut().filter(|p| is_dns(p)) {
+        let place = next_place(number);
+        pod["metadata"]["labels"]["k8s-app"] = json!("kube-dns");
+        pod["metadata"]["labels"]["topology.kubernetes.io/zone"] = json!(place.zone);
+        pod["spec"]["nodeName"] = json!(place.node);
+        for (one, all, address) in [
+            ("hostIP", "hostIPs", &place.node_ip),
+            ("podIP", "podIPs", &place.pod_ip),
+        ] {
+            pod["status"][one] = json!(address);
+            pod["status"][all] = json!([{"ip": address}]);
+        }
+        finish_pod(pod, "coredns");
+        nodes.push(node_object(&place));
+    }
+    list_mut(s, "/api/v1/nodes").extend(nodes);
+}
+
+fn add_shop(s: &mut Snapshot, number: &mut usize) {
+    for (pods, workload) in workloads() {
+        let places: Vec<PodPlace> = (0..pods).map(|_| next_place(number)).collect();
+        list_mut(s, "/api/v1/nodes").extend(places.iter().map(node_object));
+        add_workload(s, &workload, &places, |pod| finish_pod(pod, "apps"));
+    }
 }
 
 fn next_place(number: &mut usize) -> PodPlace {

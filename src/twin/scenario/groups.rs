@@ -140,7 +140,7 @@ pub fn multi_group() -> Snapshot {
                 copy_node(&mut s, model, number)
             })
             .collect();
-        add_group(&mut s, group, &nodes);
+        add_group(&mut s, group.workload, group.tainted, &nodes);
         for app in group.apps {
             add_app(&mut s, group, app, &nodes, &mut pods);
         }
@@ -159,9 +159,10 @@ fn rename_balancer(snapshot: Snapshot) -> Snapshot {
     serde_json::from_str(&text.replace("expense-dev-alb", "expense-alb")).unwrap_or(snapshot)
 }
 
-/// Adds a node group of these nodes, with its Auto Scaling group, like the model's.
-fn add_group(s: &mut Snapshot, sketch: &GroupSketch, nodes: &[NodeCopy]) {
-    let name = format!("{}-blue", sketch.workload);
+/// Adds a node group like the captured one for a workload, `WORKLOAD-blue`, of nodes that were copied, with its Auto Scaling group.
+pub fn add_group(s: &mut Snapshot, workload: &str, tainted: bool, nodes: &[NodeCopy]) {
+    let cluster = s.inventory.cluster.name.clone();
+    let name = format!("{workload}-blue");
     let inventory = &mut s.inventory;
     let Some(model) = inventory.find_nodegroup(MODEL_GROUP).cloned() else {
         return;
@@ -169,7 +170,7 @@ fn add_group(s: &mut Snapshot, sketch: &GroupSketch, nodes: &[NodeCopy]) {
     let Some(model_asg) = model.asgs.first().and_then(|a| inventory.asgs.get(a)) else {
         return;
     };
-    let uid = derive_uid(&format!("{CLUSTER}/{name}"));
+    let uid = derive_uid(&format!("{cluster}/{name}"));
     let asg_name = format!("eks-{name}-{uid}");
     let template = format!("lt-{}", derive_hash(&asg_name, 17));
     let size = i32::try_from(nodes.len()).unwrap_or(i32::MAX);
@@ -205,16 +206,16 @@ fn add_group(s: &mut Snapshot, sketch: &GroupSketch, nodes: &[NodeCopy]) {
     group.name.clone_from(&name);
     group.asgs = vec![asg_name.clone()];
     (group.scaling.min, group.scaling.max, group.scaling.desired) = (size, size * 2, size);
-    group.labels = BTreeMap::from([(WORKLOAD_LABEL.to_owned(), sketch.workload.to_owned())]);
+    group.labels = BTreeMap::from([(WORKLOAD_LABEL.to_owned(), workload.to_owned())]);
     let in_zones = |subnet: &String| {
         let mut known = inventory.subnets.iter();
         known.any(|s| s.id == *subnet && zones.contains(&&s.zone))
     };
     group.subnets.retain(in_zones);
-    if sketch.tainted {
+    if tainted {
         group.taints.push(NodegroupTaint {
             key: WORKLOAD_LABEL.to_owned(),
-            value: Some(sketch.workload.to_owned()),
+            value: Some(workload.to_owned()),
             effect: "NO_SCHEDULE".to_owned(),
         });
     }
@@ -228,7 +229,7 @@ fn add_group(s: &mut Snapshot, sketch: &GroupSketch, nodes: &[NodeCopy]) {
         }
         for (key, value) in [
             ("eks:nodegroup-name", name.clone()),
-            ("Name", format!("{CLUSTER}-{name}")),
+            ("Name", format!("{cluster}-{name}")),
             ("aws:autoscaling:groupName", asg_name.clone()),
             ("aws:ec2launchtemplate:id", template.clone()),
         ] {
@@ -249,16 +250,16 @@ fn add_group(s: &mut Snapshot, sketch: &GroupSketch, nodes: &[NodeCopy]) {
         labels["alpha.eksctl.io/nodegroup-name"] = json!(name);
         labels["eks.amazonaws.com/nodegroup"] = json!(name);
         labels["eks.amazonaws.com/sourceLaunchTemplateId"] = json!(template);
-        labels[WORKLOAD_LABEL] = json!(sketch.workload);
+        labels[WORKLOAD_LABEL] = json!(workload);
         // Volumes stay on the nodes that were copied.
         for member in ["volumesAttached", "volumesInUse"] {
             if let Some(status) = node["status"].as_object_mut() {
                 status.remove(member);
             }
         }
-        if sketch.tainted {
+        if tainted {
             node["spec"]["taints"] =
-                json!([{"key": WORKLOAD_LABEL, "value": sketch.workload, "effect": "NoSchedule"}]);
+                json!([{"key": WORKLOAD_LABEL, "value": workload, "effect": "NoSchedule"}]);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Worlds to start from: a snapshot's, or one of those that come with the program. Every bundled scenario is the bundled
 //! snapshot, changed in code, so that what differs is all there is to read.
 
+mod auto_mode;
 mod catalog;
 mod fargate;
 mod fleet;
@@ -12,6 +13,7 @@ mod self_managed;
 mod served;
 mod variants;
 mod versions;
+mod windows;
 
 use crate::model::Clock;
 use crate::model::snapshot::Snapshot;
@@ -78,6 +80,21 @@ const BUNDLED_SCENARIOS: &[Bundled] = &[
         "fargate",
         "the system on a managed group, the workloads on Fargate",
         fargate::fargate_profiles,
+    ),
+    (
+        "fargate-only",
+        "no node group: the DNS servers and the workloads on Fargate",
+        fargate::fargate_only,
+    ),
+    (
+        "auto-mode",
+        "EKS Auto Mode: no node group, all nodes of the two built-in pools",
+        auto_mode::auto_mode,
+    ),
+    (
+        "windows",
+        "a node group of Windows Server 2022 beside one of Linux",
+        windows::windows_group,
     ),
     (
         "karpenter-drift",

@@ -31,6 +31,8 @@ pub struct RunningWorkload {
     pub spec: Value,
     /// Requests, which are the limits too: CPU and memory.
     pub requests: (&'static str, &'static str),
+    /// Of its image.
+    pub tag: &'static str,
 }
 
 /// Where one of its pods runs.
@@ -76,7 +78,7 @@ impl RunningWorkload {
         let amounts = json!({"cpu": cpu, "memory": memory});
         let mut spec = json!({
             "containers": [{
-                "name": self.name, "image": format!("registry.local/{}/{}:1.4", self.namespace, self.name),
+                "name": self.name, "image": format!("registry.local/{}/{}:{}", self.namespace, self.name, self.tag),
                 "imagePullPolicy": "IfNotPresent", "resources": {"limits": amounts, "requests": amounts},
                 "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
             }],
@@ -311,7 +313,11 @@ fn pod_object(workload: &RunningWorkload, number: usize, place: &PodPlace) -> Va
         spec[member] = value;
     }
     let patience = |key: &str| json!({"key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
-    spec["tolerations"] = json!([patience("not-ready"), patience("unreachable")]);
+    let patient = [patience("not-ready"), patience("unreachable")];
+    match spec["tolerations"].as_array_mut() {
+        Some(own) => own.extend(patient),
+        None => spec["tolerations"] = json!(patient),
+    }
     if workload.owner == PodOwner::StatefulSet {
         spec["hostname"] = json!(name);
         spec["subdomain"] = json!(workload.name);

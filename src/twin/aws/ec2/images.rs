@@ -38,6 +38,8 @@ pub const PUBLISHED_AMI_TYPES: &[&str] = &[
     "WINDOWS_CORE_2025_x86_64",
     "WINDOWS_FULL_2025_x86_64",
 ];
+/// The date in every release of the twin's Windows AMIs.
+const WINDOWS_RELEASE_DATE: &str = "2026.11.05";
 /// The release of every Bottlerocket image.
 const BOTTLEROCKET_RELEASE: &str = "1.49.0-aeb4a3f7";
 
@@ -47,8 +49,14 @@ pub fn image_id(minor: Minor, kind: &str) -> String {
     format!("ami-{}", &hex::encode(hash)[..17])
 }
 
-/// The latest release of the AMIs that carry a patch version of Kubernetes.
-pub fn latest_release(patch: &str) -> String {
+/// The latest release of the AMIs of a type that carry a patch version of Kubernetes. Those of Windows tell the minor only
+/// (WIN-2).
+pub fn latest_release(patch: &str, kind: &str) -> String {
+    if kind.starts_with("WINDOWS_") {
+        let mut parts = patch.split('.');
+        let (major, minor) = (parts.next().unwrap_or("1"), parts.next().unwrap_or("0"));
+        return format!("{major}.{minor}-{WINDOWS_RELEASE_DATE}");
+    }
     format!("{patch}-{AMI_RELEASE_DATE}")
 }
 
@@ -118,7 +126,9 @@ fn published_name(minor: Minor, kind: &str) -> String {
         return format!("bottlerocket-aws-k8s-{minor}{flavour}-{arch}-v{BOTTLEROCKET_RELEASE}");
     }
     if let Some((core, year)) = parse_windows_kind(kind) {
-        return format!("Windows_Server-{year}-English-{core}-EKS_Optimized-{minor}-2026.11.05");
+        return format!(
+            "Windows_Server-{year}-English-{core}-EKS_Optimized-{minor}-{WINDOWS_RELEASE_DATE}"
+        );
     }
     match kind {
         "AL2_x86_64_GPU" => format!("amazon-eks-gpu-node-{minor}-v{AMI_RELEASE_DATE}"),
@@ -132,6 +142,11 @@ fn parse_windows_kind(kind: &str) -> Option<(&'static str, &str)> {
     let (edition, rest) = kind.strip_prefix("WINDOWS_")?.split_once('_')?;
     let edition = if edition == "CORE" { "Core" } else { "Full" };
     Some((edition, rest.split('_').next()?))
+}
+
+/// The year of the server that a Windows image has.
+pub fn windows_year(kind: &str) -> Option<&str> {
+    parse_windows_kind(kind).map(|(_, year)| year)
 }
 
 /// An image of somebody's own that nothing here has run yet was made for the version that the cluster has when a group
@@ -178,7 +193,10 @@ pub fn parameter_value(cloud: &AwsAccount, name: &str) -> Option<String> {
     {
         return None;
     }
-    let (image, release) = (image_id(minor, &kind), latest_release(&version.patch));
+    let (image, release) = (
+        image_id(minor, &kind),
+        latest_release(&version.patch, &kind),
+    );
     // The same image is told by several parameters: its id, its release, its name, or all of it.
     match leaf {
         "image_id" => Some(image),

@@ -73,6 +73,12 @@ fn show_instance(world: &SimWorld, instance: &Ec2Instance) -> Value {
         "rootDeviceName": "/dev/xvda",
         "amiLaunchIndex": 0,
         "ebsOptimized": false,
+        // Instances of Auto Mode are operated by EKS (AUTO-2).
+        "operator": if instance.is_auto_mode() {
+            json!({"managed": true, "principal": "eks.amazonaws.com"})
+        } else {
+            json!({"managed": false})
+        },
         "tagSet": tag_set(&instance.tags),
     })
 }

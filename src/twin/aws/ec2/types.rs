@@ -18,7 +18,8 @@ pub struct InstanceCapacity {
     pub memory_mib: i64,
     pub pods: i64,
     interfaces: i64,
-    addresses: i64,
+    /// Of each interface, its own among them.
+    pub addresses: i64,
 }
 
 impl InstanceCapacity {

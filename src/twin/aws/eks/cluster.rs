@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::show;
 use super::{
-    EksEvent, insights, requested_cluster, rollback_insights, schedule_after, schedule_between,
-    update as updates,
+    EksEvent, auto_rollback, insights, requested_cluster, rollback_insights, schedule_after,
+    schedule_between, update as updates,
 };
 use crate::model::Minor;
 use crate::twin::aws::call::Input;
@@ -179,7 +179,16 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         )
         .with_member("clusterName", eks.name.clone()));
     }
-    begin_version_update(world, kind, to)
+    // Auto Mode takes its nodes back before the control plane (EKS-RB-8).
+    if kind == "VersionRollback" && auto_rollback::has_auto_mode(eks) {
+        return auto_rollback::begin(world, input, to);
+    }
+    let id = begin_update(world, kind, to);
+    begin_control_plane_update(world, &id, to);
+    let answer = world.cloud.eks.as_ref();
+    answer
+        .map(|eks| updates::update_answer(eks, &id))
+        .ok_or_else(|| AwsError::not_found("No cluster"))
 }
 
 /// A version in extended support is gone back to only by a cluster whose policy is EXTENDED. The wording is not known.
@@ -202,13 +211,22 @@ fn check_support_policy(eks: &EksCluster, to: Minor) -> Result<(), AwsError> {
     Ok(())
 }
 
-/// Lets the update begin: it shows with a lag, and ends after eight to twelve minutes (EKS-CP-10).
-fn begin_version_update(world: &mut SimWorld, kind: &str, to: Minor) -> Result<Value, AwsError> {
+/// Notes an update of the control plane as the running one.
+pub fn begin_update(world: &mut SimWorld, kind: &str, to: Minor) -> String {
     let params = vec![
         ("Version".to_owned(), to.to_string()),
         ("PlatformVersion".to_owned(), platform_version(to)),
     ];
     let id = updates::begin_update(world, UpdateOwner::Cluster, kind, params);
+    // The update is noted as running, so that a second one is refused from here on.
+    if let Some(eks) = &mut world.cloud.eks {
+        eks.running = Some(id.clone());
+    }
+    id
+}
+
+/// Lets the control plane's part begin: it shows with a lag, and ends after eight to twelve minutes (EKS-CP-10).
+pub fn begin_control_plane_update(world: &mut SimWorld, id: &str, to: Minor) {
     // The cluster's status follows later than the answer, as it is eventually consistent (EKS-CP-2).
     schedule_between(
         world,
@@ -230,17 +248,14 @@ fn begin_version_update(world: &mut SimWorld, kind: &str, to: Minor) -> Result<V
     schedule_after(
         world,
         takes,
-        EksEvent::ClusterUpdated { update: id.clone() },
+        EksEvent::ClusterUpdated {
+            update: id.to_owned(),
+        },
     );
-    let Some(eks) = &mut world.cloud.eks else {
-        return Err(AwsError::not_found("No cluster"));
-    };
-    // The update is noted as running, so that a second one is refused from here on.
-    eks.running = Some(id.clone());
-    if let Some(update) = eks.updates.get_mut(&id) {
+    let update = world.cloud.eks.as_mut();
+    if let Some(update) = update.and_then(|eks| eks.updates.get_mut(id)) {
         update.fails_with = failure;
     }
-    Ok(updates::update_answer(eks, &id))
 }
 
 /// The next of the failures that are to come, one for each update.
@@ -317,6 +332,8 @@ pub fn finish_version_update(world: &mut SimWorld, id: &str) {
         };
     }
     updates::end_update(world, id, Vec::new());
+    // Auto Mode's nodes follow the control plane again.
+    kube::set_auto_mode_version(world, None);
     // The version is shown later than the end of the update (EKS-CP-2).
     schedule_between(
         world,

@@ -276,9 +276,10 @@ fn resolve_group_spec(
         ));
     }
     let patch = patch_release(eks, eks.version);
-    let latest = ec2::images::latest_release(&patch);
+    let latest = ec2::images::latest_release(&patch, &ami_type);
     let release = input.get_text("releaseVersion").unwrap_or(&latest);
-    if image.is_none() && !release.starts_with(&format!("{}.", eks.version)) {
+    let rest = release.strip_prefix(&eks.version.to_string());
+    if image.is_none() && !rest.is_some_and(|r| r.starts_with(['.', '-'])) {
         return Err(format!(
             "Requested release version {release} is not valid for kubernetes version {}",
             eks.version
@@ -310,6 +311,11 @@ fn resolve_group_spec(
     if !types.is_empty() {
         out.insert("instanceTypes".into(), json!(types));
     }
+    let default_disk = if ami_type.starts_with("WINDOWS_") {
+        50
+    } else {
+        20
+    };
     match template {
         Some(t) => {
             out.insert(
@@ -320,7 +326,7 @@ fn resolve_group_spec(
         None => {
             out.insert(
                 "diskSize".into(),
-                json!(input.get_number("diskSize").unwrap_or(20)),
+                json!(input.get_number("diskSize").unwrap_or(default_disk)),
             );
         }
     }

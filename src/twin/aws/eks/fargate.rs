@@ -1,24 +1,12 @@
 //! Fargate profiles, as they are read. Which pods they take is the cluster's affair.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::requested_cluster;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::cut_page;
 use crate::twin::world::SimWorld;
-
-/// A Fargate profile of the cluster.
-#[derive(Clone, Debug, Default)]
-pub struct FargateProfile {
-    pub name: String,
-    pub arn: String,
-    /// The other members of DescribeFargateProfile: podExecutionRoleArn, subnets, selectors, status and so on.
-    pub spec: Map<String, Value>,
-    pub tags: BTreeMap<String, String>,
-}
 
 /// ListFargateProfiles.
 pub fn list(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {

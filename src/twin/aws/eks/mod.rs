@@ -4,6 +4,7 @@ mod access;
 mod addon;
 mod addon_schema;
 mod ami_types;
+mod auto_rollback;
 mod cluster;
 mod config;
 mod create_group;
@@ -33,7 +34,6 @@ use crate::twin::world::SimWorld;
 
 pub use access::{access_kind_for_nodes, admits_role};
 pub use config::schedule_size_sync;
-pub use fargate::FargateProfile;
 pub use group::on_instances_gone;
 
 /// Something that will happen in EKS.
@@ -46,6 +46,10 @@ pub enum EksEvent {
     },
     /// The API servers of the new version take over.
     ServersSwitched { to: Minor },
+    /// A look whether Auto Mode's nodes have been taken back.
+    AutoNodesRechecked { update: String },
+    /// The cancellation of a rollback is through.
+    RollbackCancelled { update: String },
     /// The control plane's update is over.
     ClusterUpdated { update: String },
     /// DescribeNodegroup shows this status from now on, unless something else happened to it.
@@ -94,6 +98,10 @@ pub fn handle_event(world: &mut SimWorld, due: EksEvent) {
             cluster::show_status(world, status, version);
         }
         EksEvent::ServersSwitched { to } => cluster::switch_servers(world, to),
+        EksEvent::AutoNodesRechecked { update } => auto_rollback::recheck_nodes(world, &update),
+        EksEvent::RollbackCancelled { update } => {
+            auto_rollback::finish_cancellation(world, &update)
+        }
         EksEvent::ClusterUpdated { update } => cluster::finish_version_update(world, &update),
         EksEvent::GroupStatusShown { group, from, to } => {
             group::show_status(world, &group, from, to);
@@ -133,7 +141,7 @@ pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Val
         "UpdateClusterVersion" => run_once_per_token(world, op, input, cluster::update),
         "DescribeUpdate" => update::describe(world, input),
         "ListUpdates" => update::list(world, input),
-        "CancelUpdate" => update::cancel(world, input),
+        "CancelUpdate" => auto_rollback::cancel(world, input),
         "ListInsights" => insights::list(world, input),
         "DescribeInsight" => insights::describe(world, input),
         "StartInsightsRefresh" => insights::start_refresh(world, input),

@@ -100,7 +100,10 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         }
         changed.launch.image = ec2::images::image_id(eks.version, ami_type);
         changed.release = input.get_text("releaseVersion").map_or_else(
-            || ec2::images::latest_release(&create_group::patch_release(&eks, eks.version)),
+            || {
+                let patch = create_group::patch_release(&eks, eks.version);
+                ec2::images::latest_release(&patch, ami_type)
+            },
             str::to_owned,
         );
         params.push(("ReleaseVersion".into(), changed.release.clone()));

@@ -101,14 +101,18 @@ pub fn show_update(update: &EksUpdate) -> Value {
             |e| json!({"errorCode": e.code, "errorMessage": e.message, "resourceIds": e.resources}),
         )
         .collect();
-    json!({
+    let mut out = json!({
         "id": update.id,
         "status": update.status,
         "type": update.kind,
         "params": params,
         "createdAt": show_time(update.created),
         "errors": errors,
-    })
+    });
+    if let Some(cancellation) = &update.cancellation {
+        out["cancellation"] = json!({"status": cancellation.status, "reason": cancellation.reason});
+    }
+    out
 }
 
 /// Whether an update is listed under these members of a request.

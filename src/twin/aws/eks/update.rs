@@ -28,6 +28,8 @@ pub fn begin_update(
             created,
             errors: Vec::new(),
             fails_with: None,
+            nodes_until: None,
+            cancellation: None,
         };
         // The order of the updates is kept, as ListUpdates answers the newest first.
         eks.updates.insert(id.clone(), update);
@@ -104,23 +106,4 @@ pub fn list(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         input.get_number("maxResults").unwrap_or(100),
     )?;
     Ok(json!({"updateIds": page.items, "nextToken": page.next}))
-}
-
-/// CancelUpdate: only version rollbacks of EKS Auto Mode clusters can be cancelled, and the twin runs no Auto Mode
-/// (EKS-CP-3).
-pub fn cancel(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
-    let eks = requested_cluster(world, input)?;
-    let id = input.get_text("updateId").unwrap_or_default();
-    let Some(update) = eks.updates.get(id) else {
-        return Err(AwsError::not_found(format!("No update found for ID: {id}")));
-    };
-    if update.status != "InProgress" {
-        return Err(AwsError::invalid_request(format!(
-            "Update {id} is not in progress and cannot be cancelled."
-        )));
-    }
-    Err(AwsError::invalid_request(format!(
-        "Update {id} of type {} does not support cancellation.",
-        update.kind
-    )))
 }

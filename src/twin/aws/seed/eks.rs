@@ -322,9 +322,18 @@ pub fn seed_cluster(
         (
             "computeConfig",
             if c.auto_mode {
-                json!({"enabled": true, "nodePools": ["general-purpose", "system"]})
+                let account = c.arn.split(':').nth(4).unwrap_or_default();
+                let role = format!("arn:aws:iam::{account}:role/AmazonEKSAutoNodeRole");
+                json!({"enabled": true, "nodePools": ["general-purpose", "system"], "nodeRoleArn": role})
             } else {
                 Value::Null
+            },
+        ),
+        (
+            "storageConfig",
+            match c.auto_mode {
+                true => json!({"blockStorage": {"enabled": true}}),
+                false => Value::Null,
             },
         ),
         ("deletionProtection", json!(false)),

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::model::snapshot::Snapshot;
 use crate::twin::aws::call::Input;
-use crate::twin::aws::eks::FargateProfile;
+use crate::twin::aws::fargate_profile::FargateProfile;
 use crate::twin::aws::state::AwsAccount;
-use crate::twin::k8s::fargate::{ProfileSelector, SchedulingProfile};
+use crate::twin::k8s::{ProfileSelector, SchedulingProfile};
 
 /// Fills the cluster with its profiles. One of which the snapshot has no more than the name takes no pods.
 pub fn seed(cloud: &mut AwsAccount, snapshot: &Snapshot) {

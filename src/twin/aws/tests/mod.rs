@@ -1,6 +1,7 @@
 //! The twin asked by the real Rust SDK, in virtual time.
 
 mod addons;
+mod auto_mode;
 mod control_plane;
 mod fargate;
 mod faults;
@@ -14,3 +15,4 @@ mod sdk;
 mod self_managed;
 mod target_owners;
 mod traffic;
+mod windows;

@@ -1,6 +1,7 @@
 //! The API server's own admission of pods, whoever makes them: the priority class, LimitRanges' defaults, the Pod Security
 //! level of the namespace, ResourceQuotas. It refuses in the API server's words.
 
+mod fargate_profile;
 pub mod limit_range;
 pub mod pod_security;
 pub mod quota;
@@ -9,17 +10,17 @@ mod security_rules;
 use serde_json::Value;
 
 use super::cluster::SimCluster;
-use super::fargate;
 use super::json::{set_at, text_at, text_map_at};
 use super::kinds::{PODS, PRIORITY_CLASSES};
 use super::status::ApiFailure;
 use super::store::ObjectName;
-use super::webhooks;
+use super::{webhooks, windows_nodes};
 
 /// Admits a pod that is about to be made, names it and fills in what admission gives.
 pub fn admit_pod(cluster: &mut SimCluster, pod: &mut Value) -> Result<(), ApiFailure> {
     let ns = text_at(pod, "metadata.namespace").to_owned();
-    fargate::assign_profile(cluster, pod);
+    fargate_profile::assign_profile(cluster, pod);
+    windows_nodes::inject_address(cluster, pod);
     check_priority_class(cluster, pod)?;
     limit_range::fill_defaults(cluster, &ns, pod);
     // A name is made between what changes a pod and what refuses it.

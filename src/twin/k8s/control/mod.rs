@@ -26,7 +26,8 @@ use super::kinds::*;
 use super::store::{ObjectChange, ObjectName, StoredObject};
 use super::typed_views::{OwnerRef, PodView};
 use super::{
-    admission, autoscaler, drain_cleaner, fargate, karpenter, kubelet, scheduler, volumes,
+    admission, autoscaler, drain_cleaner, karpenter, kubelet, scheduler, volumes,
+    windows_nodes,
 };
 
 /// How long after its time a pod of a snapshot is still there to be one that does not go.
@@ -139,6 +140,7 @@ impl SimCluster {
         match change.key.res {
             PODS => self.notice_pod_change(change),
             NODES => self.notice_node_change(change),
+            CONFIG_MAPS if name.name == "amazon-vpc-cni" => windows_nodes::show_addresses(self),
             SERVICES => self.queue_work(ControllerWork::EndpointSlices(name.clone())),
             // A namespace is only looked at when it is being deleted.
             NAMESPACES
@@ -264,7 +266,7 @@ impl SimCluster {
             }
         }
         if let (Some(gone), None) = (old, new) {
-            fargate::on_pod_gone(self, gone);
+            nodes::end_fargate_node(self, gone);
         }
         // A pod that came to a node starts there; one whose deletion was asked for, or brought forward, is stopped.
         let Some(pod) = new else { return };

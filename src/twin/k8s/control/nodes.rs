@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::KubeEvent;
 use super::super::cluster::SimCluster;
+use super::super::fargate_state::{NODE_END_MILLIS, is_fargate};
 use super::super::json::{
     as_object_mut, find_condition, flag_at, list_at, list_at_mut, remove_at, set_at, set_condition,
     slot_at, text_at, value_at,
@@ -15,7 +16,8 @@ use super::super::kinds::{DAEMON_SETS, NODES, PODS};
 use super::super::kubelet;
 use super::super::pod_requests::ResourceAmounts;
 use super::super::store::{ObjectKey, ObjectName};
-use super::super::typed_views::NodeTaint;
+use super::super::typed_views::{NodeTaint, PodView};
+use super::super::windows_nodes::{is_windows, show_addresses};
 use super::ControllerWork;
 
 /// A step in a node's life.
@@ -47,6 +49,20 @@ pub fn take_step(cluster: &mut SimCluster, step: NodeLifecycleStep, node: &str) 
         }
         NodeLifecycleStep::Collect => collect_pods(cluster, node),
     }
+}
+
+/// A pod is gone: so is the node that Fargate made for it (FARG-9).
+pub fn end_fargate_node(cluster: &mut SimCluster, pod: &PodView) {
+    let node = cluster.store.index.nodes.get(&pod.node);
+    if !node.is_some_and(|n| is_fargate(n)) {
+        return;
+    }
+    let (from, to) = NODE_END_MILLIS;
+    let wait = cluster.random_delay(from, to);
+    cluster.schedule_after(
+        wait,
+        KubeEvent::Node(NodeLifecycleStep::Vanish, pod.node.clone()),
+    );
 }
 
 /// Pods of a node that is gone linger for a while before they are collected (K8S-NODE-1).
@@ -83,6 +99,11 @@ fn make_ready(cluster: &mut SimCluster, node: &str) {
         .find_object(DAEMON_SETS, &ObjectName::new("kube-system", "aws-node"))
         .cloned();
     let uid = cni.as_ref().map(|c| text_at(c, "metadata.uid").to_owned());
+    // Nodes of Windows and of Auto Mode bring their CNI with them (WIN-1, AUTO-3).
+    let view = cluster.store.index.nodes.get(node);
+    let windows = view.is_some_and(|n| is_windows(n));
+    let own_network = windows || view.is_some_and(|n| n.is_auto_mode());
+    let uid = uid.filter(|_| !own_network);
     let has_network = uid.is_none_or(|uid| {
         cluster
             .store
@@ -104,6 +125,9 @@ fn make_ready(cluster: &mut SimCluster, node: &str) {
         "KubeletReady",
         "kubelet is posting ready status",
     );
+    if windows {
+        show_addresses(cluster);
+    }
     // Agents take their taints off, and device plugins announce devices, only some time after the node is Ready.
     if cluster.startup_taints.contains_key(node) || !expected_devices(cluster, node).is_empty() {
         cluster.schedule_after(

@@ -10,76 +10,24 @@
 //!   to exist and not told), and then the pod has to be deleted.
 //! - Its events are written once per pod and reason.
 
-mod admission;
 mod node;
 mod support;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use serde_json::{Value, json};
-
-pub use admission::assign_profile;
-
 use super::cluster::SimCluster;
+use super::fargate_state::{PROFILE_LABEL, SCHEDULER_NAME, SchedulingProfile, is_fargate};
 use super::json::{as_object_mut, slot_at, text_at};
-use super::kinds::{EVENTS, NODES, PODS};
+use super::kinds::{NODES, PODS};
+use super::pod_events::warn_of_pod;
 use super::store::{ObjectKey, ObjectName};
 use super::typed_views::{NodeView, PodView};
 use super::{KubeEvent, run_in_cluster, scheduler};
 use crate::twin::aws;
-use crate::twin::glob::matches_glob;
 use crate::twin::world::SimWorld;
 
-/// The scheduler's name, in the pods and in its events.
-const SCHEDULER_NAME: &str = "fargate-scheduler";
-/// The label that names the profile of a pod.
-const PROFILE_LABEL: &str = "eks.amazonaws.com/fargate-profile";
-/// The label and the taint of its nodes, and the annotation that keeps a pod away.
-const COMPUTE_TYPE: &str = "eks.amazonaws.com/compute-type";
-/// From a pod's creation to its node.
-const PROVISIONING_MILLIS: (u64, u64) = (30_000, 60_000);
 /// Between two attempts to find capacity.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// From the end of a pod to that of its node.
-const NODE_END_MILLIS: (u64, u64) = (5_000, 20_000);
-
-/// What the cluster knows of Fargate.
-#[derive(Clone, Debug, Default)]
-pub struct FargateState {
-    /// By name, in the order in which they are asked.
-    pub(super) profiles: BTreeMap<String, SchedulingProfile>,
-    /// No pod gets a node before then.
-    pub(super) no_capacity_until: Option<Timestamp>,
-}
-
-/// A profile, as far as it decides where pods go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SchedulingProfile {
-    pub name: String,
-    pub selectors: Vec<ProfileSelector>,
-    /// Ids of subnets.
-    pub subnets: Vec<String>,
-}
-
-/// Which pods a profile takes: those of a namespace that have all the labels. `*` and `?` stand for any text and any
-/// character (FARG-2).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProfileSelector {
-    pub namespace: String,
-    pub labels: BTreeMap<String, String>,
-}
-
-impl ProfileSelector {
-    fn takes(&self, ns: &str, labels: &BTreeMap<String, String>) -> bool {
-        let has = |(key, value): (&String, &String)| {
-            let mut own = labels.iter();
-            own.any(|(k, v)| matches_glob(key, k) && matches_glob(value, v))
-        };
-        matches_glob(&self.namespace, ns) && self.labels.iter().all(has)
-    }
-}
 
 /// Lets the cluster know the profiles.
 pub fn set_profiles(cluster: &mut SimCluster, profiles: Vec<SchedulingProfile>) {
@@ -108,29 +56,7 @@ pub fn repair(world: &mut SimWorld) {
 
 fn nodes_of(cluster: &SimCluster) -> impl Iterator<Item = &NodeView> {
     let nodes = cluster.store.index.nodes.values().map(AsRef::as_ref);
-    nodes.filter(|n| n.label_value(COMPUTE_TYPE) == "fargate")
-}
-
-/// Whether the node is one of Fargate's.
-pub(super) fn is_fargate_node(cluster: &SimCluster, node: &str) -> bool {
-    let node = cluster.store.index.nodes.get(node);
-    node.is_some_and(|n| n.label_value(COMPUTE_TYPE) == "fargate")
-}
-
-/// Whether a pod is Fargate's to schedule, and nobody else's.
-pub(super) fn schedules(pod: &Value) -> bool {
-    text_at(pod, "spec.schedulerName") == SCHEDULER_NAME
-}
-
-/// A pod of Fargate's waits for a node.
-pub(super) fn begin_provisioning(cluster: &mut SimCluster, name: &ObjectName) {
-    let Some(pod) = cluster.store.index.pods.get(name) else {
-        return;
-    };
-    let uid = pod.uid.clone();
-    let (from, to) = PROVISIONING_MILLIS;
-    let wait = cluster.random_delay(from, to);
-    cluster.schedule_after(wait, KubeEvent::Fargate(name.clone(), uid));
+    nodes.filter(|n| is_fargate(n))
 }
 
 /// The pod's node is there: the pod runs on it. Where none can be had, the scheduler says so and tries again.
@@ -172,7 +98,8 @@ pub(super) fn provision_node(world: &mut SimWorld, name: &ObjectName, uid: &str)
             scheduler::bind_pod(cluster, name, &host.node_name());
         }
         Err(why) => {
-            write_event(cluster, &pod, &why);
+            // No condition is written: a cluster autoscaler must not take the pod for one of its own.
+            warn_of_pod(cluster, &pod, SCHEDULER_NAME, "FailedScheduling", &why);
             let again = KubeEvent::Fargate(name.clone(), uid.to_owned());
             cluster.schedule_after(RETRY_INTERVAL, again);
         }
@@ -190,36 +117,4 @@ fn key_of(name: &ObjectName) -> ObjectKey {
         res: PODS,
         at: name.clone(),
     }
-}
-
-/// Tells of a pod that gets no node. No condition is written: a cluster autoscaler must not take the pod for one of its own.
-fn write_event(cluster: &mut SimCluster, pod: &PodView, why: &str) {
-    let stamp = cluster.timestamp_text();
-    let name = format!("{}.{}", pod.name, event_id(&pod.uid, why));
-    let event = json!({
-        "metadata": {"name": name, "namespace": pod.ns},
-        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": pod.ns, "name": pod.name, "uid": pod.uid},
-        "reason": "FailedScheduling", "message": why, "type": "Warning",
-        "source": {"component": SCHEDULER_NAME}, "reportingComponent": SCHEDULER_NAME, "reportingInstance": "",
-        "firstTimestamp": stamp, "lastTimestamp": stamp, "count": 1,
-    });
-    // One that is there already is the same.
-    let _ = cluster.create_object(EVENTS, event, false);
-}
-
-/// Sixteen digits that are the same for the same pod and reason.
-fn event_id(uid: &str, why: &str) -> String {
-    use sha2::Digest;
-    hex::encode(sha2::Sha256::digest(format!("{uid} {why}")))[..16].to_owned()
-}
-
-/// A pod is gone: so is the node that was made for it (FARG-9).
-pub(super) fn on_pod_gone(cluster: &mut SimCluster, pod: &PodView) {
-    if !is_fargate_node(cluster, &pod.node) {
-        return;
-    }
-    let (from, to) = NODE_END_MILLIS;
-    let wait = cluster.random_delay(from, to);
-    let step = super::control::nodes::NodeLifecycleStep::Vanish;
-    cluster.schedule_after(wait, KubeEvent::Node(step, pod.node.clone()));
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::super::cluster::SimCluster;
+use super::super::fargate_state::COMPUTE_TYPE;
 use super::super::joining_node::{JoiningNode, build_node_object};
 use super::super::json::{list_at_mut, set_at, set_condition, slot_at, text_at};
 use super::super::typed_views::PodView;
-use super::COMPUTE_TYPE;
 use crate::twin::aws::FargateHost;
 
 /// What a node offers at least, whatever its pod asks for: vCPUs and bytes.

@@ -1,4 +1,4 @@
-//! What Fargate runs and in which size.
+//! What Fargate does not run.
 
 use serde_json::Value;
 
@@ -6,48 +6,6 @@ use super::super::cluster::SimCluster;
 use super::super::json::{flag_at, list_at, text_at, value_at};
 use super::super::kinds::{CLAIMS, VOLUMES};
 use super::super::store::ObjectName;
-use super::super::typed_views::PodView;
-
-/// Sizes: thousandths of a vCPU, and from how many to how many gibibytes in which steps (FARG-7).
-const SIZES: &[(i64, i64, i64, i64)] = &[
-    (500, 1, 4, 1),
-    (1000, 2, 8, 1),
-    (2000, 4, 16, 1),
-    (4000, 8, 30, 1),
-    (8000, 16, 60, 4),
-    (16000, 32, 120, 8),
-];
-/// What Fargate adds to a pod's memory for the kubelet and its like.
-const KUBELET_MEMORY: i64 = 256 << 20;
-
-/// The annotation that tells the size a pod is billed for, such as `0.25vCPU 0.5GB`.
-pub fn provisioned_capacity(pod: &PodView) -> String {
-    let memory = pod.memory + KUBELET_MEMORY;
-    let half_gib = 1 << 29;
-    // The smallest size has half a gibibyte, which no other has.
-    if pod.cpu <= 250 && memory <= half_gib {
-        return "0.25vCPU 0.5GB".to_owned();
-    }
-    let needed = (memory + (1 << 30) - 1) >> 30;
-    if pod.cpu <= 250 && needed <= 2 {
-        return format!("0.25vCPU {needed}GB");
-    }
-    for (cpu, least, most, step) in SIZES {
-        if pod.cpu > *cpu || needed > *most {
-            continue;
-        }
-        let gib = (needed.max(*least) - least + step - 1) / step * step + least;
-        return format!("{}vCPU {gib}GB", show_cpu(*cpu));
-    }
-    "16vCPU 120GB".to_owned()
-}
-
-fn show_cpu(millis: i64) -> String {
-    match millis % 1000 {
-        0 => (millis / 1000).to_string(),
-        _ => format!("{}", millis as f64 / 1000.0),
-    }
-}
 
 /// Why Fargate does not run a pod at all, in its scheduler's words, all reasons in one (FARG-10).
 pub fn unsupported_reason(cluster: &SimCluster, pod: &Value) -> Option<String> {
@@ -107,29 +65,4 @@ fn unsupported_volume(cluster: &SimCluster, ns: &str, volume: &Value) -> Option<
         None => format!("PVC {claim} not bound"),
     };
     Some(format!("{name} not supported because: {why}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_pod_is_provisioned_in_the_next_size_with_room_for_the_kubelet() {
-        for (cpu, memory, size) in [
-            ("0", "0", "0.25vCPU 0.5GB"),
-            ("250m", "256Mi", "0.25vCPU 0.5GB"),
-            ("250m", "257Mi", "0.25vCPU 1GB"),
-            ("250m", "2Gi", "0.5vCPU 3GB"),
-            ("300m", "100Mi", "0.5vCPU 1GB"),
-            // The user guide's own example.
-            ("1", "8Gi", "2vCPU 9GB"),
-            ("6", "17Gi", "8vCPU 20GB"),
-        ] {
-            let pod = json!({"spec": {"containers": [{"resources": {"requests": {"cpu": cpu, "memory": memory}}}]}});
-            let found = provisioned_capacity(&PodView::from_object(&pod));
-            assert_eq!(found, size, "{cpu} {memory}");
-        }
-    }
 }

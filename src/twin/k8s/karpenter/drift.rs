@@ -66,13 +66,7 @@ fn drift_reason(
         reference.map_or("", |r| text_at(r, "kind")),
     );
     if group == AUTO_GROUP {
-        let arm = labels
-            .get("kubernetes.io/arch")
-            .is_some_and(|a| a == "arm64");
-        let wanted = cluster.pools.session.auto_images.get(&arm);
-        let image = text_at(claim, "status.imageID");
-        let drifted = wanted.is_some_and(|wanted| wanted != image) && !image.is_empty();
-        return Ok(drifted.then_some("AMIDrift"));
+        return Ok(auto_mode_drift(cluster, claim));
     }
     if group != EC2_GROUP {
         return Ok(None);
@@ -102,6 +96,14 @@ fn drift_reason(
         return Ok(Some("SubnetDrift"));
     }
     Ok(None)
+}
+
+/// EKS Auto Mode replaces nodes whose image is not of the version that they are to have (AUTO-4).
+fn auto_mode_drift(cluster: &SimCluster, claim: &Value) -> Option<&'static str> {
+    let image = text_at(claim, "status.imageID");
+    let wanted = objects::auto_mode_images(cluster);
+    let fits = image.is_empty() || wanted.values().any(|id| id == image);
+    (!fits).then_some("AMIDrift")
 }
 
 /// Whether two objects have a hash of the same version, and not the same.

@@ -196,8 +196,7 @@ fn fitting_types(
     let cpu = super::super::json::cpu_millis(requests.and_then(|r| r.get("cpu")));
     let memory = super::super::json::quantity_units(requests.and_then(|r| r.get("memory")));
     let images = list_at(class, "status.amis").to_vec();
-    let auto_images = &world.kube.pools.session.auto_images;
-    let auto_image = (group == AUTO_GROUP).then(|| auto_images.clone());
+    let auto_image = (group == AUTO_GROUP).then(|| objects::auto_mode_images(&world.kube));
     let mut types = pool_instances::offered_types(&offers::named_types(asked));
     types.retain(|t| {
         let mut labels: Labels = own.clone();

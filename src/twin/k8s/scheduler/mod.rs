@@ -12,14 +12,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::cluster::SimCluster;
-use super::fargate;
+use super::fargate_state::{PROVISIONING_MILLIS, is_scheduled_by_fargate};
 use super::json::{as_object_mut, list_at, set_at, set_condition, slot_at};
 use super::kinds::PODS;
 pub use super::node_affinity::RequiredNodes;
 use super::node_affinity::named_nodes;
 use super::store::{ObjectKey, ObjectName};
 use super::typed_views::{NodeTaint, NodeView, PodView};
-use super::volumes;
+use super::{KubeEvent, volumes};
 use crate::model::Minor;
 pub use fit::PodConstraints;
 use preempt::Preemption;
@@ -33,10 +33,21 @@ const ENOUGH_FITTING_NODES: usize = 100;
 /// Finds a node for a pod; whether there was one.
 pub fn schedule_pod(cluster: &mut SimCluster, name: &ObjectName) {
     let object = cluster.store.find_object(PODS, name);
-    if object.is_some_and(|o| fargate::schedules(o)) {
-        return fargate::begin_provisioning(cluster, name);
+    if object.is_some_and(|o| is_scheduled_by_fargate(o)) {
+        return begin_provisioning(cluster, name);
     }
     try_schedule(cluster, name);
+}
+
+/// A pod of Fargate's waits for a node.
+fn begin_provisioning(cluster: &mut SimCluster, name: &ObjectName) {
+    let Some(pod) = cluster.store.index.pods.get(name) else {
+        return;
+    };
+    let uid = pod.uid.clone();
+    let (from, to) = PROVISIONING_MILLIS;
+    let wait = cluster.random_delay(from, to);
+    cluster.schedule_after(wait, KubeEvent::Fargate(name.clone(), uid));
 }
 
 /// Tries again for all pods that have no node, the most important first.
@@ -83,7 +94,7 @@ fn try_schedule(cluster: &mut SimCluster, name: &ObjectName) -> bool {
         return true;
     }
     // What another scheduler has begun to look at is not looked at here; the pod says nothing about its siblings.
-    if fargate::schedules(&object) {
+    if is_scheduled_by_fargate(&object) {
         return true;
     }
     // A gated pod is not looked at until its gates are removed, which says nothing about its siblings.

@@ -2,22 +2,8 @@
 
 use super::*;
 use crate::twin::k8s::{cloud_hooks, fargate};
-use crate::twin::scenario::find_scenario;
 
 const PODS: &str = "/api/v1/namespaces/shop/pods";
-
-/// The scenario of the name, open to everybody.
-fn scenario_bench(name: &str) -> Bench {
-    let snapshot = find_scenario(name).unwrap();
-    let account = aws::seed_account(&snapshot);
-    let lists = snapshot.kubernetes.clone();
-    let mut cluster = SimCluster::from_lists(&snapshot.inventory, lists).allow_anonymous();
-    fargate::set_profiles(&mut cluster, aws::scheduling_profiles(&account));
-    let clock = Clock::starting_at(snapshot.inventory.taken_at);
-    let twin = Twin::start(SimWorld::new(clock, 7, account, cluster));
-    let wire = twin.wire();
-    Bench { twin, wire }
-}
 
 async fn shop_pods(bench: &Bench, app: &str) -> Vec<Value> {
     let list = bench
@@ -54,7 +40,7 @@ async fn restart(bench: &Bench, path: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_pod_of_a_profile_gets_a_node_of_its_own_with_the_control_planes_kubelet() {
-    let bench = scenario_bench("fargate");
+    let bench = Bench::of_scenario("fargate");
     let before = fargate_nodes(&bench);
     bench
         .twin
@@ -110,7 +96,7 @@ async fn a_new_pod_of_a_profile_gets_a_node_of_its_own_with_the_control_planes_k
 
 #[tokio::test(start_paused = true)]
 async fn pods_of_other_namespaces_daemons_and_pods_that_ask_for_instances_are_not_taken() {
-    let bench = scenario_bench("fargate");
+    let bench = Bench::of_scenario("fargate");
     let pod = |name: &str, notes: Value, labels: Value| {
         json!({
             "metadata": {"name": name, "annotations": notes, "labels": labels},
@@ -141,7 +127,7 @@ async fn pods_of_other_namespaces_daemons_and_pods_that_ask_for_instances_are_no
 
 #[tokio::test(start_paused = true)]
 async fn an_eviction_of_a_fargate_pod_asks_its_budget() {
-    let bench = scenario_bench("fargate");
+    let bench = Bench::of_scenario("fargate");
     let pods = shop_pods(&bench, "web").await;
     let evict = async |pod: &Value| {
         let name = name_of(pod);
@@ -167,7 +153,7 @@ async fn an_eviction_of_a_fargate_pod_asks_its_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_without_capacity_waits_and_the_scheduler_tells_why() {
-    let bench = scenario_bench("fargate");
+    let bench = Bench::of_scenario("fargate");
     bench.twin.with_world(|w| {
         assert!(fargate::set_no_capacity(w, Duration::from_secs(600)));
     });
@@ -193,7 +179,7 @@ async fn a_pod_without_capacity_waits_and_the_scheduler_tells_why() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_fargate_cannot_run_stays_pending() {
-    let bench = scenario_bench("fargate");
+    let bench = Bench::of_scenario("fargate");
     let pod = json!({
         "metadata": {"name": "root"},
         "spec": {"containers": [{"name": "c", "image": "i:1", "securityContext": {"privileged": true}}], "volumes": [
@@ -214,7 +200,7 @@ async fn a_pod_that_fargate_cannot_run_stays_pending() {
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_of_a_deployment_moves_every_pod_to_a_new_node_and_counts_generations() {
-    let bench = scenario_bench("fargate");
+    let bench = Bench::of_scenario("fargate");
     let path = "/apis/apps/v1/namespaces/shop/deployments/web";
     let old: Vec<String> = shop_pods(&bench, "web").await.iter().map(node_of).collect();
     let generation = bench.get(path).await["metadata"]["generation"]
@@ -249,7 +235,7 @@ async fn a_restart_of_a_deployment_moves_every_pod_to_a_new_node_and_counts_gene
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_with_recreate_ends_the_old_pod_before_the_new_one_has_a_node() {
-    let bench = scenario_bench("fargate");
+    let bench = Bench::of_scenario("fargate");
     restart(&bench, "/apis/apps/v1/namespaces/shop/deployments/ledger").await;
     let mut most = 0;
     for _ in 0..180 {
@@ -263,7 +249,7 @@ async fn a_restart_with_recreate_ends_the_old_pod_before_the_new_one_has_a_node(
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_of_a_stateful_set_goes_from_the_highest_ordinal_down_one_at_a_time() {
-    let bench = scenario_bench("fargate");
+    let bench = Bench::of_scenario("fargate");
     let path = "/apis/apps/v1/namespaces/shop/statefulsets/queue";
     let before = bench.get(path).await["status"].clone();
     restart(&bench, path).await;
@@ -312,7 +298,7 @@ async fn a_restart_of_a_stateful_set_goes_from_the_highest_ordinal_down_one_at_a
 
 #[tokio::test(start_paused = true)]
 async fn the_node_of_a_completed_job_stays_until_its_pod_is_deleted() {
-    let bench = scenario_bench("fargate");
+    let bench = Bench::of_scenario("fargate");
     let job = json!({
         "metadata": {"name": "once", "namespace": "shop"},
         "spec": {"template": {
@@ -337,4 +323,34 @@ async fn the_node_of_a_completed_job_stays_until_its_pod_is_deleted() {
     bench.call("DELETE", &path, "", Value::Null).await;
     bench.sleep(60.0).await;
     assert!(!fargate_nodes(&bench).contains(&node_of(&pod)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_without_instances_rolls_its_dns_servers_over_on_fargate() {
+    let bench = Bench::of_scenario("fargate-only");
+    let path = "/apis/apps/v1/namespaces/kube-system/deployments/coredns";
+    let names = bench.twin.with_world(|w| cloud_hooks::node_names(w));
+    assert!(names.iter().all(|n| n.starts_with("fargate-")));
+    restart(&bench, path).await;
+    for _ in 0..300 {
+        let status = bench.get(path).await["status"].clone();
+        assert!(status["availableReplicas"].as_i64().unwrap_or(0) >= 1);
+        bench.sleep(1.0).await;
+    }
+    let now = bench.twin.with_world(|w| cloud_hooks::node_names(w));
+    assert_eq!(now.len(), names.len());
+    assert_eq!(
+        now.iter().filter(|n| names.contains(n)).count(),
+        names.len() - 2
+    );
+    // The daemons are on no node, and so wholly rolled out.
+    let rolled = bench.twin.with_world(|w| {
+        cloud_hooks::is_rolled_out(
+            w,
+            cloud_hooks::AddonWorkload::DaemonSet,
+            "kube-system",
+            "kube-proxy",
+        )
+    });
+    assert!(rolled);
 }

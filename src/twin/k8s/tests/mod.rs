@@ -2,6 +2,7 @@
 
 mod admission;
 mod answers;
+mod auto_mode;
 mod clients;
 mod fargate;
 mod fleet;
@@ -13,6 +14,7 @@ mod scheduling;
 mod scheduling_volumes;
 mod watches;
 mod webhooks;
+mod windows;
 mod workloads;
 mod writes;
 
@@ -27,6 +29,7 @@ use tower::ServiceExt;
 use super::cloud_hooks::{JoiningNode, join_node};
 use super::{KubeletTimings, SimCluster};
 use crate::model::{Clock, Minor};
+use crate::twin::scenario::find_scenario;
 use crate::twin::world::SimWorld;
 use crate::twin::{Twin, aws};
 use crate::wire::{Body, Wire};
@@ -45,6 +48,19 @@ impl Bench {
     pub fn of(cluster: SimCluster) -> Self {
         let clock = Clock::starting_at("2026-11-21T08:15:30Z".parse().unwrap());
         let twin = Twin::start(SimWorld::new(clock, 7, aws::AwsAccount::default(), cluster));
+        let wire = twin.wire();
+        Self { twin, wire }
+    }
+
+    /// The scenario of the name, open to everybody.
+    pub fn of_scenario(name: &str) -> Self {
+        let snapshot = find_scenario(name).unwrap();
+        let account = aws::seed_account(&snapshot);
+        let lists = snapshot.kubernetes.clone();
+        let mut cluster = SimCluster::from_lists(&snapshot.inventory, lists).allow_anonymous();
+        super::fargate::set_profiles(&mut cluster, aws::scheduling_profiles(&account));
+        let clock = Clock::starting_at(snapshot.inventory.taken_at);
+        let twin = Twin::start(SimWorld::new(clock, 7, account, cluster));
         let wire = twin.wire();
         Self { twin, wire }
     }
