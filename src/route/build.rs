@@ -9,6 +9,7 @@ use super::problem::{Obstacle, RouteProblem};
 use super::traffic::{self, TargetGroupPair};
 use super::{AcceptedLosses, Route, StepSpec, addons, estimate};
 use crate::model::Inventory;
+use crate::model::group_owner::GroupOwner;
 use crate::model::{elb, marks};
 use crate::plan::{Plan, duration};
 
@@ -110,6 +111,13 @@ fn build_with_trigger(
             notes: draft.notes,
             accepted_losses: AcceptedLosses::new(),
             self_managed: draft.self_managed,
+            owners: movers
+                .iter()
+                .filter_map(|m| {
+                    let owner = GroupOwner::from_tags(&m.origin.tags)?;
+                    Some((m.origin.name.clone(), owner))
+                })
+                .collect(),
         })
     } else {
         Err(draft.problems)
