@@ -14,6 +14,7 @@
 //! - [`inventory`]: one reading of a cluster
 //! - [`route`]: plan and inventory to steps (pure)
 //! - [`ready`]: readiness findings
+//! - [`handback`]: what to tell the tools that own the groups of a run (pure)
 //! - [`steps`]: what an upgrade is made of
 //! - [`report`]: sinks for events
 //! - [`run`]: one run's life: what is ahead, the lock, the session, its end, how far back it goes
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod clients;
 pub mod engine;
 pub mod event;
+pub mod handback;
 pub mod inventory;
 pub mod journal;
 pub mod k8s;

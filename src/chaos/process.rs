@@ -292,6 +292,7 @@ fn run_commands(command: ProcessCommand) -> RunCommands {
         resume,
         rollback,
         plan: "eksup plan plan.yaml".to_owned(),
+        handback: None,
         approve: Some("eksup approve plan.yaml".to_owned()),
     }
 }

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 
 use super::args::GlobalArgs;
 use super::{
-    apply, approve, check, completions, init, man, plan, policy, rehearse, report, rollback,
-    schema, snapshot, status, twin,
+    apply, approve, check, completions, handback, init, man, plan, policy, rehearse, report,
+    rollback, schema, snapshot, status, twin,
 };
 
 const HELP_STYLES: Styles = Styles::styled()
@@ -39,6 +39,7 @@ pub enum Command {
     Approve(approve::ApproveArgs),
     Status(status::StatusArgs),
     Rollback(rollback::RollbackArgs),
+    Handback(handback::HandbackArgs),
     Rehearse(rehearse::RehearseArgs),
     Snapshot(snapshot::SnapshotArgs),
     Report(report::ReportArgs),

@@ -178,6 +178,7 @@ impl CommandContext {
             beyond_until,
             rollback: (subcommand != "rollback").then(|| self.command_again("rollback", arg)),
             plan: self.command_again("plan", arg),
+            handback: Some(self.command_again("handback", arg)),
             approve: Some(self.command_again("approve", arg)),
         }
     }

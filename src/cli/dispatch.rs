@@ -11,8 +11,8 @@ use super::context::{CommandContext, quote_for_shell};
 use super::runtime::run_with_network;
 use super::ui::{Ui, UiEnv};
 use super::{
-    apply, approve, check, completions, init, man, plan, policy, rehearse, report, rollback,
-    schema, snapshot, status, twin,
+    apply, approve, check, completions, handback, init, man, plan, policy, rehearse, report,
+    rollback, schema, snapshot, status, twin,
 };
 use crate::run::error::usage_error;
 use crate::run::error::{RunError, RunErrorKind};
@@ -108,6 +108,7 @@ fn run_command(cx: &CommandContext, command: Command) -> Result<(), RunError> {
         Command::Approve(args) => run_with_network(approve::approve_step(cx, args)),
         Command::Status(args) => run_with_network(status::show_status(cx, args)),
         Command::Rollback(args) => run_with_network(rollback::roll_back_run(cx, args)),
+        Command::Handback(args) => run_with_network(handback::print_handback(cx, args)),
         Command::Rehearse(args) => rehearse::rehearse_plan(cx, args),
         Command::Snapshot(args) => run_with_network(snapshot::take_snapshot(cx, args)),
         Command::Report(args) => report::write_report(cx, args),

@@ -12,6 +12,7 @@ pub mod completions;
 pub mod context;
 pub mod error_text;
 mod findings;
+pub mod handback;
 pub mod init;
 pub mod man;
 pub mod offline;

@@ -128,6 +128,7 @@ fn rehearse_commands(cx: &CommandContext, args: &RehearseArgs) -> RunCommands {
         beyond_until,
         rollback: None,
         plan: cx.command_with_flags("plan", &args.plan, snapshot),
+        handback: None,
         approve: None,
     }
 }

@@ -420,7 +420,11 @@ fn next_command(
         return None;
     }
     match (state.phase, state.outcome) {
-        (RunPhase::Closed, Some(FinalOutcome::Done)) => None,
+        // A tool that owns what was replaced is told last. Whether it has been told, nothing in the cluster says.
+        (RunPhase::Closed, Some(FinalOutcome::Done)) => {
+            let (tools, handback) = (route.owner_names()?, commands.handback.as_ref()?);
+            next(&format!("prints what {tools} has to be told"), handback)
+        }
         (RunPhase::Closed, _) => next("plans a new run", &commands.plan),
         (RunPhase::Rollback, _) => continued_rollback(state, route, commands)
             .and_then(|rollback| next("continues the rollback", &rollback)),
@@ -446,6 +450,7 @@ fn next_command(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::{JOURNAL_FORMAT, JournalEntry, OpenedEntry, Record};
 
     #[test]
     fn in_a_closed_run_no_step_is_under_way_or_takes_time() {
@@ -458,6 +463,52 @@ mod tests {
         assert!(step_time(&begun, false, now).is_some());
         assert_eq!(step_word(begun.status, true), "not finished");
         assert_eq!(step_time(&begun, true, now), None);
+    }
+
+    #[test]
+    fn after_a_run_of_a_group_that_a_tool_owns_the_tool_is_told_next() {
+        let plan = crate::plan::parse_plan("p", "cluster: expense-dev\nto: 1.29\n").unwrap();
+        let mut inventory = crate::route::fixture::expense_dev();
+        let state = |route: &Route| {
+            let mut state = RunState::from_opening(&Record {
+                seq: 0,
+                at: "2026-11-21T08:00:00Z".parse().unwrap(),
+                entry: JournalEntry::Opened(OpenedEntry {
+                    format: JOURNAL_FORMAT,
+                    run: "r1".into(),
+                    plan_digest: "d".into(),
+                    cluster_arn: "arn".into(),
+                    steps: route.steps.iter().map(|s| s.id.clone()).collect(),
+                    route: serde_json::to_value(route).unwrap(),
+                    plan: serde_json::Value::Null,
+                    workloads: Default::default(),
+                }),
+            })
+            .unwrap();
+            state.phase = RunPhase::Closed;
+            state.outcome = Some(FinalOutcome::Done);
+            state
+        };
+        let commands = RunCommands {
+            handback: Some("eksup handback p.yaml".to_owned()),
+            ..RunCommands::default()
+        };
+        let next = |inventory: &crate::model::Inventory| {
+            let route = crate::route::build_route(&plan, inventory).unwrap();
+            next_command(
+                &state(&route),
+                &route,
+                false,
+                &GateSummary::default(),
+                &commands,
+            )
+        };
+        assert_eq!(next(&inventory), None);
+        let tag = ("alpha.eksctl.io/nodegroup-name", "expense-blue");
+        inventory.nodegroups[0].tags = [(tag.0.to_owned(), tag.1.to_owned())].into();
+        let (what, command) = next(&inventory).unwrap();
+        assert_eq!(command, "eksup handback p.yaml");
+        assert_eq!(what, "prints what eksctl has to be told");
     }
 
     #[test]

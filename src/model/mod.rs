@@ -14,6 +14,7 @@ pub mod ec2;
 pub mod eks;
 pub mod elb;
 pub mod error;
+pub mod group_owner;
 pub mod image;
 pub mod inventory;
 pub mod kube;

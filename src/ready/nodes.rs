@@ -55,8 +55,8 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 subject,
                 format!("its tags say that {owner} owns it. If eksup deletes it, {owner} still expects this group and \
                      does not know green"),
-                format!("set `deleteOwned: true` for the group and update {owner} after the upgrade, or set `retire.then: \
-                     keep-at-zero`"),
+                format!("set `deleteOwned: true` for the group and tell {owner} after the upgrade, as `eksup handback` prints it, \
+                     or set `retire.then: keep-at-zero`"),
             ));
         }
     }

@@ -9,6 +9,7 @@ use super::problem::{Obstacle, RouteProblem};
 use super::traffic::{self, TargetGroupPair};
 use super::{AcceptedLosses, Route, StepSpec, addons, estimate, other_nodes};
 use crate::model::Inventory;
+use crate::model::group_owner::GroupOwner;
 use crate::model::{elb, marks};
 use crate::plan::{Plan, duration};
 
@@ -125,6 +126,13 @@ fn build_with_trigger(
             accepted_losses: AcceptedLosses::new(),
             self_managed: draft.self_managed,
             node_pools: draft.node_pools,
+            owners: movers
+                .iter()
+                .filter_map(|m| {
+                    let owner = GroupOwner::from_tags(&m.origin.tags)?;
+                    Some((m.origin.name.clone(), owner))
+                })
+                .collect(),
         })
     } else {
         Err(draft.problems)

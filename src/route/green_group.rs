@@ -7,6 +7,7 @@ use super::node_groups::{GroupMigration, launch_template_of, launch_template_of_
 use super::problem::Obstacle;
 use super::user_data;
 use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
+use crate::model::group_owner::{GroupOwner, OwningTool};
 use crate::model::image::{Accelerator, accelerator_of};
 use crate::model::kube::Volume;
 use crate::model::{Inventory, Minor, marks};
@@ -361,7 +362,9 @@ fn green_tags(blue: &Nodegroup) -> BTreeMap<String, String> {
         .tags
         .iter()
         .filter(|(k, v)| {
-            tool_of_tag(k, v).is_none() && !k.starts_with("aws:") && !k.starts_with("eksup.dev/")
+            OwningTool::of_tag(k, v).is_none()
+                && !k.starts_with("aws:")
+                && !k.starts_with("eksup.dev/")
         })
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();
@@ -369,35 +372,7 @@ fn green_tags(blue: &Nodegroup) -> BTreeMap<String, String> {
     tags
 }
 
-/// Which tool says by this tag that the group is its own.
-fn tool_of_tag(key: &str, value: &str) -> Option<&'static str> {
-    let (key, value) = (key.to_ascii_lowercase(), value.to_ascii_lowercase());
-    if key.starts_with("alpha.eksctl.io/") || key.starts_with("eksctl.") {
-        Some("eksctl")
-    } else if key.starts_with("aws:cloudformation:") {
-        Some("CloudFormation")
-    } else if key == "terraform"
-        || ((key == "managed-by" || key == "managedby" || key == "managed_by")
-            && value.contains("terraform"))
-    {
-        Some("Terraform")
-    } else if key.starts_with("pulumi") || (key.starts_with("managed") && value.contains("pulumi"))
-    {
-        Some("Pulumi")
-    } else {
-        None
-    }
-}
-
 /// The tool that owns a node group, as far as its tags tell. Terraform leaves no tag of its own.
-pub fn owning_tool(group: &Nodegroup) -> Option<&'static str> {
-    // eksctl works through CloudFormation, and is what a user knows it by.
-    let owners: BTreeSet<&str> = group
-        .tags
-        .iter()
-        .filter_map(|(k, v)| tool_of_tag(k, v))
-        .collect();
-    ["eksctl", "Terraform", "Pulumi", "CloudFormation"]
-        .into_iter()
-        .find(|o| owners.contains(o))
+pub fn owning_tool(group: &Nodegroup) -> Option<OwningTool> {
+    GroupOwner::from_tags(&group.tags).map(|owner| owner.tool)
 }

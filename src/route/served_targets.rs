@@ -222,6 +222,7 @@ pub fn find_daemon_backends(inventory: &Inventory, served: &str) -> BTreeSet<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::group_owner::OwningTool;
     use crate::model::kube::{NamespacedName, Owner, TargetGroupBinding};
     use crate::model::scheduling::HostPort;
     use crate::route::fixture::*;
@@ -308,9 +309,15 @@ mod tests {
         let in_tree = ("kubernetes.io/cluster/expense-dev", "owned");
         assert_eq!(owner(string_map([in_tree])), None);
         for (tag, tool) in [
-            (("alpha.eksctl.io/cluster-name", "expense-dev"), "eksctl"),
-            (("aws:cloudformation:stack-name", "nodes"), "CloudFormation"),
-            (("ManagedBy", "Terraform"), "Terraform"),
+            (
+                ("alpha.eksctl.io/cluster-name", "expense-dev"),
+                OwningTool::Eksctl,
+            ),
+            (
+                ("aws:cloudformation:stack-name", "nodes"),
+                OwningTool::Cloudformation,
+            ),
+            (("ManagedBy", "Terraform"), OwningTool::Terraform),
         ] {
             assert_eq!(owner(string_map([in_tree, tag])), Some(tool), "{tag:?}");
         }

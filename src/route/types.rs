@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::consent::ConsentScope;
 use crate::model::eks::{AddonChange, NewNodegroup, NodegroupTaint};
+use crate::model::group_owner::GroupOwner;
 use crate::model::kube::Taint;
 use crate::model::node_source::NodeSource;
 use crate::model::{AddonVersion, Minor};
@@ -32,6 +33,9 @@ pub struct Route {
     /// Groups of the route, blue and green, that are NodePools of Karpenter.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub node_pools: BTreeSet<String>,
+    /// Groups that move and that a tool owns, with the tags by which it knows them: once blue is gone nothing else tells.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub owners: BTreeMap<String, GroupOwner>,
 }
 
 /// By workload (`Deployment shop/web`): the blue node groups whose successors it fails on.
@@ -47,6 +51,13 @@ impl Route {
         } else {
             NodeSource::ManagedGroup
         }
+    }
+
+    /// The tools that own groups of the route, in words; none where no tag names one.
+    pub fn owner_names(&self) -> Option<String> {
+        let tools: BTreeSet<&str> = self.owners.values().map(|o| o.tool.name()).collect();
+        let names: Vec<&str> = tools.into_iter().collect();
+        (!names.is_empty()).then(|| names.join(" and "))
     }
 
     /// The steps in the order in which they are rolled back: the last first; but within one migration blue is as large as

@@ -55,6 +55,8 @@ pub struct RunCommands {
     pub rollback: Option<String>,
     /// Shows what a new run would do.
     pub plan: String,
+    /// Prints what the tools that own blue have to be told; in a rehearsal there is no cluster to read.
+    pub handback: Option<String>,
     /// Approves a step, whose id is to be added; a rehearsal approves by itself.
     pub approve: Option<String>,
 }

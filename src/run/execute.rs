@@ -1,6 +1,6 @@
 //! Carries a run: lock, journal, engine, reporters. Rehearsals come through here exactly as the real thing does.
 
-use super::context::{RunContext, RunRequest};
+use super::context::{RunCommands, RunContext, RunRequest};
 use super::error::{RunError, RunErrorKind};
 use super::journal_status::status_lines;
 use super::notify::Notifier;
@@ -63,7 +63,12 @@ pub async fn execute_run(
     let stands = describe_end(state.as_ref(), &view);
     let run = state.as_ref().map(|s| s.run.clone()).unwrap_or_default();
     match ended.and_then(|ended| to_command_result(&run, ended, &context.commands)) {
-        Ok(()) => Ok(view),
+        Ok(()) => {
+            if let Some(note) = handback_note(state.as_ref(), &context.commands) {
+                context.output.print_note(&note);
+            }
+            Ok(view)
+        }
         // Whoever is woken by this needs the cluster itself, not only the journal's view of it.
         Err(error) if error.kind == RunErrorKind::Stuck => {
             Err(add_live_status(context, state.as_ref(), error)
@@ -89,6 +94,15 @@ pub async fn execute_run(
             .with_state(stands)
             .or_next_command(&context.commands.resume)),
     }
+}
+
+/// The command that follows a run whose groups a tool owns: until the tool is told, its next run would undo this one.
+fn handback_note(state: Option<&RunState>, commands: &RunCommands) -> Option<String> {
+    let route = stored_route(state?).ok()?;
+    let (tools, command) = (route.owner_names()?, commands.handback.as_ref()?);
+    Some(format!(
+        "next: {command} (prints what {tools} has to be told)"
+    ))
 }
 
 /// Where everything is, as the journal knows it. Never empty: without it the command would say that it changed nothing.
@@ -176,7 +190,7 @@ mod tests {
 
     use super::*;
     use crate::journal::{JOURNAL_FORMAT, JournalEntry, OpenedEntry, Record};
-    use crate::run::rollback_tests::done_run;
+    use crate::run::rollback_tests::{done_run, run_of_owned_group};
 
     #[test]
     fn a_version_rollback_is_offered_only_until_its_seven_days_are_over() {
@@ -186,6 +200,21 @@ mod tests {
         assert!(offered.contains("--control-plane"), "{offered}");
         let late = version_rollback_note(&state, until + SignedDuration::from_secs(1)).unwrap();
         assert!(!late.contains("--control-plane"), "{late}");
+    }
+
+    #[test]
+    fn a_run_of_a_group_that_a_tool_owns_ends_with_what_to_tell_the_tool_and_a_rehearsal_does_not()
+    {
+        let mut commands = RunCommands {
+            handback: Some("eksup handback p.yaml".to_owned()),
+            ..RunCommands::default()
+        };
+        let state = run_of_owned_group();
+        let note = handback_note(Some(&state), &commands).unwrap();
+        assert!(note.starts_with("next: eksup handback p.yaml (") && note.contains("Terraform"));
+        assert_eq!(handback_note(Some(&done_run().0), &commands), None);
+        commands.handback = None;
+        assert_eq!(handback_note(Some(&state), &commands), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //! Where it stands and how far back it goes:
 //! - [`journal_status`], [`live_status`]: by its journal, by the cluster
 //! - [`rollback_scope`], [`version_rollback`]: what is rolled back
+//! - [`handback_facts`]: what the tools that own its groups have to be told
 //! - [`plan_diff`]: what another plan would change
 //! - [`outcome`], [`error`]: how it ends
 
@@ -34,6 +35,7 @@ pub mod credential_expiry;
 mod engine_env;
 pub mod error;
 pub mod execute;
+pub mod handback_facts;
 pub mod holder;
 pub mod journal_status;
 pub mod judged_route;

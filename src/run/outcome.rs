@@ -166,6 +166,7 @@ mod tests {
             beyond_until: "eksup apply p.yaml --auto-approve".into(),
             rollback: Some("eksup rollback p.yaml".into()),
             plan: "eksup plan p.yaml".into(),
+            handback: Some("eksup handback p.yaml".into()),
             approve: Some("eksup approve p.yaml".into()),
         };
         let (resume, beyond) = (commands.resume.as_str(), commands.beyond_until.as_str());

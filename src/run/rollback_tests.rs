@@ -554,6 +554,15 @@ pub(super) fn done_run() -> (RunState, super::version_rollback::LastHop) {
     (state, hop)
 }
 
+/// A run of a group that a tool owns.
+pub(super) fn run_of_owned_group() -> RunState {
+    let mut route = route();
+    let tags = [("managed-by".to_owned(), "terraform".to_owned())].into();
+    let owner = crate::model::group_owner::GroupOwner::from_tags(&tags).unwrap();
+    route.owners.insert("expense-blue".to_owned(), owner);
+    run(&route, "retire-expense-blue")
+}
+
 #[test]
 fn what_workloads_had_before_a_reroute_counts_only_for_the_route_that_follows_at_once() {
     let mut state = run(&route(), "control-plane-1.28");

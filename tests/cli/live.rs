@@ -90,3 +90,35 @@ fn status_with_another_plan_than_the_runs_gives_no_command() {
         (&true.into(), &serde_json::Value::Null)
     );
 }
+
+#[test]
+fn a_handback_reads_the_last_run_and_says_where_there_is_none_or_it_is_not_finished() {
+    let twin = serve_with_plan(APPROVAL);
+    let handback = ["handback", "p.yaml", "--tool", "terraform"];
+    let none = twin.run(&handback);
+    assert_eq!(
+        (none.code, none.out.as_str()),
+        (
+            0,
+            "cluster expense-dev has no run: there is nothing to hand back\n"
+        )
+    );
+    // What is typed wrong is told before anything is asked of the cluster.
+    let wrong = twin.run(&[&handback[..], &["--address", "aws_iam_role.x"]].concat());
+    assert_eq!(wrong.code, 2, "{}", wrong.err);
+    assert!(wrong.err.contains("aws_eks_node_group"), "{}", wrong.err);
+    assert_eq!(twin.run(&APPLY).code, 7);
+    let open = twin.run(&[&handback[..], &["--out", "told"]].concat());
+    assert_eq!(open.code, 0, "{}", open.err);
+    assert!(open.out.contains("is not finished"), "{}", open.out);
+    // Nothing has been changed yet, so there is nothing to write.
+    assert!(!twin.folder().join("told").exists());
+    let other = twin.run(&[&handback[..], &["--address", "other=module.eks"]].concat());
+    assert_eq!(other.code, 2, "{}", other.err);
+    let json = twin.last_object(&["handback", "p.yaml"]);
+    assert_eq!(
+        (&json["type"], &json["cluster"]),
+        (&"handback".into(), &"expense-dev".into())
+    );
+    assert!(json["tools"].as_array().unwrap().is_empty() && json["run"].is_string());
+}

@@ -45,6 +45,7 @@ fn help_of_the_program_and_of_every_command() {
         "approve",
         "status",
         "rollback",
+        "handback",
         "rehearse",
         "snapshot",
         "report",

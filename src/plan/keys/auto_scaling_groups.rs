@@ -58,7 +58,7 @@ pub static AUTO_SCALING_GROUP: KeyMap = KeyMap {
             default: KeyDefault::Written("false"),
             example: "true",
             meaning: "Consent to delete a group that eksctl, CloudFormation, Terraform or Pulumi owns.",
-            more: "The tool has to be told.",
+            more: "The tool has to be told: `eksup handback` prints what.",
             init: InitUse::LeftOut,
         },
         node_groups::TIMEOUT,

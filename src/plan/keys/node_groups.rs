@@ -118,7 +118,7 @@ pub static NODE_GROUP: KeyMap = KeyMap {
             default: KeyDefault::Written("false"),
             example: "true",
             meaning: "Consent to delete a group that eksctl, CloudFormation, Terraform or Pulumi owns.",
-            more: "The tool has to be told.",
+            more: "The tool has to be told: `eksup handback` prints what.",
             init: InitUse::LeftOut,
         },
         PlanKey {

@@ -26,6 +26,7 @@ const LAYERS: &[&str] = &[
     "inventory",
     "route",
     "ready",
+    "handback",
     "steps",
     "report",
     "run",

@@ -4,6 +4,7 @@ mod adopt;
 mod autoscaler;
 mod back;
 mod generated;
+mod handback;
 mod last_proof;
 mod multi_group;
 mod outage;

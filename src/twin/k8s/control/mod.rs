@@ -26,8 +26,7 @@ use super::kinds::*;
 use super::store::{ObjectChange, ObjectName, StoredObject};
 use super::typed_views::{OwnerRef, PodView};
 use super::{
-    admission, autoscaler, drain_cleaner, karpenter, kubelet, scheduler, volumes,
-    windows_nodes,
+    admission, autoscaler, drain_cleaner, karpenter, kubelet, scheduler, volumes, windows_nodes,
 };
 
 /// How long after its time a pod of a snapshot is still there to be one that does not go.
