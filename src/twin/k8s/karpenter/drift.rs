@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::super::cluster::SimCluster;
-use super::super::json::{find_annotation, list_at, text_at, text_map_at, value_at};
+use super::super::json::{
+    find_annotation, find_condition, list_at, text_at, text_map_at, value_at,
+};
 use super::conditions::{is_true, since};
 use super::objects::{self, AUTO_GROUP, EC2_GROUP, pool_of};
 use super::{hashes, lifecycle, offers, requirements};
@@ -26,6 +28,12 @@ pub fn reconcile(cluster: &mut SimCluster, name: &str) {
         false => Ok(None),
     };
     let consolidatable = is_consolidatable(cluster, &claim);
+    // Most of the time nothing is new.
+    let shown = find_condition(&claim, "Drifted").map(|c| text_at(c, "reason"));
+    let same_drift = drifted.as_ref().map_or(true, |reason| *reason == shown);
+    if same_drift && consolidatable == is_true(&claim, "Consolidatable") {
+        return;
+    }
     lifecycle::set_conditions(cluster, name, |c| {
         match drifted {
             Ok(Some(reason)) => c.set("Drifted", "True", reason, reason),

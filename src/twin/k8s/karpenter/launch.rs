@@ -299,6 +299,7 @@ fn write_launched(
         });
         written
     });
+    // Answers of the metadata service stay on the node unless the class says otherwise (KARP-16).
     let hops = number_at(class, "spec.metadataOptions.httpPutResponseHopLimit");
     if let Some(claim) = written {
         let with = lifecycle::registration_of(&claim, hops.unwrap_or(1) < 2);

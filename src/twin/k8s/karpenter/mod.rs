@@ -3,7 +3,7 @@
 //! Karpenter is a Deployment `karpenter` (of any namespace, such as kube-system) while a pod of it is Ready; without one, and
 //! under the fault `karpenter-down`, nobody does anything for pools whose class is an EC2NodeClass. For pools whose class is of
 //! `eks.amazonaws.com` AWS does it, and nothing stops it. What the controllers do follows the sources of Karpenter 1.13 and of
-//! its AWS provider (KARP-1 to KARP-17): one round of all controllers each second while there is something to do, and every ten
+//! its AWS provider (KARP-1 to KARP-19): one round of all controllers each second while there is something to do, and every ten
 //! seconds otherwise.
 //!
 //! # What the rest of the twin uses

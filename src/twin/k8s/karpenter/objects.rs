@@ -230,8 +230,13 @@ pub fn state_nodes(cluster: &SimCluster, active: ActiveProviders) -> Vec<StateNo
         let initialized = node
             .as_ref()
             .is_some_and(|n| find_label(n, INITIALIZED_LABEL) == Some("true"));
+        // A node that is initialized is for placing what it is for everybody.
+        let known = node.as_ref().filter(|_| initialized);
+        let known = known.and_then(|n| cluster.store.index.nodes.get(name_of(n)));
         found.push(StateNode {
-            view: Arc::new(view_of(claim, node.as_deref(), initialized)),
+            view: known
+                .cloned()
+                .unwrap_or_else(|| Arc::new(view_of(claim, node.as_deref(), initialized))),
             exists: node.is_some(),
             claim: Some(claim.clone()),
             node,

@@ -42,6 +42,10 @@ pub struct PoolSession {
     pub(super) commands: Vec<DisruptionCommand>,
     /// A command that is looked at again before it is begun.
     pub(super) validating: Option<(Timestamp, DisruptionCommand)>,
+    /// The state of the cluster that had nothing to consolidate, and when that was found.
+    pub(super) consolidated: Option<(u64, Timestamp)>,
+    /// A budget has kept a node from being consolidated in the present look.
+    pub(super) constrained: bool,
     /// When disruption is looked at next.
     pub(super) next_disruption: Option<Timestamp>,
     /// Pods whose eviction was tried: their uid, when it is tried next, and how long is waited after that.
