@@ -119,7 +119,10 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
     }
     // The name and the provider's identifier are what the cluster and the cloud know the node by.
     let birth = JoiningNode {
-        name: pool_instances::node_name_of(world, &instance.id),
+        name: match instance.is_auto_mode() {
+            true => instance.id.clone(),
+            false => instance.dns.clone(),
+        },
         provider_id: format!("aws:///{}/{}", instance.zone, instance.id),
         zone: instance.zone.clone(),
         zone_id: cloud

@@ -487,7 +487,7 @@ pub fn balanced_instances(world: &SimWorld, labels: &BTreeMap<String, String>) -
         "node.kubernetes.io/exclude-from-external-load-balancers",
         "alpha.service-controller.kubernetes.io/exclude-balancer",
     ];
-    const REMOVAL_TAINTS: &[&str] = &["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted"];
+    const REMOVAL_TAINTS: &[&str] = &["ToBeDeletedByClusterAutoscaler"];
     let index = &world.kube.store.index;
     let takes = |node: &super::typed_views::NodeView| {
         node.ready

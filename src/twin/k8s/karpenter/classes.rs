@@ -18,6 +18,8 @@ use crate::twin::world::SimWorld;
 /// How often the provider asks for the control plane's version, and a class is looked at again.
 const VERSION_TTL: SignedDuration = SignedDuration::from_mins(5);
 const CLASS_TTL: SignedDuration = SignedDuration::from_mins(5);
+/// What Ready of a class of Auto Mode sums up here.
+const AUTO_DEPENDENTS: &[&str] = &["SubnetsReady"];
 const CLASS_FINALIZER: &str = "karpenter.k8s.aws/termination";
 
 /// Looks at all classes of EC2.
@@ -33,6 +35,48 @@ pub fn reconcile(world: &mut SimWorld) {
         } else if is_due(world, &class) {
             refresh(world, &key, &class, minor);
         }
+    }
+}
+
+/// Looks at all classes of EKS Auto Mode: their subnets are found, and the images that new nodes get are those of the control
+/// plane's version (KARP-17).
+pub fn reconcile_auto_mode(world: &mut SimWorld) {
+    let Some(res) = world.kube.store.kinds.find_kind(AUTO_GROUP, "NodeClass") else {
+        return;
+    };
+    // A rollback takes the nodes back before the control plane (EKS-RB-8).
+    let taken_back = world.kube.auto_mode_version;
+    let minor = taken_back.unwrap_or_else(|| provider_version(world));
+    let images = pool_instances::resolve_alias(world, "bottlerocket@latest", minor);
+    let images = images.unwrap_or_default();
+    let plain = images
+        .into_iter()
+        .filter(|i| i.devices.iter().all(|(_, present)| !present));
+    world.kube.pools.session.auto_images = plain.map(|i| (i.arm, i.id)).collect();
+    for class in run_in_cluster(world, |cluster| objects::all_of(cluster, res)) {
+        if is_deleting(&class) || !list_at(&class, "status.subnets").is_empty() {
+            continue;
+        }
+        let terms = list_at(&class, "spec.subnetSelectorTerms");
+        let subnets: Vec<Value> = pool_instances::select_subnets(world, terms)
+            .iter()
+            .map(|s| json!({"id": s.id, "zone": s.zone, "zoneID": s.zone_id}))
+            .collect();
+        let key = ObjectKey::new(res, "", name_of(&class));
+        run_in_cluster(world, |cluster| {
+            let stamp = cluster.timestamp_text();
+            cluster.change_object(&key, |object| {
+                let found = !subnets.is_empty();
+                set_at(object, "status.subnets", json!(subnets));
+                let mut conditions = Conditions::of(object, stamp, AUTO_DEPENDENTS);
+                if found {
+                    conditions.set_true("SubnetsReady");
+                } else {
+                    let why = "SubnetSelector did not match any Subnets";
+                    conditions.set("SubnetsReady", "False", "SubnetsNotFound", why);
+                }
+            });
+        });
     }
 }
 

@@ -24,7 +24,10 @@ pub fn publish(cluster: &mut SimCluster, event: PoolEvent<'_>) {
     let about = event.about;
     let uid = text_at(about, "metadata.uid").to_owned();
     let now = cluster.now;
-    let key = format!("{} {uid}", event.reason);
+    // Of a pool there is one for each reason of disruption.
+    let of_pool = text_at(about, "kind") == "NodePool";
+    let more = if of_pool { event.message.as_str() } else { "" };
+    let key = format!("{} {uid} {more}", event.reason);
     let told = &mut cluster.pools.session.told;
     told.retain(|_, until| *until > now);
     if told.contains_key(&key) {

@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 use super::super::cluster::SimCluster;
 use super::super::json::{find_annotation, remove_at, set_at, value_at};
 use super::super::store::{ObjectKey, StoredObject};
-use super::objects::name_of;
 
 pub const POOL_HASH: &str = "karpenter.sh/nodepool-hash";
 pub const POOL_HASH_VERSION: &str = "karpenter.sh/nodepool-hash-version";
@@ -35,7 +34,7 @@ pub fn class_annotation(group: &str, kind: &str, version: bool) -> String {
 pub fn pool_hash(cluster: &SimCluster, pool: &Value) -> String {
     let mut fields = value_at(pool, "spec.template").cloned().unwrap_or_default();
     remove_at(&mut fields, "spec.requirements");
-    shown_hash(cluster, "NodePool", pool, fields)
+    shown_hash(cluster, "NodePool", fields)
 }
 
 /// The hash of a class's spec, without its selectors.
@@ -44,17 +43,17 @@ pub fn class_hash(cluster: &SimCluster, kind: &str, class: &Value) -> String {
     for member in CLASS_DYNAMIC {
         remove_at(&mut fields, member);
     }
-    shown_hash(cluster, kind, class, fields)
+    shown_hash(cluster, kind, fields)
 }
 
-fn shown_hash(cluster: &SimCluster, kind: &str, object: &Value, fields: Value) -> String {
-    let own = own_hash(kind, object, &fields);
+fn shown_hash(cluster: &SimCluster, kind: &str, fields: Value) -> String {
+    let own = own_hash(kind, &fields);
     let known = &cluster.pools.known_hashes;
     known.get(&own).cloned().unwrap_or_else(|| number_of(&own))
 }
 
-fn own_hash(kind: &str, object: &Value, fields: &Value) -> String {
-    let text = json!([kind, name_of(object), fields]).to_string();
+fn own_hash(kind: &str, fields: &Value) -> String {
+    let text = json!([kind, fields]).to_string();
     hex::encode(Sha256::digest(text))
 }
 
@@ -80,7 +79,7 @@ pub fn learn_hash(cluster: &mut SimCluster, kind: &str, object: &StoredObject, a
             remove_at(&mut fields, member);
         }
     }
-    let own = own_hash(kind, object, &fields);
+    let own = own_hash(kind, &fields);
     cluster.pools.known_hashes.entry(own).or_insert(shown);
 }
 

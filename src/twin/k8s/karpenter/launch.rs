@@ -86,7 +86,9 @@ fn cut(message: &str) -> String {
 type Launch = (LaunchedInstance, OfferedType, StoredObject);
 
 fn try_launch(world: &mut SimWorld, claim: &StoredObject) -> Result<Launch, LaunchFailure> {
-    let no_class = |why: &str| LaunchFailure::NoCapacity(format!("resolving nodeclass, {why}"));
+    let no_class = |why: &str| {
+        LaunchFailure::NoCapacity(format!("insufficient capacity, resolving nodeclass, {why}"))
+    };
     let reference = value_at(claim, "spec.nodeClassRef");
     let Some((_, class)) = objects::find_class(&world.kube, reference) else {
         let named = text_at(claim, "spec.nodeClassRef.name");
@@ -171,7 +173,7 @@ fn try_launch(world: &mut SimWorld, claim: &StoredObject) -> Result<Launch, Laun
 
 /// The types that a claim's requirements and requests allow, cheapest first, each with its image.
 fn fitting_types(
-    world: &mut SimWorld,
+    world: &SimWorld,
     claim: &Value,
     class: &StoredObject,
 ) -> Vec<(OfferedType, String)> {
@@ -194,7 +196,8 @@ fn fitting_types(
     let cpu = super::super::json::cpu_millis(requests.and_then(|r| r.get("cpu")));
     let memory = super::super::json::quantity_units(requests.and_then(|r| r.get("memory")));
     let images = list_at(class, "status.amis").to_vec();
-    let auto_image = (group == AUTO_GROUP).then(|| objects::auto_mode_images(&world.kube));
+    let auto_images = &world.kube.pools.session.auto_images;
+    let auto_image = (group == AUTO_GROUP).then(|| auto_images.clone());
     let mut types = pool_instances::offered_types(&offers::named_types(asked));
     types.retain(|t| {
         let mut labels: Labels = own.clone();
@@ -290,9 +293,13 @@ fn write_launched(
             set_at(object, "status.capacity", capacity);
             set_at(object, "status.allocatable", allocatable);
         });
-        lifecycle::set_conditions(cluster, &name, |c| c.set_true("Launched"));
+        lifecycle::set_conditions(cluster, &name, |c| {
+            c.set_true("Launched");
+            c.set_true("ConsistentStateFound");
+        });
         written
     });
+    // Answers of the metadata service stay on the node unless the class says otherwise (KARP-16).
     let hops = number_at(class, "spec.metadataOptions.httpPutResponseHopLimit");
     if let Some(claim) = written {
         let with = lifecycle::registration_of(&claim, hops.unwrap_or(1) < 2);

@@ -3,16 +3,17 @@
 //! Karpenter is a Deployment `karpenter` (of any namespace, such as kube-system) while a pod of it is Ready; without one, and
 //! under the fault `karpenter-down`, nobody does anything for pools whose class is an EC2NodeClass. For pools whose class is of
 //! `eks.amazonaws.com` AWS does it, and nothing stops it. What the controllers do follows the sources of Karpenter 1.13 and of
-//! its AWS provider (KARP-1 to KARP-17): one round of all controllers each second while there is something to do, and every ten
+//! its AWS provider (KARP-1 to KARP-19): one round of all controllers each second while there is something to do, and every ten
 //! seconds otherwise.
 //!
 //! # What the rest of the twin uses
 //! - [`notice_change`] and [`notice_pod`] wake the engine; [`run_round`] is one round of it ([`super::KubeEvent::Pools`]).
 //! - [`fill_defaults`], [`check_object`], [`check_update`]: the rules of the custom resource definitions.
 //! - [`PoolMemory`] is its state in the cluster, [`pool_actions`] what it did, and `PoolSwitches` what faults switch.
-//! - EKS Auto Mode needs its CRD list in the snapshot (`/apis/eks.amazonaws.com/v1/nodeclasses`), a NodePool that refers to the
-//!   class, and in the class `status.subnets`; nodes get the label `eks.amazonaws.com/compute-type=auto` and a Bottlerocket
-//!   image of the control plane's version.
+//! - EKS Auto Mode needs its CRD list in the snapshot (`/apis/eks.amazonaws.com/v1/nodeclasses`) and a NodePool that refers to
+//!   a class of it (`nodeClassRef.group: eks.amazonaws.com`); no Deployment. A class without `status.subnets` gets those of its
+//!   terms. Nodes get the label `eks.amazonaws.com/compute-type=auto` and a Bottlerocket image of the control plane's version,
+//!   and drift (`AMIDrift`) when that changes.
 //!
 //! # Divergence
 //! - The scheduler's simulation looks at one type's labels at a time, does not relax preferences, and does not count pods that
@@ -26,11 +27,13 @@
 //! - The role of nodes is taken to be let in.
 
 mod budgets;
+mod class_rules;
 mod classes;
 mod conditions;
 mod disruption;
 mod drift;
 mod events;
+mod findings;
 mod hashes;
 mod launch;
 mod lifecycle;
@@ -179,16 +182,23 @@ pub(super) fn run_round(world: &mut SimWorld) {
         if active.karpenter {
             classes::reconcile(world);
         }
+        if active.auto_mode {
+            classes::reconcile_auto_mode(world);
+        }
         run_in_cluster(world, |cluster| {
             forget_old(cluster);
-            pools::reconcile(cluster, active);
+            let synced = is_synced(cluster, active);
+            pools::reconcile(cluster, active, synced);
         });
         lifecycle::reconcile(world, active);
         termination::reconcile(world, active);
         termination::collect_lost(world, active);
+        // A node claim without an instance stops what looks at the whole cluster (KARP-19).
         run_in_cluster(world, |cluster| {
-            provision::reconcile(cluster, active);
-            disruption::reconcile(cluster, active);
+            if is_synced(cluster, active) {
+                provision::reconcile(cluster, active);
+                disruption::reconcile(cluster, active);
+            }
         });
     }
     run_in_cluster(world, |cluster| {
@@ -250,6 +260,14 @@ fn find_controller(cluster: &SimCluster) -> String {
         }
     }
     String::new()
+}
+
+/// Whether every node claim has its instance.
+fn is_synced(cluster: &SimCluster, active: ActiveProviders) -> bool {
+    let claims = objects::managed_claims(cluster, active);
+    claims
+        .iter()
+        .all(|c| !text_at(c, "status.providerID").is_empty())
 }
 
 fn forget_old(cluster: &mut SimCluster) {

@@ -50,6 +50,37 @@ pub fn is_schedule(text: &str) -> bool {
     WORDS.iter().any(|w| text.starts_with(w)) || text.split_whitespace().count() >= 5
 }
 
+/// A quantity of a resource: a number with a suffix or an exponent of ten.
+pub fn is_quantity(text: &str) -> bool {
+    let is_number = |text: &str| {
+        let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+        digits(whole) && digits(rest) && (!whole.is_empty() || !rest.is_empty())
+    };
+    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let is_suffix = match suffix {
+        "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" => true,
+        "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei" => true,
+        other => other
+            .strip_prefix(['e', 'E'])
+            .is_some_and(|power| is_number(power.strip_prefix(['+', '-']).unwrap_or(power))),
+    };
+    is_number(number) && is_suffix
+}
+
+/// `ami-[0-9a-z]+`, anywhere in the text.
+pub fn has_image_id(text: &str) -> bool {
+    let mut ids = text.match_indices("ami-");
+    ids.any(|(at, _)| {
+        let next = text[at + 4..].bytes().next();
+        next.is_some_and(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
+    })
+}
+
 /// A number and one of the units: the unit, and what comes after it.
 fn take_part<'t>(text: &'t str, units: &[char]) -> Option<(char, &'t str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -66,7 +66,7 @@ pub fn simulate(
     let mut limits: BTreeMap<String, PoolUsage> = BTreeMap::new();
     for offer in &offers {
         let name = name_of(&offer.pool).to_owned();
-        limits.insert(name.clone(), pool_usage(cluster, active, &name));
+        limits.insert(name.clone(), usage_of(nodes, &name));
     }
     // Large pods first, as they have the fewest places.
     pods.sort_by(|(a, _), (b, _)| {
@@ -100,7 +100,7 @@ pub fn simulate(
             node.types.retain(|t| usage.allows(&offer.pool, t));
             if node.types.is_empty() {
                 why.push(format!(
-                    "all available instance types exceed limits for nodepool: {pool:?}"
+                    "all available instance types exceed limits for nodepool (NodePool={pool})"
                 ));
             } else if node.try_place(cluster, &ask, &pod) {
                 usage.add_type(&node.types[0]);
@@ -375,16 +375,15 @@ impl PoolUsage {
     }
 }
 
-/// What the node claims of a pool amount to.
-pub fn pool_usage(cluster: &SimCluster, active: ActiveProviders, pool: &str) -> PoolUsage {
+/// What the node claims of a pool amount to, without those that are on their way out.
+pub fn usage_of(nodes: &[StateNode], pool: &str) -> PoolUsage {
     let mut sum = PoolUsage::default();
-    for claim in objects::managed_claims(cluster, active) {
-        if pool_of(&claim) != pool
-            || (objects::is_deleting(&claim) && text_at(&claim, "status.providerID").is_empty())
-        {
+    let claims = nodes.iter().filter(|n| !n.deleting);
+    for claim in claims.filter_map(|n| n.claim.as_ref()) {
+        if pool_of(claim) != pool {
             continue;
         }
-        let room = value_at(&claim, "status.capacity");
+        let room = value_at(claim, "status.capacity");
         let units = |key: &str| quantity_units(room.and_then(|r| r.get(key)));
         sum.cpu_millis += cpu_millis(room.and_then(|r| r.get("cpu")));
         sum.memory += units("memory");

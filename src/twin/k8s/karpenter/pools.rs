@@ -3,18 +3,19 @@
 use serde_json::{Value, json};
 
 use super::super::cluster::SimCluster;
-use super::super::json::{set_at, value_at};
+use super::super::json::{find_condition, list_at, number_at, set_at, text_at, value_at};
 use super::super::store::ObjectKey;
 use super::conditions::{Conditions, POOL_DEPENDENTS};
 use super::objects::{self, ActiveProviders, is_deleting, name_of};
-use super::plan::pool_usage;
+use super::plan::usage_of;
 use super::{classes, hashes};
 
 /// Looks at all pools.
-pub fn reconcile(cluster: &mut SimCluster, active: ActiveProviders) {
+pub fn reconcile(cluster: &mut SimCluster, active: ActiveProviders, synced: bool) {
     let Some(kinds) = objects::kinds(cluster) else {
         return;
     };
+    let nodes = objects::state_nodes(cluster, active);
     for pool in objects::managed_pools(cluster, active) {
         if is_deleting(&pool) {
             continue;
@@ -31,17 +32,47 @@ pub fn reconcile(cluster: &mut SimCluster, active: ActiveProviders) {
         );
         let reference = value_at(&pool, "spec.template.spec.nodeClassRef");
         let class = objects::find_class(cluster, reference);
-        let usage = pool_usage(cluster, active, name_of(&pool));
+        let usage = usage_of(&nodes, name_of(&pool));
         let stamp = cluster.timestamp_text();
+        let generation = number_at(&pool, "metadata.generation").unwrap_or(1);
+        let seen = |kind: &str| {
+            let found = find_condition(&pool, kind);
+            found.and_then(|c| number_at(c, "observedGeneration"))
+        };
+        // A changed pool is not Ready for a moment, until each condition has been looked at again.
+        if seen("Ready").is_some_and(|seen| seen != generation) {
+            cluster.change_object(&key, |object| {
+                let told = "NodeClassReady=True, ValidationSucceeded=True";
+                let mut conditions = Conditions::of(object, stamp.clone(), POOL_DEPENDENTS);
+                conditions.set("Ready", "Unknown", "ReconcilingDependents", told);
+            });
+        }
+        let of_class = class
+            .as_ref()
+            .map(|(_, c)| number_at(c, "metadata.generation").unwrap_or(1));
+        let class_seen = number_at(&pool, "status.nodeClassObservedGeneration");
+        let health_unknown = seen("NodeRegistrationHealthy") != Some(generation)
+            || (of_class.is_some() && class_seen != of_class);
         cluster.change_object(&key, |object| {
             let resources = json!({
                 "cpu": show_cpu(usage.cpu_millis), "memory": format!("{}Ki", usage.memory >> 10),
                 "pods": usage.pods.to_string(), "ephemeral-storage": format!("{}Gi", usage.storage >> 30),
                 "nodes": usage.nodes.to_string(),
             });
-            set_at(object, "status.resources", zeros_short(resources));
-            set_at(object, "status.nodes", usage.nodes);
+            // They are counted only while all node claims have their instances (KARP-19).
+            if synced {
+                set_at(object, "status.resources", zeros_short(resources));
+                set_at(object, "status.nodes", usage.nodes);
+            }
+            if let Some(generation) = of_class {
+                set_at(object, "status.nodeClassObservedGeneration", generation);
+            }
             let mut conditions = Conditions::of(object, stamp, POOL_DEPENDENTS);
+            if health_unknown {
+                let why = "object is awaiting reconciliation";
+                let reason = "AwaitingReconciliation";
+                conditions.set("NodeRegistrationHealthy", "Unknown", reason, why);
+            }
             conditions.set_true("ValidationSucceeded");
             match class.as_ref().map(|(_, class)| (is_deleting(class), classes::readiness(class))) {
                 None => {
@@ -63,6 +94,27 @@ pub fn reconcile(cluster: &mut SimCluster, active: ActiveProviders) {
             }
         });
     }
+}
+
+/// A node of a pool has registered: the pool is healthy in this.
+pub fn mark_healthy(cluster: &mut SimCluster, claim: &Value) {
+    let Some(pool) = objects::find_pool(cluster, objects::pool_of(claim)) else {
+        return;
+    };
+    let uid = text_at(&pool, "metadata.uid");
+    let owners = list_at(claim, "metadata.ownerReferences");
+    if !owners.iter().any(|o| text_at(o, "uid") == uid) {
+        return;
+    }
+    let Some(kinds) = objects::kinds(cluster) else {
+        return;
+    };
+    let key = ObjectKey::new(kinds.pools, "", name_of(&pool));
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(&key, |object| {
+        let mut conditions = Conditions::of(object, stamp, POOL_DEPENDENTS);
+        conditions.set_true("NodeRegistrationHealthy");
+    });
 }
 
 fn show_cpu(millis: i64) -> String {

@@ -1,10 +1,13 @@
 //! Pods that find no node, and pods of nodes that go: node claims are made for them, a batch at a time (KARP-11).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
 use super::super::cluster::SimCluster;
+use super::super::json::text_at;
+use super::super::store::StoredObject;
+use super::events::{PoolEvent, publish};
 use super::hashes;
 use super::objects::{self, ActiveProviders, StateNode, name_of};
 use super::plan::{self, PlannedNode, PodToPlace, Simulation};
@@ -45,10 +48,49 @@ pub fn reconcile(cluster: &mut SimCluster, active: ActiveProviders) {
     }
     batch.solved = Some(now);
     batch.since = None;
+    let objects: Vec<StoredObject> = waiting.iter().map(|(_, o)| o.clone()).collect();
     let found = plan::simulate(cluster, active, &nodes, waiting);
     nominate(cluster, &nodes, &found);
+    let mut places: BTreeMap<String, String> = BTreeMap::new();
+    for (uid, number) in &found.placed {
+        places.insert(uid.clone(), nodes[*number].describe());
+    }
     for planned in &found.new_nodes {
-        create_claim(cluster, planned);
+        if let Some(claim) = create_claim(cluster, planned) {
+            let uids = planned.pods.iter().map(|p| p.uid.clone());
+            places.extend(uids.map(|uid| (uid, format!("nodeclaim/{claim}"))));
+        }
+    }
+    tell_pods(cluster, &objects, &places, &found);
+}
+
+/// Tells of each pod where it should go, or why it cannot go anywhere.
+fn tell_pods(
+    cluster: &mut SimCluster,
+    waiting: &[StoredObject],
+    places: &BTreeMap<String, String>,
+    found: &Simulation,
+) {
+    for pod in waiting {
+        let uid = text_at(pod, "metadata.uid");
+        let event = if let Some(place) = places.get(uid) {
+            PoolEvent {
+                about: pod,
+                kind: "Normal",
+                reason: "Nominated",
+                message: format!("Pod should schedule on: {place}"),
+            }
+        } else if let Some((_, why)) = found.errors.get(uid) {
+            PoolEvent {
+                about: pod,
+                kind: "Warning",
+                reason: "FailedScheduling",
+                message: format!("Failed to schedule pod, {why}"),
+            }
+        } else {
+            continue;
+        };
+        publish(cluster, event);
     }
 }
 
@@ -81,6 +123,10 @@ pub fn create_claim(cluster: &mut SimCluster, planned: &PlannedNode) -> Option<S
     let notes = [
         (hashes::POOL_HASH, hash),
         (hashes::POOL_HASH_VERSION, hashes::POOL_VERSION.to_owned()),
+        (
+            "karpenter.sh/nodeclaim-min-values-relaxed",
+            "false".to_owned(),
+        ),
     ];
     let claim = planned.to_claim(&notes);
     let made = cluster.create_object(kinds.claims, claim, false).ok()?;

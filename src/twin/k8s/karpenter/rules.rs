@@ -6,22 +6,58 @@ use super::super::cluster::SimCluster;
 use super::super::json::{list_at, set_default_at, text_at, value_at};
 use super::super::kinds::ResourceKind;
 use super::super::status::ApiFailure;
+use super::findings::Findings;
 use super::objects::{EC2_GROUP, name_of};
-use super::patterns;
-use crate::model::Minor;
-
-/// The first minor whose messages about a rule name no type in front of the rule's words.
-const PLAIN_RULES_SINCE: Minor = Minor::new(34);
+use super::{class_rules, patterns};
 
 const DURATION_OR_NEVER: &str = r"^(([0-9]+(s|m|h))+|Never)$";
 const DURATION: &str = r"^([0-9]+(s|m|h))+$";
 const BUDGET_NODES: &str = r"^((100|[0-9]{1,2})%|[0-9]+)$";
+const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 const BUDGET_DURATION: &str = r"^((([0-9]+(h|m))|([0-9]+h[0-9]+m))(0s)?)$";
 const BUDGET_SCHEDULE: &str =
     r"^(@(annually|yearly|monthly|weekly|daily|midnight|hourly))|((.+)\s(.+)\s(.+)\s(.+)\s(.+))$";
 
-/// Fills in what a definition fills in. Its defaults hold for updates too.
+/// The members that a definition knows, by kind and path; any other is taken away.
+const KNOWN_MEMBERS: &[(&str, &str, &[&str])] = &[
+    (
+        "NodePool",
+        "spec",
+        &["template", "disruption", "limits", "weight", "replicas"],
+    ),
+    ("NodePool", "spec.template", &["metadata", "spec"]),
+    ("NodePool", "spec.template.spec", NODE_MEMBERS),
+    (
+        "NodePool",
+        "spec.disruption",
+        &["budgets", "consolidateAfter", "consolidationPolicy"],
+    ),
+    ("NodeClaim", "spec", NODE_MEMBERS),
+];
+const NODE_MEMBERS: &[&str] = &[
+    "expireAfter",
+    "nodeClassRef",
+    "requirements",
+    "resources",
+    "startupTaints",
+    "taints",
+    "terminationGracePeriod",
+];
+
+fn prune(kind: &ResourceKind, object: &mut Value) {
+    for (_, path, known) in KNOWN_MEMBERS.iter().filter(|(k, ..)| *k == kind.kind) {
+        if value_at(object, path).is_some_and(Value::is_object) {
+            let members = super::super::json::slot_at(object, path).as_object_mut();
+            members
+                .into_iter()
+                .for_each(|m| m.retain(|key, _| known.contains(&key.as_str())));
+        }
+    }
+}
+
+/// Fills in what a definition fills in, and takes away what it does not know. Its defaults hold for updates too.
 pub fn fill_defaults(kind: &ResourceKind, object: &mut Value) {
+    prune(kind, object);
     match kind.kind.as_ref() {
         "NodePool" if is_ours(kind) => {
             set_default_at(object, "spec.disruption", json!({"consolidateAfter": "0s"}));
@@ -66,129 +102,6 @@ fn is_ours(kind: &ResourceKind) -> bool {
 /// Whether a kind has rules here.
 pub fn has_rules(kind: &ResourceKind) -> bool {
     is_ours(kind) || kind.group == EC2_GROUP
-}
-
-/// What is wrong with an object.
-#[derive(Default)]
-struct Findings {
-    /// Path, and why.
-    schema: Vec<(String, String)>,
-    /// The same of rules, which are not looked at where the types are wrong.
-    rules: Vec<(String, &'static str, String)>,
-    /// A member is missing or has a wrong type or value, so that rules are not looked at.
-    unsound: bool,
-}
-
-impl Findings {
-    fn required(&mut self, object: &Value, path: &str) -> bool {
-        let there = value_at(object, path).is_some();
-        if !there {
-            self.schema
-                .push((path.to_owned(), "Required value".to_owned()));
-            self.unsound = true;
-        }
-        there
-    }
-
-    fn pattern(
-        &mut self,
-        value: Option<&Value>,
-        path: &str,
-        pattern: &str,
-        holds: fn(&str) -> bool,
-    ) {
-        let Some(value) = value.filter(|v| !v.is_null()) else {
-            return;
-        };
-        match value.as_str() {
-            Some(text) if holds(text) => {}
-            Some(text) => {
-                let why =
-                    format!("Invalid value: {text:?}: {path} in body should match '{pattern}'");
-                self.schema.push((path.to_owned(), why));
-            }
-            None => {
-                let found = if value.is_number() {
-                    "integer"
-                } else {
-                    "object"
-                };
-                let why = format!(
-                    "Invalid value: \"{found}\": {path} in body must be of type string: \"{found}\""
-                );
-                self.schema.push((path.to_owned(), why));
-                self.unsound = true;
-            }
-        }
-    }
-
-    fn one_of(&mut self, value: Option<&Value>, path: &str, known: &[&str]) {
-        let Some(text) = value.and_then(Value::as_str) else {
-            return;
-        };
-        if !known.contains(&text) {
-            let told: Vec<String> = known.iter().map(|k| format!("{k:?}")).collect();
-            let why = format!(
-                "Unsupported value: {text:?}: supported values: {}",
-                told.join(", ")
-            );
-            self.schema.push((path.to_owned(), why));
-            self.unsound = true;
-        }
-    }
-
-    fn rule(&mut self, path: &str, kind: &'static str, why: impl Into<String>) {
-        self.rules.push((path.to_owned(), kind, why.into()));
-    }
-
-    fn into_failure(self, version: Minor, kind: &ResourceKind, name: &str) -> Option<ApiFailure> {
-        let plain = version >= PLAIN_RULES_SINCE;
-        let mut found = self.schema;
-        if self.unsound {
-            let null = if plain { "null" } else { "\"null\"" };
-            let why = format!(
-                "Invalid value: {null}: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"
-            );
-            found.push(("<nil>".to_owned(), why));
-        } else {
-            found.extend(self.rules.into_iter().map(|(path, kind, why)| {
-                let why = match (plain, kind) {
-                    (true, _) | (_, "") => format!("Invalid value: {why}"),
-                    (false, kind) => format!("Invalid value: \"{kind}\": {why}"),
-                };
-                (path, why)
-            }));
-        }
-        refuse(kind, name, &found)
-    }
-}
-
-/// The API server's refusal of all that was found.
-fn refuse(kind: &ResourceKind, name: &str, found: &[(String, String)]) -> Option<ApiFailure> {
-    let (first_field, first_why) = found.first()?;
-    let mut failure = ApiFailure::invalid_field(kind, name, first_field, first_why);
-    let told: Vec<String> = found.iter().map(|(f, why)| format!("{f}: {why}")).collect();
-    if let [_, _, ..] = told.as_slice() {
-        let named = format!("{}.{}", kind.kind, kind.group);
-        failure.message = format!("{named} {name:?} is invalid: [{}]", told.join(", "));
-    }
-    let causes: Vec<Value> = found
-        .iter()
-        .map(|(field, why)| {
-            let reason = match why.split_whitespace().next() {
-                Some("Required") => "FieldValueRequired",
-                Some("Unsupported") => "FieldValueNotSupported",
-                Some("Duplicate") => "FieldValueDuplicate",
-                Some("Too") => "FieldValueTooMany",
-                _ => "FieldValueInvalid",
-            };
-            json!({"reason": reason, "message": why, "field": field})
-        })
-        .collect();
-    if let Some(details) = &mut failure.details {
-        details["causes"] = json!(causes);
-    }
-    Some(failure)
 }
 
 /// Refuses a new object that its definition does not allow.
@@ -257,7 +170,7 @@ fn findings_of(kind: &ResourceKind, object: &Value) -> Findings {
                 check_node_spec(&mut found, object, "spec");
             }
         }
-        "EC2NodeClass" => check_class(&mut found, object),
+        "EC2NodeClass" => class_rules::check_class(&mut found, object),
         _ => {}
     }
     found
@@ -300,13 +213,7 @@ fn check_pool(found: &mut Findings, pool: &Value) {
             found.schema.push((path.to_owned(), why));
         }
     }
-    if value_at(pool, "spec.replicas").is_some() && value_at(pool, "spec.weight").is_some() {
-        found.rule(
-            "spec",
-            "object",
-            "'weight' is not supported on static NodePools",
-        );
-    }
+    check_limits(found, pool);
     let labels = value_at(pool, "spec.template.metadata.labels").and_then(Value::as_object);
     for key in labels.into_iter().flatten().map(|(key, _)| key) {
         if let Some(why) = restricted(key, true) {
@@ -315,6 +222,27 @@ fn check_pool(found: &mut Findings, pool: &Value) {
     }
     if found.required(pool, "spec.template.spec") {
         check_node_spec(found, pool, "spec.template.spec");
+    }
+}
+
+fn check_limits(found: &mut Findings, pool: &Value) {
+    let limits = value_at(pool, "spec.limits").and_then(Value::as_object);
+    for (name, amount) in limits.into_iter().flatten() {
+        let path = format!("spec.limits.{name}");
+        if amount.is_string() {
+            found.pattern(Some(amount), &path, QUANTITY, patterns::is_quantity);
+        }
+    }
+    if value_at(pool, "spec.replicas").is_none() {
+        return;
+    }
+    if limits.is_some_and(|l| l.keys().any(|name| name != "nodes")) {
+        let why = "only 'limits.nodes' is supported on static NodePools";
+        found.rule("spec", "object", why);
+    }
+    if value_at(pool, "spec.weight").is_some() {
+        let why = "'weight' is not supported on static NodePools";
+        found.rule("spec", "object", why);
     }
 }
 
@@ -452,76 +380,4 @@ fn restricted(key: &str, of_pool: bool) -> Option<String> {
     }
     (domain.ends_with("karpenter.sh") && !known)
         .then(|| "label domain \"karpenter.sh\" is restricted".to_owned())
-}
-
-fn check_class(found: &mut Findings, class: &Value) {
-    if !found.required(class, "spec") {
-        return;
-    }
-    for member in [
-        "amiSelectorTerms",
-        "subnetSelectorTerms",
-        "securityGroupSelectorTerms",
-    ] {
-        let path = format!("spec.{member}");
-        if found.required(class, &path) && list_at(class, &path).is_empty() {
-            let why = format!("Invalid value: 0: {path} in body should have at least 1 items");
-            found.schema.push((path, why));
-        }
-    }
-    let terms = list_at(class, "spec.amiSelectorTerms");
-    let alias = terms.iter().find_map(|t| t["alias"].as_str());
-    if let Some(alias) = alias {
-        let path = "spec.amiSelectorTerms[0].alias";
-        let families = [
-            "al2",
-            "al2023",
-            "bottlerocket",
-            "windows2019",
-            "windows2022",
-            "windows2025",
-        ];
-        match alias.split_once('@') {
-            None => found.rules.push((path.to_owned(), "", format!("{alias:?}: 'alias' is improperly formatted, must match the format 'family@version'"))),
-            Some((family, _)) if !families.contains(&family) => {
-                let told: Vec<String> = families.iter().map(|f| format!("'{f}'")).collect();
-                found.rules.push((path.to_owned(), "", format!("{alias:?}: family is not supported, must be one of the following: {}", told.join(", "))));
-            }
-            Some(_) => {}
-        }
-        if terms.len() > 1 {
-            found.rule("spec.amiSelectorTerms", "array", "'alias' is mutually exclusive, cannot be set with a combination of other amiSelectorTerms");
-        }
-    } else if value_at(class, "spec.amiFamily").is_none() {
-        found.rule(
-            "spec",
-            "object",
-            "must specify amiFamily if amiSelectorTerms does not contain an alias",
-        );
-    }
-    let has = |member: &str| !text_at(class, &format!("spec.{member}")).is_empty();
-    if has("role") == has("instanceProfile") {
-        found.rule(
-            "spec",
-            "object",
-            "must specify exactly one of ['role', 'instanceProfile']",
-        );
-    }
-    let tags = value_at(class, "spec.tags").and_then(Value::as_object);
-    for key in tags.into_iter().flatten().map(|(key, _)| key) {
-        let restricted = [
-            "kubernetes.io/cluster/",
-            "karpenter.sh/nodepool",
-            "karpenter.sh/nodeclaim",
-            "karpenter.k8s.aws/ec2nodeclass",
-            "eks:eks-cluster-name",
-        ];
-        if let Some(known) = restricted.iter().find(|r| key.starts_with(**r)) {
-            found.rule(
-                "spec.tags",
-                "object",
-                format!("tag contains a restricted tag matching {known}"),
-            );
-        }
-    }
 }

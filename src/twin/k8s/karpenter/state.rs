@@ -29,6 +29,8 @@ pub struct PoolMemory {
 pub struct PoolSession {
     /// The control plane's version as it was last asked for, and when (KARP-6).
     pub(super) version: Option<(Minor, Timestamp)>,
+    /// Auto Mode's images for new nodes: by whether the processor is ARM.
+    pub(super) auto_images: BTreeMap<bool, String>,
     /// By class (group and name): its generation when it was last read, and when that was.
     pub(super) classes_read: BTreeMap<String, (i64, Timestamp)>,
     /// By node: when a pod last came or went.
@@ -40,6 +42,10 @@ pub struct PoolSession {
     pub(super) commands: Vec<DisruptionCommand>,
     /// A command that is looked at again before it is begun.
     pub(super) validating: Option<(Timestamp, DisruptionCommand)>,
+    /// The state of the cluster that had nothing to consolidate, and when that was found.
+    pub(super) consolidated: Option<(u64, Timestamp)>,
+    /// A budget has kept a node from being consolidated in the present look.
+    pub(super) constrained: bool,
     /// When disruption is looked at next.
     pub(super) next_disruption: Option<Timestamp>,
     /// Pods whose eviction was tried: their uid, when it is tried next, and how long is waited after that.

@@ -55,7 +55,7 @@ pub fn set_pool_capacity(world: &mut SimWorld, name: &str, there_is: bool) -> bo
     })
 }
 
-/// Somebody annotates a workload's pods, those there are and those to come; whether there is such a workload.
+/// Somebody annotates the running pods of a workload; whether there is such a workload.
 pub fn mark_do_not_disrupt(world: &mut SimWorld, ns: &str, name: &str) -> bool {
     run_in_cluster(world, |cluster| {
         let at = ObjectName::new(ns, name);

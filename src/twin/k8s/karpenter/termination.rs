@@ -313,6 +313,21 @@ fn must_be_forced(now: Timestamp, pod: &Value, until: Timestamp) -> bool {
 
 fn force_delete(cluster: &mut SimCluster, pod: &StoredObject, until: Option<Timestamp>) {
     let left = until.map_or(1, |u| u.duration_since(cluster.now).as_secs().max(1));
+    if !is_deleting(pod) {
+        let grace = number_at(pod, "spec.terminationGracePeriodSeconds").unwrap_or(30);
+        let at = until.map(|u| u.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string());
+        let message = format!(
+            "Deleting the pod to accommodate the terminationTime {} of the node. The pod was granted {left} seconds of grace-period of its {grace} terminationGracePeriodSeconds. This bypasses the PDB of the pod and the do-not-disrupt annotation.",
+            at.unwrap_or_default()
+        );
+        let event = PoolEvent {
+            about: pod,
+            kind: "Normal",
+            reason: "Disrupted",
+            message,
+        };
+        publish(cluster, event);
+    }
     let key = ObjectKey {
         res: PODS,
         at: ObjectName::of_object(pod),

@@ -127,7 +127,7 @@ pub fn add_pool(s: &mut Snapshot, pool: &PoolSketch, cluster: &str, image: &str)
             "template": {"metadata": {"labels": pool.labels()}, "spec": pool.node_spec()},
         },
         "status": {
-            "nodes": nodes,
+            "nodes": nodes, "nodeClassObservedGeneration": 1,
             "resources": {
                 "cpu": (nodes * 2).to_string(), "memory": format!("{}Ki", nodes * 7992 * 1024), "pods": (nodes * 35).to_string(),
                 "ephemeral-storage": format!("{}Gi", nodes * 20), "nodes": nodes.to_string(),
@@ -218,7 +218,7 @@ fn claim_of(node: &Value, pool: &PoolSketch, name: &str, pool_uid: &str, image: 
             "finalizers": ["karpenter.sh/termination"], "labels": labels,
             "annotations": {
                 "karpenter.k8s.aws/ec2nodeclass-hash": CLASS_HASH, "karpenter.k8s.aws/ec2nodeclass-hash-version": "v6",
-                "karpenter.k8s.aws/tagged": "true",
+                "karpenter.k8s.aws/tagged": "true", "karpenter.sh/nodeclaim-min-values-relaxed": "false",
                 "karpenter.sh/nodepool-hash": pool.hash(), "karpenter.sh/nodepool-hash-version": "v3",
             },
             "ownerReferences": [{
@@ -231,7 +231,7 @@ fn claim_of(node: &Value, pool: &PoolSketch, name: &str, pool_uid: &str, image: 
             "capacity": {"cpu": "2", "memory": "7992Mi", "pods": "35", "ephemeral-storage": "20Gi"},
             "allocatable": {"cpu": "1930m", "memory": "7292Mi", "pods": "35", "ephemeral-storage": "17Gi"},
             "lastPodEventTime": STAMP,
-            "conditions": conditions(&["Launched", "Registered", "Initialized", "Consolidatable", "Ready"]),
+            "conditions": conditions(&["Launched", "ConsistentStateFound", "Registered", "Initialized", "Consolidatable", "Ready"]),
         },
     })
 }

@@ -1,6 +1,10 @@
 //! Karpenter on the bundled cluster with two pools, in virtual time.
 
+mod auto_mode;
+mod claims;
+mod disruption;
 mod drift;
+mod rules;
 
 use std::time::Duration;
 
