@@ -287,7 +287,7 @@ fn begin_consolidation(
     nodes: &[StateNode],
 ) -> bool {
     let mut all = candidates(cluster, nodes, false);
-    all.retain(|c| may_consolidate(c));
+    all.retain(may_consolidate);
     if all.is_empty() {
         return false;
     }

@@ -39,7 +39,7 @@ pub fn launch_claim(world: &mut SimWorld, name: &str) {
     };
     match try_launch(world, &claim) {
         Ok((launched, offered, class)) => {
-            write_launched(world, &claim, &launched, &offered, &class)
+            write_launched(world, &claim, &launched, &offered, &class);
         }
         Err(LaunchFailure::NoCapacity(why)) => {
             world.kube.pools.log.push(PoolAction::NoCapacity {

@@ -165,15 +165,17 @@ fn findings_of(kind: &ResourceKind, object: &Value) -> Findings {
     let mut found = Findings::default();
     match kind.kind.as_ref() {
         "NodePool" => check_pool(&mut found, object),
-        "NodeClaim" => {
-            if found.required(object, "spec") {
-                check_node_spec(&mut found, object, "spec");
-            }
-        }
+        "NodeClaim" => check_claim(&mut found, object),
         "EC2NodeClass" => class_rules::check_class(&mut found, object),
         _ => {}
     }
     found
+}
+
+fn check_claim(found: &mut Findings, claim: &Value) {
+    if found.required(claim, "spec") {
+        check_node_spec(found, claim, "spec");
+    }
 }
 
 fn check_pool(found: &mut Findings, pool: &Value) {

@@ -221,7 +221,7 @@ fn is_drained(
         && condition(cluster).is_none()
     {
         set_conditions(cluster, claim, |c| {
-            c.set("Drained", "Unknown", "Draining", "Draining")
+            c.set("Drained", "Unknown", "Draining", "Draining");
         });
     }
     let waiting = waiting_pods(cluster, node);
@@ -426,7 +426,7 @@ fn are_volumes_detached(
         })
         .filter(|p| !is_drainable(cluster.now, p))
         .flat_map(|p| claims_of(p))
-        .filter_map(|c| volume_of_claim(cluster, &c).map(|v| name_of(&v).to_owned()))
+        .filter_map(|c| volume_of_claim(cluster, &c).map(|v| name_of(v).to_owned()))
         .collect();
     let attached = cluster.store.objects_of(ATTACHMENTS, "").any(|(_, a)| {
         let volume = text_at(a, "spec.source.persistentVolumeName");

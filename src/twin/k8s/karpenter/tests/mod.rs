@@ -16,7 +16,7 @@ use super::objects::{self, name_of, pool_of};
 use super::state::PoolAction;
 use crate::model::{Clock, Minor};
 use crate::twin::world::SimWorld;
-use crate::twin::{Twin, fault, scenario};
+use crate::twin::{Twin, aws, fault, scenario};
 
 const SCENARIO: &str = "karpenter-drift";
 
