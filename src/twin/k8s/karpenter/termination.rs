@@ -10,6 +10,7 @@ use super::super::json::{
     find_annotation, find_condition, list_at, list_at_mut, number_at, parse_duration, text_at,
 };
 use super::super::kinds::{ATTACHMENTS, NODES, PODS};
+use super::super::pool_state::PoolAction;
 use super::super::query::QueryParams;
 use super::super::rest::evict;
 use super::super::run_in_cluster;
@@ -23,7 +24,6 @@ use super::objects::{
     self, ActiveProviders, DISRUPTED_TAINT, FINALIZER, TERMINATION_TIME, is_deleting, name_of,
 };
 use super::pods::{is_do_not_disrupt, is_stuck};
-use super::state::PoolAction;
 use crate::twin::aws::pool_instances;
 use crate::twin::world::SimWorld;
 

@@ -148,7 +148,7 @@ async fn a_deleted_node_claim_gets_a_place_for_its_pods_before_they_are_evicted_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_that_allows_nothing_holds_a_deleted_node_claim_for_ever() {
+async fn a_budget_that_allows_nothing_holds_a_deleted_node_claim_forever() {
     let twin = twin(&["budget:expense/backend:3"]);
     pass(30).await;
     let name = twin.with_world(|w| {
