@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::asg;
 use super::ec2::{images, types};
+pub use super::pool_registration::PoolRegistration;
 use super::state::{Ec2Instance, MachineImage};
 use crate::model::Minor;
 use crate::twin::glob::matches_glob;
@@ -46,18 +47,6 @@ pub struct PoolSubnet {
     pub id: String,
     pub zone: String,
     pub zone_id: String,
-}
-
-/// What a node of a pool registers with.
-#[derive(Clone, Debug, Default)]
-pub struct PoolRegistration {
-    pub labels: BTreeMap<String, String>,
-    /// Key, value and effect as Kubernetes spells it.
-    pub taints: Vec<(String, String, String)>,
-    /// Taints that agents take off: key and effect.
-    pub startup_taints: Vec<(String, String)>,
-    /// Answers of the instance metadata service do not reach pods.
-    pub short_hop: bool,
 }
 
 /// An instance that is asked for: the first of the types that can be had in one of the zones.
@@ -382,12 +371,4 @@ pub fn image_status(image: &PoolImage) -> Value {
         requirements.push(json!({"key": key, "operator": operator}));
     }
     json!({"id": image.id, "name": image.name, "requirements": requirements})
-}
-
-/// The instance's node registers, where a pool launched it.
-pub(super) fn registration_of<'w>(
-    world: &'w SimWorld,
-    instance: &str,
-) -> Option<&'w PoolRegistration> {
-    world.cloud.pool_registrations.get(instance)
 }

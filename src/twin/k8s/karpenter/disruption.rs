@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use super::super::cluster::SimCluster;
 use super::super::json::{find_annotation, find_label, number_at, text_at};
+use super::super::pool_state::{DisruptionCommand, DisruptionReason, PoolAction};
 use super::super::store::StoredObject;
 use super::conditions::{is_true, since};
 use super::lifecycle::{delete_claim, set_conditions};
 use super::objects::{self, ActiveProviders, StateNode, name_of, pool_of};
 use super::plan::{self, PlannedNode, PodToPlace, Simulation};
 use super::provision::{create_claim, nominate};
-use super::state::{DisruptionCommand, DisruptionReason, PoolAction};
 use super::termination::taint_node;
 use super::{budgets, events, pods};
 use crate::twin::aws::pool_instances;
@@ -287,7 +287,7 @@ fn begin_consolidation(
     nodes: &[StateNode],
 ) -> bool {
     let mut all = candidates(cluster, nodes, false);
-    all.retain(|c| may_consolidate(c));
+    all.retain(may_consolidate);
     if all.is_empty() {
         return false;
     }

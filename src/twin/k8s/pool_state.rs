@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::store::ObjectName;
+use super::object::ObjectName;
 use crate::model::Minor;
 
 /// What the pool engine knows.
@@ -20,6 +20,8 @@ pub struct PoolMemory {
     pub(super) switches: PoolSwitches,
     /// Static fields of objects that a snapshot brought: hash of the twin -> the hash that their annotations have.
     pub(super) known_hashes: BTreeMap<String, String>,
+    /// Those have been learned.
+    pub(super) hashes_learned: bool,
     /// What it did, for those who look on.
     pub(super) log: Vec<PoolAction>,
 }
