@@ -9,7 +9,7 @@ use crate::model::eks::{
     RemoteAccess, Scaling, UpdateConfig,
 };
 use crate::model::group_owner::{GroupOwner, OwningTool};
-use crate::model::node_source::to_node_group;
+use crate::model::node_source::{NodeSource, to_node_group};
 
 /// What begins or ends something in one of the languages.
 const AWKWARD: &str = "say \"hi\" ${path.module} %{ if true } \\ # ' <é>";
@@ -30,7 +30,7 @@ fn managed(name: &str) -> Nodegroup {
     Nodegroup {
         name: name.to_owned(),
         arn: format!("arn:aws:eks:eu-west-1:123456789012:nodegroup/shop/{name}/1"),
-        source: GroupKind::ManagedGroup,
+        source: NodeSource::ManagedGroup,
         version: Some("1.33".parse().unwrap()),
         release_version: Some("1.33.5-20261101".to_owned()),
         status: NodegroupStatus::Active,
@@ -73,7 +73,10 @@ fn replaced(blue: &str, green: Nodegroup) -> ReplacedGroup {
         moved: GroupMove {
             blue: blue.to_owned(),
             green: green.name.clone(),
-            source: green.source,
+            source: match green.source {
+                NodeSource::ManagedGroup => GroupKind::ManagedGroup,
+                NodeSource::AutoScalingGroup | NodeSource::NodePool => GroupKind::AutoScalingGroup,
+            },
             owner: None,
             made_template: None,
         },

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::ec2::{images, types, user_data};
 use super::group_marks::{LabelTaintChange, to_kube_taint};
-use super::pool_instances;
 use super::state::{MachineImage, ManagedNodegroup};
 use crate::model::Minor;
 use crate::model::kube::Taint;
@@ -112,14 +111,17 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         (None, None) => {}
     }
     // Karpenter and Auto Mode tell the kubelets of their nodes what to register with (KARP-10).
-    let of_pool = pool_instances::registration_of(world, &instance.id);
+    let of_pool = cloud.pool_registrations.get(&instance.id);
     if let Some(pool) = of_pool {
         labels.extend(pool.labels.clone());
         taints.extend(pool.taints.iter().cloned());
     }
     // The name and the provider's identifier are what the cluster and the cloud know the node by.
     let birth = JoiningNode {
-        name: pool_instances::node_name_of(world, &instance.id),
+        name: match instance.is_auto_mode() {
+            true => instance.id.clone(),
+            false => instance.dns.clone(),
+        },
         provider_id: format!("aws:///{}/{}", instance.zone, instance.id),
         zone: instance.zone.clone(),
         zone_id: cloud

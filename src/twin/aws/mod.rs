@@ -59,6 +59,7 @@ mod iam;
 mod kube;
 mod page;
 pub mod pool_instances;
+mod pool_registration;
 mod quotas;
 pub mod scaling;
 mod scaling_group;

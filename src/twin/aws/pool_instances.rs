@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::asg;
 use super::ec2::{images, types};
+pub use super::pool_registration::PoolRegistration;
 use super::state::{Ec2Instance, MachineImage};
-use super::{asg, kube};
 use crate::model::Minor;
 use crate::twin::glob::matches_glob;
 use crate::twin::world::SimWorld;
@@ -46,18 +47,6 @@ pub struct PoolSubnet {
     pub id: String,
     pub zone: String,
     pub zone_id: String,
-}
-
-/// What a node of a pool registers with.
-#[derive(Clone, Debug, Default)]
-pub struct PoolRegistration {
-    pub labels: BTreeMap<String, String>,
-    /// Key, value and effect as Kubernetes spells it.
-    pub taints: Vec<(String, String, String)>,
-    /// Taints that agents take off: key and effect.
-    pub startup_taints: Vec<(String, String)>,
-    /// Answers of the instance metadata service do not reach pods.
-    pub short_hop: bool,
 }
 
 /// An instance that is asked for: the first of the types that can be had in one of the zones.
@@ -372,29 +361,6 @@ pub fn terminate(world: &mut SimWorld, instance: &str) {
     asg::shut_down_unowned(world, instance);
 }
 
-/// The minor that a kubelet of an image has.
-pub fn kubelet_of_image(world: &SimWorld, image: &str) -> Option<Minor> {
-    let image = world.cloud.images.get(image)?;
-    Minor::from_reported(&format!("v{}", image.kubelet)).ok()
-}
-
-/// What DescribeInstances tells of an instance's place: its type and zone.
-pub fn place_of(world: &SimWorld, instance: &str) -> Option<(String, String)> {
-    let found = world.cloud.instances.get(instance)?;
-    Some((found.instance_type.clone(), found.zone.clone()))
-}
-
-/// The name of an instance's node, as its kubelet will register it.
-pub fn node_name_of(world: &SimWorld, instance: &str) -> String {
-    let found = world.cloud.instances.get(instance);
-    found
-        .map(|i| match i.is_auto_mode() {
-            true => i.id.clone(),
-            false => i.dns.clone(),
-        })
-        .unwrap_or_default()
-}
-
 /// The status of an image as a node class shows it.
 pub fn image_status(image: &PoolImage) -> Value {
     let arch = if image.arm { "arm64" } else { "amd64" };
@@ -405,17 +371,4 @@ pub fn image_status(image: &PoolImage) -> Value {
         requirements.push(json!({"key": key, "operator": operator}));
     }
     json!({"id": image.id, "name": image.name, "requirements": requirements})
-}
-
-/// The instance's node registers, where a pool launched it.
-pub(super) fn registration_of<'w>(
-    world: &'w SimWorld,
-    instance: &str,
-) -> Option<&'w PoolRegistration> {
-    world.cloud.pool_registrations.get(instance)
-}
-
-/// Whether the control plane lets the kubelet of an instance in at all.
-pub fn is_node_ready(world: &SimWorld, instance: &str) -> bool {
-    kube::is_ready(world, instance)
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::iam::IamAuthorizer;
-use super::pool_instances::PoolRegistration;
+use super::pool_registration::PoolRegistration;
 pub use super::update_state::*;
 use crate::model::{AddonVersion, Minor};
 use crate::twin::k8s::balancer_controller::BalancerControllerSight;
@@ -24,11 +24,9 @@ pub struct AwsAccount {
     pub asgs: BTreeMap<String, AutoScalingGroup>,
     /// By id. Terminated ones stay, as in EC2, where they are seen for about an hour.
     pub instances: BTreeMap<String, Ec2Instance>,
-    /// By instance: with what the node of one registers that Karpenter or Auto Mode launched.
     pub pool_registrations: BTreeMap<String, PoolRegistration>,
     /// By id.
     pub subnets: BTreeMap<String, VpcSubnet>,
-    /// By id.
     pub templates: BTreeMap<String, Ec2LaunchTemplate>,
     /// By name: what launch configurations hold, as CreateLaunchConfiguration spells it.
     pub launch_configurations: BTreeMap<String, Map<String, Value>>,

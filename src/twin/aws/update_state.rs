@@ -23,7 +23,7 @@ pub struct EksUpdate {
     pub errors: Vec<EksIssue>,
     /// The code it is going to fail with. It is settled when the update begins, so that what follows is of one piece.
     pub fails_with: Option<String>,
-    /// While Auto Mode's nodes are taken back: until when EKS waits for them (EKS-RB-9).
+    /// While Auto Mode's nodes are rolled back: until when EKS waits for them (EKS-RB-9).
     pub nodes_until: Option<Timestamp>,
     pub cancellation: Option<UpdateCancellation>,
 }

@@ -13,11 +13,12 @@ use super::controller_work::ControllerWork;
 use super::defaults;
 use super::fargate_state::FargateState;
 use super::json::{find_label, flag_at, list_at, number_at, remove_at, set_at, text_at, value_at};
-use super::karpenter::{self, PoolMemory};
 use super::kinds::{KindId, NAMESPACES, NODES, PODS};
 use super::kubelet_settings::{KubeletTimings, POD_NETWORK_SIZE, POD_NETWORK_START};
 use super::pod_credentials;
 use super::pod_requests::{ResourceAmounts, other_amounts};
+use super::pool_rules;
+use super::pool_state::PoolMemory;
 use super::rbac::RbacAuthorizer;
 use super::revisions::Revisions;
 use super::status::ApiFailure;
@@ -388,11 +389,11 @@ impl SimCluster {
         }
         // Defaults come before a dry run ends, because its answer shows them.
         defaults::fill_defaults(&self.store, &mut self.rng, res, &mut object);
-        if karpenter::has_rules(&kind) {
+        if pool_rules::has_rules(&kind) {
             // The status is a subresource: what a client sends of it with a creation is not kept.
             remove_at(&mut object, "status");
-            karpenter::fill_defaults(&kind, &mut object);
-            karpenter::check_object(self, &kind, &object)?;
+            pool_rules::fill_defaults(&kind, &mut object);
+            pool_rules::check_object(self.version, &kind, &object)?;
         }
         if dry {
             return Ok(object.into());
@@ -478,8 +479,7 @@ impl SimCluster {
             let generation = number_at(old, "metadata.generation").unwrap_or(0) + 1;
             set_at(&mut new, "metadata.generation", generation);
         }
-        // An object that is being deleted goes with its last finalizer. A namespace waits for its content and a pod
-        // for its grace period.
+        // An object goes with its last finalizer; a namespace waits for its content, a pod for its grace period.
         let going = value_at(&new, "metadata.deletionTimestamp").is_some();
         let waits = res == NAMESPACES
             || (res == PODS && number_at(&new, "metadata.deletionGracePeriodSeconds") != Some(0));

@@ -167,11 +167,18 @@ pub fn custom_ami() -> Snapshot {
 /// every node that may serve.
 pub fn controller_ingress() -> Snapshot {
     let mut s = rename_cluster("controller-ingress");
+    bind_to_controller(&mut s, "controller-ingress", None);
+    s
+}
+
+/// Gives the balancer, its rule and its target groups to a load balancer controller, which fills blue's group with the nodes
+/// that have these labels.
+pub(super) fn bind_to_controller(s: &mut Snapshot, cluster: &str, nodes: Option<Value>) {
     let i = &mut s.inventory;
     // The tags are those of version 2 of the controller (LBC-1).
     let tags = |resource: &str| {
         [
-            ("elbv2.k8s.aws/cluster", "controller-ingress"),
+            ("elbv2.k8s.aws/cluster", cluster),
             ("ingress.k8s.aws/stack", "expense/frontend"),
             ("ingress.k8s.aws/resource", resource),
         ]
@@ -194,7 +201,7 @@ pub fn controller_ingress() -> Snapshot {
     i.asgs.values_mut().for_each(|a| a.target_groups.clear());
     let arn = i.target_groups.first().map(|g| g.arn.clone());
     // The binding is how the controller knows which Service fills the group (LBC-4).
-    let binding = json!({
+    let mut binding = json!({
         "apiVersion": "elbv2.k8s.aws/v1beta1", "kind": "TargetGroupBinding",
         "metadata": {
             "name": "k8s-expense-frontend-f059f25531", "namespace": "expense", "uid": grow::derive_uid("binding"), "resourceVersion": "560", "generation": 1,
@@ -204,8 +211,10 @@ pub fn controller_ingress() -> Snapshot {
         "spec": {"targetGroupARN": arn, "targetType": "instance", "ipAddressType": "ipv4", "serviceRef": {"name": "frontend", "port": 80}},
         "status": {"observedGeneration": 1},
     });
-    list_mut(&mut s, crate::twin::aws::BINDINGS_PATH).push(binding);
-    s
+    if let Some(labels) = nodes {
+        binding["spec"]["nodeSelector"] = json!({"matchLabels": labels});
+    }
+    list_mut(s, crate::twin::aws::BINDINGS_PATH).push(binding);
 }
 
 /// The service behind the balancer wants its traffic on nodes that have its pods; one of the three has none.

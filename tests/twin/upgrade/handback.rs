@@ -7,7 +7,7 @@ use eksup::handback::{
     BlueState, HandbackFacts, HandbackOptions, Reading, build_handback, moved_groups,
 };
 use eksup::model::group_owner::OwningTool;
-use eksup::model::node_source::NodeSource;
+use eksup::handback::GroupKind;
 use eksup::model::snapshot::Snapshot;
 use eksup::route::{RouteStep, StepSpec};
 use eksup::run::handback_facts::read_handback_facts;
@@ -142,8 +142,8 @@ async fn self_managed_groups_are_handed_back_with_what_auto_scaling_says_of_them
     for group in &facts.groups {
         let green = &group.moved.green;
         let id = match group.moved.source {
-            NodeSource::ManagedGroup => format!("self-managed:{green}"),
-            NodeSource::AutoScalingGroup => green.clone(),
+            GroupKind::ManagedGroup => format!("self-managed:{green}"),
+            GroupKind::AutoScalingGroup => green.clone(),
         };
         let is_read = matches!(group.asg, Some(Reading::Known(_)));
         assert_eq!(is_read, !group.moved.source.is_managed(), "{group:?}");

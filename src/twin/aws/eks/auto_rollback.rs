@@ -1,4 +1,4 @@
-//! The rollback of a cluster with EKS Auto Mode: its nodes are taken back first, while the cluster stays ACTIVE, and the
+//! The rollback of a cluster with EKS Auto Mode: its nodes are rolled back first, while the cluster stays ACTIVE, and the
 //! control plane after them (EKS-RB-8, EKS-RB-9).
 
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub fn has_auto_mode(eks: &EksCluster) -> bool {
     compute.is_some_and(|c| c.get("enabled") == Some(&Value::Bool(true)))
 }
 
-/// Lets the nodes go back first.
+/// Rolls the nodes back first.
 pub fn begin(world: &mut SimWorld, input: Input, to: Minor) -> Result<Value, AwsError> {
     let (least, most, default) = TIMEOUT_MINUTES;
     let config = input.get_input("rollbackConfig");
@@ -55,7 +55,7 @@ fn find_update<'w>(world: &'w mut SimWorld, id: &str) -> Option<&'w mut EksUpdat
     world.cloud.eks.as_mut()?.updates.get_mut(id)
 }
 
-/// The target of a rollback whose nodes are being taken back, and until when.
+/// The target of a rollback whose nodes are being rolled back, and until when.
 fn node_phase(world: &mut SimWorld, id: &str) -> Option<(Minor, jiff::Timestamp)> {
     let running = find_update(world, id).filter(|u| u.status == "InProgress")?;
     let version = running.params.iter().find(|(kind, _)| kind == "Version")?;
@@ -86,7 +86,7 @@ pub fn recheck_nodes(world: &mut SimWorld, id: &str) {
     schedule_after(world, NODE_RECHECK_INTERVAL, due);
 }
 
-/// CancelUpdate: only rollbacks of Auto Mode clusters, and only while the nodes go back (EKS-CP-3, EKS-RB-9). The wording is
+/// CancelUpdate: only rollbacks of Auto Mode clusters, and only while the nodes are rolled back (EKS-CP-3, EKS-RB-9). The wording is
 /// not known.
 pub fn cancel(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let eks = requested_cluster(world, input)?;

@@ -179,7 +179,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         )
         .with_member("clusterName", eks.name.clone()));
     }
-    // Auto Mode takes its nodes back before the control plane (EKS-RB-8).
+    // With Auto Mode the nodes are rolled back before the control plane (EKS-RB-8).
     if kind == "VersionRollback" && auto_rollback::has_auto_mode(eks) {
         return auto_rollback::begin(world, input, to);
     }

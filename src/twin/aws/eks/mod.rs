@@ -46,7 +46,7 @@ pub enum EksEvent {
     },
     /// The API servers of the new version take over.
     ServersSwitched { to: Minor },
-    /// A look whether Auto Mode's nodes have been taken back.
+    /// A look whether Auto Mode's nodes have been rolled back.
     AutoNodesRechecked { update: String },
     /// The cancellation of a rollback is through.
     RollbackCancelled { update: String },
@@ -100,7 +100,7 @@ pub fn handle_event(world: &mut SimWorld, due: EksEvent) {
         EksEvent::ServersSwitched { to } => cluster::switch_servers(world, to),
         EksEvent::AutoNodesRechecked { update } => auto_rollback::recheck_nodes(world, &update),
         EksEvent::RollbackCancelled { update } => {
-            auto_rollback::finish_cancellation(world, &update)
+            auto_rollback::finish_cancellation(world, &update);
         }
         EksEvent::ClusterUpdated { update } => cluster::finish_version_update(world, &update),
         EksEvent::GroupStatusShown { group, from, to } => {

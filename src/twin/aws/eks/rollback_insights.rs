@@ -38,8 +38,8 @@ pub fn judge_rollback_insights(world: &mut SimWorld) {
     expire_rollback_insights(world);
     // The kubelets are looked at in the cluster, since nodes outside of managed groups block as well (EKS-RB-4).
     let (now, kubelets) = (world.now(), kube::kubelet_minors(world));
-    // Auto Mode's nodes are taken back by the rollback itself (EKS-RB-8).
-    let taken_back = kube::auto_mode_nodes(world);
+    // Auto Mode's nodes are rolled back by the rollback itself (EKS-RB-8).
+    let rolled_back = kube::auto_mode_nodes(world);
     let Some(eks) = &mut world.cloud.eks else {
         return;
     };
@@ -56,7 +56,7 @@ pub fn judge_rollback_insights(world: &mut SimWorld) {
     eks.insights.retain(|i| i.category != ROLLBACK_CATEGORY);
     let newer: Vec<String> = kubelets
         .into_iter()
-        .filter(|(node, kubelet)| *kubelet > back && !taken_back.contains(node))
+        .filter(|(node, kubelet)| *kubelet > back && !rolled_back.contains(node))
         .map(|(node, _)| format!("/api/v1/nodes/{node}"))
         .collect();
     let kubelet = if newer.is_empty() {

@@ -109,7 +109,8 @@ async fn a_rollback_is_cancelled_while_nodes_go_back_and_the_nodes_return() {
     let asked = auto_mode();
     upgrade(&asked).await;
     let id = begin(&asked, "1.30").await;
-    seconds(300).await;
+    seconds(100).await;
+    assert!(nodes_at(&asked, "1.31") > 0);
     let cancel = asked.eks.cancel_update().name(CLUSTER).update_id(&id);
     let asked_for = cancel.send().await.unwrap().update.unwrap();
     let cancellation = asked_for.cancellation().unwrap();

@@ -26,7 +26,7 @@ use super::kinds::*;
 use super::store::{ObjectChange, ObjectName, StoredObject};
 use super::typed_views::{OwnerRef, PodView};
 use super::{
-    admission, autoscaler, drain_cleaner, karpenter, kubelet, scheduler, volumes, windows_nodes,
+    admission, autoscaler, drain_cleaner, kubelet, pool_notices, scheduler, volumes, windows_nodes,
 };
 
 /// How long after its time a pod of a snapshot is still there to be one that does not go.
@@ -108,7 +108,7 @@ impl SimCluster {
         for name in names(self, DEPLOYMENTS) {
             autoscaler::notice_deployment(self, &name);
         }
-        karpenter::resume(self);
+        pool_notices::wake(self);
         for name in names(self, NODES) {
             self.queue_work(ControllerWork::Taints(name.name));
         }
@@ -135,7 +135,7 @@ impl SimCluster {
 
     fn notice_change(&mut self, change: &ObjectChange) {
         let name = &change.key.at;
-        karpenter::notice_change(self, change);
+        pool_notices::notice_change(self, change);
         match change.key.res {
             PODS => self.notice_pod_change(change),
             NODES => self.notice_node_change(change),
@@ -211,7 +211,7 @@ impl SimCluster {
         let Some(either) = new.as_ref().or(old.as_ref()) else {
             return;
         };
-        karpenter::notice_pod(self, old.as_deref(), new.as_deref());
+        pool_notices::notice_pod(self, old.as_deref(), new.as_deref());
         // The owner counts its pods, and a DaemonSet makes the pod again on the very node it left.
         if let Some(owner) = &either.owner {
             self.queue_owner_work(&either.ns, owner);

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::super::cluster::SimCluster;
 use super::super::json::{list_at, parse_duration, scale_int_or_percent, text_at, value_at};
+use super::super::pool_state::DisruptionReason;
 use super::conditions::is_true;
 use super::events::{PoolEvent, publish};
 use super::objects::{self, ActiveProviders, StateNode, name_of, pool_of};
-use super::state::DisruptionReason;
 
 /// No budget limits a reason.
 const UNLIMITED: i64 = i64::MAX;

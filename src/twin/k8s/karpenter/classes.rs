@@ -44,7 +44,9 @@ pub fn reconcile_auto_mode(world: &mut SimWorld) {
     let Some(res) = world.kube.store.kinds.find_kind(AUTO_GROUP, "NodeClass") else {
         return;
     };
-    let minor = provider_version(world);
+    // A rollback changes the nodes before the control plane (EKS-RB-8).
+    let rolled_back = world.kube.auto_mode_version;
+    let minor = rolled_back.unwrap_or_else(|| provider_version(world));
     let images = pool_instances::resolve_alias(world, "bottlerocket@latest", minor);
     let images = images.unwrap_or_default();
     let plain = images

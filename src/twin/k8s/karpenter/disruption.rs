@@ -1,23 +1,25 @@
 //! Disruption: empty nodes, then drifted ones, then those whose pods fit elsewhere; one method acts at a time (KARP-2, KARP-4).
 
 use std::collections::BTreeSet;
+use std::hash::{Hash as _, Hasher as _};
 
 use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::super::cluster::SimCluster;
-use super::super::json::{find_annotation, find_label, text_at};
+use super::super::json::{find_annotation, find_label, number_at, text_at};
+use super::super::pool_state::{DisruptionCommand, DisruptionReason, PoolAction};
 use super::super::store::StoredObject;
 use super::conditions::{is_true, since};
 use super::lifecycle::{delete_claim, set_conditions};
 use super::objects::{self, ActiveProviders, StateNode, name_of, pool_of};
 use super::plan::{self, PlannedNode, PodToPlace, Simulation};
 use super::provision::{create_claim, nominate};
-use super::state::{DisruptionCommand, DisruptionReason, PoolAction};
 use super::termination::taint_node;
 use super::{budgets, events, pods};
 use crate::twin::aws::pool_instances;
 
+const CONSOLIDATED_TTL: SignedDuration = SignedDuration::from_mins(5);
 const POLLING_PERIOD: SignedDuration = SignedDuration::from_secs(10);
 /// A command of consolidation is looked at again after this, and dropped if it no longer holds.
 const VALIDATION_DELAY: SignedDuration = SignedDuration::from_secs(15);
@@ -67,9 +69,47 @@ pub fn reconcile(cluster: &mut SimCluster, active: ActiveProviders) {
 fn look_for_command(cluster: &mut SimCluster, active: ActiveProviders) -> bool {
     let nodes = objects::state_nodes(cluster, active);
     remove_outdated_marks(cluster, &nodes);
-    begin_emptiness(cluster, active, &nodes)
-        || begin_drift(cluster, active, &nodes)
-        || begin_consolidation(cluster, active, &nodes)
+    // What had nothing to consolidate is not looked at again before something changes, or five minutes have passed.
+    let state = consolidation_state(cluster, &nodes);
+    let fresh = cluster.pools.session.consolidated;
+    let settled = fresh.is_some_and(|(seen, at)| {
+        seen == state && cluster.now.duration_since(at) < CONSOLIDATED_TTL
+    });
+    cluster.pools.session.constrained = false;
+    if !settled && begin_emptiness(cluster, active, &nodes) {
+        return true;
+    }
+    if begin_drift(cluster, active, &nodes) {
+        return true;
+    }
+    if !settled {
+        if begin_consolidation(cluster, active, &nodes) {
+            return true;
+        }
+        let held = cluster.pools.session.constrained;
+        cluster.pools.session.consolidated = (!held).then_some((state, cluster.now));
+    }
+    false
+}
+
+/// A number that is another one when nodes, pods, budgets or pools have changed, or when a node may be consolidated that could
+/// not be before.
+fn consolidation_state(cluster: &SimCluster, nodes: &[StateNode]) -> u64 {
+    let mut hash = std::hash::DefaultHasher::new();
+    cluster.store.index.moves.hash(&mut hash);
+    let session = &cluster.pools.session;
+    session.nominated.keys().for_each(|n| n.hash(&mut hash));
+    for node in nodes {
+        let Some(claim) = &node.claim else { continue };
+        name_of(claim).hash(&mut hash);
+        (node.deleting, is_true(claim, "Consolidatable")).hash(&mut hash);
+    }
+    if let Some(kinds) = objects::kinds(cluster) {
+        for pool in objects::all_of(cluster, kinds.pools) {
+            number_at(&pool, "metadata.generation").hash(&mut hash);
+        }
+    }
+    hash.finish()
 }
 
 /// Marks of disruption that no command knows of, as after a restart, are taken off.
@@ -207,6 +247,8 @@ fn within_budget(
         if *left > 0 {
             *left -= 1;
             chosen.push(candidate.clone());
+        } else {
+            cluster.pools.session.constrained = true;
         }
     }
     chosen
@@ -245,7 +287,7 @@ fn begin_consolidation(
     nodes: &[StateNode],
 ) -> bool {
     let mut all = candidates(cluster, nodes, false);
-    all.retain(|c| may_consolidate(c));
+    all.retain(may_consolidate);
     if all.is_empty() {
         return false;
     }
@@ -255,6 +297,7 @@ fn begin_consolidation(
     let allowed = budgets::allowed_disruptions(cluster, active, nodes, reason);
     for candidate in all {
         if allowed.get(name_of(&candidate.pool)).copied().unwrap_or(0) == 0 {
+            cluster.pools.session.constrained = true;
             continue;
         }
         if find_consolidation(cluster, active, nodes, &candidate).is_none() {

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::super::cluster::SimCluster;
-use super::super::json::{find_annotation, list_at, text_at, text_map_at, value_at};
+use super::super::json::{
+    find_annotation, find_condition, list_at, text_at, text_map_at, value_at,
+};
 use super::conditions::{is_true, since};
 use super::objects::{self, AUTO_GROUP, EC2_GROUP, pool_of};
 use super::{hashes, lifecycle, offers, requirements};
@@ -26,6 +28,12 @@ pub fn reconcile(cluster: &mut SimCluster, name: &str) {
         false => Ok(None),
     };
     let consolidatable = is_consolidatable(cluster, &claim);
+    // Most of the time nothing is new.
+    let shown = find_condition(&claim, "Drifted").map(|c| text_at(c, "reason"));
+    let same_drift = drifted.as_ref().map_or(true, |reason| *reason == shown);
+    if same_drift && consolidatable == is_true(&claim, "Consolidatable") {
+        return;
+    }
     lifecycle::set_conditions(cluster, name, |c| {
         match drifted {
             Ok(Some(reason)) => c.set("Drifted", "True", reason, reason),
@@ -66,7 +74,13 @@ fn drift_reason(
         reference.map_or("", |r| text_at(r, "kind")),
     );
     if group == AUTO_GROUP {
-        return Ok(auto_mode_drift(cluster, claim));
+        let arm = labels
+            .get("kubernetes.io/arch")
+            .is_some_and(|a| a == "arm64");
+        let wanted = cluster.pools.session.auto_images.get(&arm);
+        let image = text_at(claim, "status.imageID");
+        let drifted = wanted.is_some_and(|wanted| wanted != image) && !image.is_empty();
+        return Ok(drifted.then_some("AMIDrift"));
     }
     if group != EC2_GROUP {
         return Ok(None);
@@ -96,14 +110,6 @@ fn drift_reason(
         return Ok(Some("SubnetDrift"));
     }
     Ok(None)
-}
-
-/// EKS Auto Mode replaces nodes whose image is not of the version that they are to have (AUTO-4).
-fn auto_mode_drift(cluster: &SimCluster, claim: &Value) -> Option<&'static str> {
-    let image = text_at(claim, "status.imageID");
-    let wanted = objects::auto_mode_images(cluster);
-    let fits = image.is_empty() || wanted.values().any(|id| id == image);
-    (!fits).then_some("AMIDrift")
 }
 
 /// Whether two objects have a hash of the same version, and not the same.

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::super::json::{list_at, number_at, set_at, text_at, text_map_at, value_at};
+use super::super::pool_state::PoolAction;
 use super::super::run_in_cluster;
 use super::super::selector::Labels;
 use super::super::store::StoredObject;
@@ -14,7 +15,6 @@ use super::events::{PoolEvent, publish};
 use super::objects::{
     self, AUTO_GROUP, CAPACITY_TYPE_LABEL, EC2_GROUP, POOL_LABEL, is_deleting, name_of, pool_of,
 };
-use super::state::PoolAction;
 use super::{classes, hashes, lifecycle, offers, requirements};
 use crate::twin::aws::pool_instances::{self, LaunchedInstance, OfferedType, PoolLaunch};
 use crate::twin::world::SimWorld;
@@ -39,7 +39,7 @@ pub fn launch_claim(world: &mut SimWorld, name: &str) {
     };
     match try_launch(world, &claim) {
         Ok((launched, offered, class)) => {
-            write_launched(world, &claim, &launched, &offered, &class)
+            write_launched(world, &claim, &launched, &offered, &class);
         }
         Err(LaunchFailure::NoCapacity(why)) => {
             world.kube.pools.log.push(PoolAction::NoCapacity {
@@ -196,7 +196,8 @@ fn fitting_types(
     let cpu = super::super::json::cpu_millis(requests.and_then(|r| r.get("cpu")));
     let memory = super::super::json::quantity_units(requests.and_then(|r| r.get("memory")));
     let images = list_at(class, "status.amis").to_vec();
-    let auto_image = (group == AUTO_GROUP).then(|| objects::auto_mode_images(&world.kube));
+    let auto_images = &world.kube.pools.session.auto_images;
+    let auto_image = (group == AUTO_GROUP).then(|| auto_images.clone());
     let mut types = pool_instances::offered_types(&offers::named_types(asked));
     types.retain(|t| {
         let mut labels: Labels = own.clone();
@@ -298,6 +299,7 @@ fn write_launched(
         });
         written
     });
+    // Answers of the metadata service stay on the node unless the class says otherwise (KARP-16).
     let hops = number_at(class, "spec.metadataOptions.httpPutResponseHopLimit");
     if let Some(claim) = written {
         let with = lifecycle::registration_of(&claim, hops.unwrap_or(1) < 2);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::cluster::SimCluster;
 use super::super::json::{
-    find_annotation, list_at, list_at_mut, set_at, text_at, text_map_at, value_at,
+    find_annotation, find_condition, list_at, list_at_mut, set_at, text_at, text_map_at, value_at,
 };
 use super::super::run_in_cluster;
 use super::super::store::StoredObject;
@@ -65,6 +65,12 @@ fn add_finalizer(cluster: &mut SimCluster, name: &str) {
     let Some(key) = objects::claim_key(cluster, name) else {
         return;
     };
+    let known = cluster.store.get_object(&key);
+    if known.is_none_or(|c| {
+        objects::has_finalizer(c, FINALIZER) && find_condition(c, "Launched").is_some()
+    }) {
+        return;
+    }
     let stamp = cluster.timestamp_text();
     cluster.change_object(&key, |claim| {
         if !objects::has_finalizer(claim, FINALIZER) {

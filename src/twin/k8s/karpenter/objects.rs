@@ -1,6 +1,5 @@
 //! Node pools, node claims and classes as the engine looks them up.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -10,7 +9,6 @@ use super::super::json::{find_label, list_at, text_at, value_at};
 use super::super::kinds::{KindId, NODES};
 use super::super::store::{ObjectKey, ObjectName, StoredObject};
 use super::super::typed_views::{NodeTaint, NodeView};
-use crate::twin::aws;
 
 pub const POOL_LABEL: &str = "karpenter.sh/nodepool";
 pub const REGISTERED_LABEL: &str = "karpenter.sh/registered";
@@ -67,17 +65,6 @@ impl ActiveProviders {
     pub fn manage_pool(self, pool: &Value) -> bool {
         self.manage_class(value_at(pool, "spec.template.spec.nodeClassRef"))
     }
-}
-
-/// The images of EKS Auto Mode's nodes, by whether the processor is ARM: Bottlerocket's, of the control plane's version
-/// unless that is to be taken back (AUTO-4, EKS-RB-8).
-pub fn auto_mode_images(cluster: &SimCluster) -> BTreeMap<bool, String> {
-    let minor = cluster.auto_mode_version.unwrap_or(cluster.version);
-    let of = |kind: &str| aws::published_image_id(minor, kind);
-    BTreeMap::from([
-        (false, of("BOTTLEROCKET_x86_64")),
-        (true, of("BOTTLEROCKET_ARM_64")),
-    ])
 }
 
 /// All objects of a kind, in the order of names.
@@ -243,8 +230,13 @@ pub fn state_nodes(cluster: &SimCluster, active: ActiveProviders) -> Vec<StateNo
         let initialized = node
             .as_ref()
             .is_some_and(|n| find_label(n, INITIALIZED_LABEL) == Some("true"));
+        // A node that is initialized is for placing what it is for everybody.
+        let known = node.as_ref().filter(|_| initialized);
+        let known = known.and_then(|n| cluster.store.index.nodes.get(name_of(n)));
         found.push(StateNode {
-            view: Arc::new(view_of(claim, node.as_deref(), initialized)),
+            view: known
+                .cloned()
+                .unwrap_or_else(|| Arc::new(view_of(claim, node.as_deref(), initialized))),
             exists: node.is_some(),
             claim: Some(claim.clone()),
             node,

@@ -6,13 +6,13 @@ use jiff::SignedDuration;
 
 use super::super::cluster::SimCluster;
 use super::super::json::text_at;
+use super::super::pool_state::PoolAction;
 use super::super::store::StoredObject;
 use super::events::{PoolEvent, publish};
 use super::hashes;
 use super::objects::{self, ActiveProviders, StateNode, name_of};
 use super::plan::{self, PlannedNode, PodToPlace, Simulation};
 use super::pods;
-use super::state::PoolAction;
 
 /// A batch is complete when no pod has come for a second, or after ten.
 const BATCH_IDLE: SignedDuration = SignedDuration::from_secs(1);
@@ -30,7 +30,7 @@ pub fn reconcile(cluster: &mut SimCluster, active: ActiveProviders) {
     let now = cluster.now;
     let batch = &mut cluster.pools.session.batch;
     if uids.is_empty() {
-        *batch = super::state::PodBatch::default();
+        *batch = super::super::pool_state::PodBatch::default();
         return;
     }
     if uids.iter().any(|uid| !batch.pods.contains(uid)) {

@@ -4,11 +4,11 @@ use serde_json::json;
 
 use super::super::json::{remove_at, text_at, value_at};
 use super::super::kinds::{DEPLOYMENTS, KindId, PODS, STATEFUL_SETS};
+use super::super::pool_notices::wake;
 use super::super::run_in_cluster;
 use super::super::store::{ObjectKey, ObjectName};
 use super::lifecycle::delete_claim;
 use super::objects::{self, DO_NOT_DISRUPT, is_deleting, name_of};
-use super::wake;
 use crate::twin::world::SimWorld;
 
 /// Karpenter's controller stops or goes on; whether that changed anything.

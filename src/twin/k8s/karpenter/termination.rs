@@ -10,6 +10,7 @@ use super::super::json::{
     find_annotation, find_condition, list_at, list_at_mut, number_at, parse_duration, text_at,
 };
 use super::super::kinds::{ATTACHMENTS, NODES, PODS};
+use super::super::pool_state::PoolAction;
 use super::super::query::QueryParams;
 use super::super::rest::evict;
 use super::super::run_in_cluster;
@@ -23,7 +24,6 @@ use super::objects::{
     self, ActiveProviders, DISRUPTED_TAINT, FINALIZER, TERMINATION_TIME, is_deleting, name_of,
 };
 use super::pods::{is_do_not_disrupt, is_stuck};
-use super::state::PoolAction;
 use crate::twin::aws::pool_instances;
 use crate::twin::world::SimWorld;
 
@@ -221,7 +221,7 @@ fn is_drained(
         && condition(cluster).is_none()
     {
         set_conditions(cluster, claim, |c| {
-            c.set("Drained", "Unknown", "Draining", "Draining")
+            c.set("Drained", "Unknown", "Draining", "Draining");
         });
     }
     let waiting = waiting_pods(cluster, node);
@@ -426,7 +426,7 @@ fn are_volumes_detached(
         })
         .filter(|p| !is_drainable(cluster.now, p))
         .flat_map(|p| claims_of(p))
-        .filter_map(|c| volume_of_claim(cluster, &c).map(|v| name_of(&v).to_owned()))
+        .filter_map(|c| volume_of_claim(cluster, &c).map(|v| name_of(v).to_owned()))
         .collect();
     let attached = cluster.store.objects_of(ATTACHMENTS, "").any(|(_, a)| {
         let volume = text_at(a, "spec.source.persistentVolumeName");

@@ -9,7 +9,7 @@ use super::super::json::{
 use super::super::kinds::{BUDGETS, CONFIG_MAPS, KindId, LEASES, PODS, SECRETS, SERVICES};
 use super::super::status::{ApiFailure, answer_json};
 use super::super::store::{ObjectKey, ObjectName, StoredObject};
-use super::super::{admission, karpenter, webhooks};
+use super::super::{admission, pool_rules, webhooks};
 use super::immutable::check_immutable_fields;
 use super::{RequestTarget, read_body};
 use crate::twin::answer::Answer;
@@ -228,9 +228,9 @@ pub fn update_object(
     {
         set_at(&mut new, "metadata.managedFields", fields.clone());
     }
-    if karpenter::has_rules(&target.kind) && target.sub.is_empty() {
-        karpenter::fill_defaults(&target.kind, &mut new);
-        karpenter::check_update(cluster, &target.kind, old, &new)?;
+    if pool_rules::has_rules(&target.kind) && target.sub.is_empty() {
+        pool_rules::fill_defaults(&target.kind, &mut new);
+        pool_rules::check_update(cluster.version, &target.kind, old, &new)?;
     }
     check_immutable_fields(cluster, target, old, &new)?;
     // A dry run has passed all checks, and its answer is what would have been written.

@@ -28,6 +28,7 @@ use tower::ServiceExt;
 
 use super::cloud_hooks::{JoiningNode, join_node};
 use super::{KubeletTimings, SimCluster};
+use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Minor};
 use crate::twin::scenario::find_scenario;
 use crate::twin::world::SimWorld;
@@ -54,8 +55,12 @@ impl Bench {
 
     /// The scenario of the name, open to everybody.
     pub fn of_scenario(name: &str) -> Self {
-        let snapshot = find_scenario(name).unwrap();
-        let account = aws::seed_account(&snapshot);
+        Self::of_snapshot(&find_scenario(name).unwrap())
+    }
+
+    /// The cluster of a snapshot, open to everybody.
+    pub fn of_snapshot(snapshot: &Snapshot) -> Self {
+        let account = aws::seed_account(snapshot);
         let lists = snapshot.kubernetes.clone();
         let mut cluster = SimCluster::from_lists(&snapshot.inventory, lists).allow_anonymous();
         super::fargate::set_profiles(&mut cluster, aws::scheduling_profiles(&account));

@@ -1,5 +1,5 @@
 //! A cluster at 1.28 whose workloads run on Karpenter's nodes: a small managed group for system pods and Karpenter itself, a
-//! NodePool `general` with three nodes, and a tainted NodePool `batch` with one.
+//! NodePool `general` with three nodes that serve a load balancer, and a tainted NodePool `batch` with one.
 
 mod objects;
 
@@ -46,7 +46,6 @@ pub fn karpenter_blue_green() -> Snapshot {
 
 fn karpenter_cluster(cluster: &str) -> Snapshot {
     let mut s = variants::rename_cluster(cluster);
-    remove_balancers(&mut s);
     grow::grow_to(&mut s, 6);
     let mut s = variants::rename_instances(s, cluster);
     move_to_minor(&mut s);
@@ -56,6 +55,7 @@ fn karpenter_cluster(cluster: &str) -> Snapshot {
     for pool in [&GENERAL, &BATCH] {
         objects::add_pool(&mut s, pool, cluster, &image);
     }
+    serve_by_general(&mut s, cluster);
     add_controller(&mut s);
     resize_workloads(&mut s);
     add_batch_workload(&mut s);
@@ -63,14 +63,17 @@ fn karpenter_cluster(cluster: &str) -> Snapshot {
     s
 }
 
-/// Nothing of Elastic Load Balancing is left.
-fn remove_balancers(s: &mut Snapshot) {
-    let i = &mut s.inventory;
-    (i.load_balancers, i.listeners, i.rules, i.target_groups) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    i.target_health.clear();
-    for asg in i.asgs.values_mut() {
-        asg.target_groups.clear();
+/// A load balancer controller fills the balancer's target group with the nodes of `general`.
+fn serve_by_general(s: &mut Snapshot, cluster: &str) {
+    variants::bind_to_controller(s, cluster, Some(json!({"workload": GENERAL.name})));
+    let own: Vec<String> = list_mut(s, "/api/v1/nodes")
+        .iter()
+        .filter(|n| text_at(n, "/metadata/labels/workload") == GENERAL.name)
+        .filter_map(|n| text_at(n, "/spec/providerID").rsplit('/').next())
+        .map(str::to_owned)
+        .collect();
+    for targets in s.inventory.target_health.values_mut() {
+        targets.retain(|t| own.contains(&t.id));
     }
 }
 

@@ -39,7 +39,7 @@ fn create_claim(world: &mut SimWorld, claim: Value) {
 
 fn delete_claim(world: &mut SimWorld, name: &str) {
     run_in_cluster(world, |cluster| {
-        super::super::lifecycle::delete_claim(cluster, name)
+        super::super::lifecycle::delete_claim(cluster, name);
     });
 }
 
@@ -53,7 +53,7 @@ async fn a_node_claim_made_by_hand_is_launched_and_belongs_to_its_pool() {
     pass(30).await;
     twin.with_world(|w| {
         change_pool(w, "general", |p| {
-            set_at(p, "spec.disruption.budgets", json!([{"nodes": "0"}]))
+            set_at(p, "spec.disruption.budgets", json!([{"nodes": "0"}]));
         });
         create_claim(w, claim_by_hand("by-hand", None));
     });
@@ -98,7 +98,7 @@ async fn a_node_claim_outside_its_pools_requirements_drifts_at_once() {
     pass(30).await;
     twin.with_world(|w| {
         change_pool(w, "general", |p| {
-            set_at(p, "spec.disruption.budgets", json!([{"nodes": "0"}]))
+            set_at(p, "spec.disruption.budgets", json!([{"nodes": "0"}]));
         });
         let mut claim = claim_by_hand("by-hand", None);
         claim["spec"]["requirements"][0]["values"] = json!(["m5.xlarge"]);
@@ -148,7 +148,7 @@ async fn a_deleted_node_claim_gets_a_place_for_its_pods_before_they_are_evicted_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_that_allows_nothing_holds_a_deleted_node_claim_for_ever() {
+async fn a_budget_that_allows_nothing_holds_a_deleted_node_claim_forever() {
     let twin = twin(&["budget:expense/backend:3"]);
     pass(30).await;
     let name = twin.with_world(|w| {
@@ -347,7 +347,7 @@ async fn limits_of_a_pool_hold_back_new_nodes_and_not_those_made_by_hand() {
     pass(30).await;
     twin.with_world(|w| {
         change_pool(w, "batch", |p| {
-            set_at(p, "spec.limits", json!({"cpu": "0"}))
+            set_at(p, "spec.limits", json!({"cpu": "0"}));
         });
         let name = names(&claims(w, "batch")).remove(0);
         delete_claim(w, &name);

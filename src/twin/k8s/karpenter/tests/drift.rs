@@ -55,3 +55,26 @@ async fn a_new_version_makes_nodes_drift_and_replaces_them_one_after_the_other()
         );
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn targets_of_the_balancer_follow_the_nodes_of_the_pool() {
+    let twin = twin(&[]);
+    pass(60).await;
+    let arn = twin.with_world(|w| {
+        let controller = w.cloud.switches.controller.as_ref().unwrap();
+        let arn = controller.bindings.keys().next().unwrap().clone();
+        set_version(w, 29);
+        arn
+    });
+    let mut least = usize::MAX;
+    for _ in 0..360 {
+        pass(10).await;
+        twin.with_world(|w| least = least.min(aws::count_healthy_targets(w, &arn)));
+    }
+    twin.with_world(|w| {
+        assert_eq!(aws::count_healthy_targets(w, &arn), 3, "{:?}", actions(w));
+        assert_eq!(kubelets(w, "general"), ["v1.29.15"; 3]);
+    });
+    // A node that is drained is out, and its replacement was in before.
+    assert!(least >= 2, "{least}");
+}

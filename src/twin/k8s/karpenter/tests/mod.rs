@@ -11,12 +11,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::json::{find_condition, text_at};
+use super::super::pool_state::PoolAction;
 use super::super::{cloud_hooks, run_in_cluster};
 use super::objects::{self, name_of, pool_of};
-use super::state::PoolAction;
 use crate::model::{Clock, Minor};
 use crate::twin::world::SimWorld;
-use crate::twin::{Twin, fault, scenario};
+use crate::twin::{Twin, aws, fault, scenario};
 
 const SCENARIO: &str = "karpenter-drift";
 

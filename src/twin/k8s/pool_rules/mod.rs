@@ -1,14 +1,16 @@
 //! The rules of the custom resource definitions of Karpenter 1.x: defaults, and what the API server refuses (KARP-18).
 
+mod class_rules;
+mod findings;
+mod patterns;
+
 use serde_json::{Value, json};
 
-use super::super::cluster::SimCluster;
-use super::super::json::{list_at, set_default_at, text_at, value_at};
-use super::super::kinds::ResourceKind;
-use super::super::status::ApiFailure;
-use super::findings::Findings;
-use super::objects::{EC2_GROUP, name_of};
-use super::{class_rules, patterns};
+use super::json::{list_at, set_default_at, text_at, value_at};
+use super::kinds::ResourceKind;
+use super::status::ApiFailure;
+use crate::model::Minor;
+use findings::Findings;
 
 const DURATION_OR_NEVER: &str = r"^(([0-9]+(s|m|h))+|Never)$";
 const DURATION: &str = r"^([0-9]+(s|m|h))+$";
@@ -47,7 +49,7 @@ const NODE_MEMBERS: &[&str] = &[
 fn prune(kind: &ResourceKind, object: &mut Value) {
     for (_, path, known) in KNOWN_MEMBERS.iter().filter(|(k, ..)| *k == kind.kind) {
         if value_at(object, path).is_some_and(Value::is_object) {
-            let members = super::super::json::slot_at(object, path).as_object_mut();
+            let members = super::json::slot_at(object, path).as_object_mut();
             members
                 .into_iter()
                 .for_each(|m| m.retain(|key, _| known.contains(&key.as_str())));
@@ -61,7 +63,7 @@ pub fn fill_defaults(kind: &ResourceKind, object: &mut Value) {
     match kind.kind.as_ref() {
         "NodePool" if is_ours(kind) => {
             set_default_at(object, "spec.disruption", json!({"consolidateAfter": "0s"}));
-            let disruption = super::super::json::slot_at(object, "spec.disruption");
+            let disruption = super::json::slot_at(object, "spec.disruption");
             if disruption.is_object() {
                 set_default_at(
                     disruption,
@@ -101,20 +103,16 @@ fn is_ours(kind: &ResourceKind) -> bool {
 
 /// Whether a kind has rules here.
 pub fn has_rules(kind: &ResourceKind) -> bool {
-    is_ours(kind) || kind.group == EC2_GROUP
+    is_ours(kind) || kind.group == "karpenter.k8s.aws"
 }
 
 /// Refuses a new object that its definition does not allow.
 ///
 /// # Errors
 /// The API server's refusal.
-pub fn check_object(
-    cluster: &SimCluster,
-    kind: &ResourceKind,
-    object: &Value,
-) -> Result<(), ApiFailure> {
+pub fn check_object(version: Minor, kind: &ResourceKind, object: &Value) -> Result<(), ApiFailure> {
     let found = findings_of(kind, object);
-    match found.into_failure(cluster.version, kind, name_of(object)) {
+    match found.into_failure(version, kind, text_at(object, "metadata.name")) {
         Some(failure) => Err(failure),
         None => Ok(()),
     }
@@ -125,7 +123,7 @@ pub fn check_object(
 /// # Errors
 /// The API server's refusal.
 pub fn check_update(
-    cluster: &SimCluster,
+    version: Minor,
     kind: &ResourceKind,
     old: &Value,
     new: &Value,
@@ -155,7 +153,7 @@ pub fn check_update(
         }
         _ => {}
     }
-    match found.into_failure(cluster.version, kind, name_of(new)) {
+    match found.into_failure(version, kind, text_at(new, "metadata.name")) {
         Some(failure) => Err(failure),
         None => Ok(()),
     }
@@ -165,15 +163,17 @@ fn findings_of(kind: &ResourceKind, object: &Value) -> Findings {
     let mut found = Findings::default();
     match kind.kind.as_ref() {
         "NodePool" => check_pool(&mut found, object),
-        "NodeClaim" => {
-            if found.required(object, "spec") {
-                check_node_spec(&mut found, object, "spec");
-            }
-        }
+        "NodeClaim" => check_claim(&mut found, object),
         "EC2NodeClass" => class_rules::check_class(&mut found, object),
         _ => {}
     }
     found
+}
+
+fn check_claim(found: &mut Findings, claim: &Value) {
+    if found.required(claim, "spec") {
+        check_node_spec(found, claim, "spec");
+    }
 }
 
 fn check_pool(found: &mut Findings, pool: &Value) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::store::ObjectName;
+use super::object::ObjectName;
 use crate::model::Minor;
 
 /// What the pool engine knows.
@@ -20,6 +20,8 @@ pub struct PoolMemory {
     pub(super) switches: PoolSwitches,
     /// Static fields of objects that a snapshot brought: hash of the twin -> the hash that their annotations have.
     pub(super) known_hashes: BTreeMap<String, String>,
+    /// Those have been learned.
+    pub(super) hashes_learned: bool,
     /// What it did, for those who look on.
     pub(super) log: Vec<PoolAction>,
 }
@@ -42,6 +44,10 @@ pub struct PoolSession {
     pub(super) commands: Vec<DisruptionCommand>,
     /// A command that is looked at again before it is begun.
     pub(super) validating: Option<(Timestamp, DisruptionCommand)>,
+    /// The state of the cluster that had nothing to consolidate, and when that was found.
+    pub(super) consolidated: Option<(u64, Timestamp)>,
+    /// A budget has kept a node from being consolidated in the present look.
+    pub(super) constrained: bool,
     /// When disruption is looked at next.
     pub(super) next_disruption: Option<Timestamp>,
     /// Pods whose eviction was tried: their uid, when it is tried next, and how long is waited after that.
