@@ -393,15 +393,20 @@ fn the_bundled_plans_are_plans_for_the_cluster_they_are_named_after() {
     assert_eq!(
         names,
         [
+            "auto-mode",
             "canary",
             "controller-ingress",
             "custom-ami",
             "expense-dev",
+            "fargate",
+            "karpenter-blue-green",
+            "karpenter-drift",
             "local-policy",
             "minimal",
             "multi-group",
             "multi-hop",
             "self-managed",
+            "windows",
         ]
     );
 }

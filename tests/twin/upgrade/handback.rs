@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use eksup::engine::RunOutcome;
+use eksup::handback::GroupKind;
 use eksup::handback::{
     BlueState, HandbackFacts, HandbackOptions, Reading, build_handback, moved_groups,
 };
 use eksup::model::group_owner::OwningTool;
-use eksup::handback::GroupKind;
 use eksup::model::snapshot::Snapshot;
 use eksup::route::{RouteStep, StepSpec};
 use eksup::run::handback_facts::read_handback_facts;
