@@ -20,7 +20,7 @@ const ADDRESSES: &str = "9";
 pub fn windows_group() -> Snapshot {
     let mut s = variants::rename_cluster(CLUSTER);
     versions::move_to_minor(&mut s, MINOR);
-    keep_daemons_on_linux(&mut s);
+    keep_workloads_on_linux(&mut s);
     let originals = list_mut(&mut s, "/api/v1/nodes").clone();
     let copies: Vec<_> = (0..2)
         .map(|n| copy_node(&mut s, &originals[n], originals.len() + n))
@@ -69,9 +69,17 @@ pub fn windows_group() -> Snapshot {
 }
 
 /// The daemons ask for Linux, as EKS's own do.
-fn keep_daemons_on_linux(s: &mut Snapshot) {
-    for set in list_mut(s, "/apis/apps/v1/daemonsets") {
-        set["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/os": "linux"});
+/// Whoever runs Windows beside Linux selects the operating system for every workload, as EKS does for its add-ons.
+fn keep_workloads_on_linux(s: &mut Snapshot) {
+    for path in [
+        "/apis/apps/v1/daemonsets",
+        "/apis/apps/v1/deployments",
+        "/apis/apps/v1/replicasets",
+        "/apis/apps/v1/statefulsets",
+    ] {
+        for set in list_mut(s, path) {
+            set["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/os": "linux"});
+        }
     }
 }
 
