@@ -8,6 +8,8 @@ use clap::Args;
 use super::args::PlanArg;
 use super::context::{CommandContext, plan_path_by_name};
 use crate::model::elb::TargetGroup;
+use crate::model::kube::Node;
+use crate::model::node_pool::pool_of;
 use crate::model::{Inventory, Minor};
 use crate::plan;
 use crate::route;
@@ -168,6 +170,9 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     if let Some(groups) = render_self_managed(inventory) {
         template.set_value("autoScalingGroups", groups);
     }
+    if let Some(pools) = render_node_pools(inventory) {
+        template.set_value("karpenter", pools);
+    }
     // A guess from names, and so with a note that says what was guessed.
     if let Some(routes) = render_routes(inventory) {
         template.set_value("traffic.routes", routes);
@@ -250,6 +255,25 @@ fn render_self_managed(inventory: &Inventory) -> Option<String> {
                 "    # Its image is none that AWS makes: write one with the target's kubelet.\n    ami: auto"
             }
         };
+    }
+    (!list.is_empty()).then_some(list)
+}
+
+/// Karpenter's NodePools, each by drift; one that a tool owns is told.
+fn render_node_pools(inventory: &Inventory) -> Option<String> {
+    let pools = inventory.node_pools().filter(|p| !p.is_auto_mode());
+    let mut list = String::new();
+    for pool in pools {
+        let of_pool = |n: &&Node| pool_of(n) == Some(&pool.name);
+        let nodes = inventory.nodes.iter().filter(of_pool).count();
+        let owner = match pool.owning_tool() {
+            Some(tool) => format!(", {tool} owns it: see `changeOwned`"),
+            None => String::new(),
+        };
+        list += &format!(
+            "\n  # {nodes} nodes{owner}\n  - nodePool: {}\n    strategy: drift",
+            quote_yaml(&pool.name)
+        );
     }
     (!list.is_empty()).then_some(list)
 }

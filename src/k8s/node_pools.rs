@@ -82,7 +82,7 @@ impl KubeApi {
             Method::PATCH,
             &path,
             MERGE_PATCH_CONTENT_TYPE,
-            &build_pool_patch(read, change),
+            &pool_patch(read, change),
         )
         .await?;
         Ok(())
@@ -129,13 +129,14 @@ fn none_if_absent<T>(listed: Result<Vec<T>, ApiError>) -> Result<Vec<T>, ApiErro
     }
 }
 
-fn build_pool_patch(read: &NodePool, change: &NodePoolChange) -> Value {
+/// The merge patch that makes the change; with the version that was read, as a list is replaced as a whole and another's
+/// change must not get lost.
+pub fn pool_patch(read: &NodePool, change: &NodePoolChange) -> Value {
     let NodePoolChange {
         budgets,
         limits,
         annotations,
     } = change;
-    // The version makes it all or nothing: a list is replaced as a whole, and another's change must not get lost.
     let mut patch = json!({ "metadata": { "resourceVersion": read.resource_version } });
     if !annotations.is_empty() {
         patch["metadata"]["annotations"] = json!(annotations);
@@ -177,7 +178,7 @@ mod tests {
             ..NodePoolChange::default()
         };
         assert_eq!(
-            build_pool_patch(&read, &change),
+            pool_patch(&read, &change),
             json!({"metadata": {"resourceVersion": "7"}, "spec": {"limits": {"cpu": "0", "memory": null}}})
         );
     }

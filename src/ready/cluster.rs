@@ -12,7 +12,7 @@ use crate::model::aws_status::ClusterStatus;
 use crate::model::aws_status::InsightStatus;
 use crate::model::aws_status::VersionStatus;
 use crate::model::eks::{Insight, InsightsRefreshOutcome, Update};
-use crate::plan::Insights;
+use crate::plan::{AutoModeNodes, Insights};
 use crate::route::StepSpec;
 
 /// What UpdateClusterVersion asks for, in at least two zones.
@@ -89,7 +89,10 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::AutoMode,
             &subject,
             "EKS replaces the nodes of Auto Mode after the control plane is upgraded, within their own disruption budgets",
-            "nothing to do: eksup replaces managed node groups only",
+            match case.plan.auto_mode {
+                AutoModeNodes::Wait => "nothing to do: the run waits for them after the hop, and nothing holds them back",
+                AutoModeNodes::Leave => "look at these nodes after the run, which does not wait for them",
+            },
         ));
     }
     // What concerns a hop only.

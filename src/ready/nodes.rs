@@ -12,8 +12,9 @@ use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::Nodegroup;
 use crate::model::inventory::Unread;
 use crate::model::kube::{Node, Taint};
+use crate::model::node_pool::pool_of;
 use crate::model::node_source::NodeSource;
-use crate::plan::RetireHow;
+use crate::plan::{AutoModeNodes, FargatePods, PoolStrategy, RetireHow};
 use crate::route;
 use crate::scheduling::{reserved_labels, tolerations};
 
@@ -212,6 +213,7 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut own = Vec::new();
     let mut moving = Vec::new();
     let mut fargate = Vec::new();
+    let mut hybrid = Vec::new();
     // Old nodes of no managed group: who replaces them decides what there is to do.
     for node in &case.inventory.nodes {
         // A kubelet that tells no version may be old.
@@ -221,10 +223,16 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             continue;
         }
         // A Fargate pod is a node of its own, and its kubelet is that of the day on which it was created.
-        if kind.is_some_and(|k| k == "fargate") {
-            fargate.push(node.name.clone());
+        if node.is_fargate() {
+            if case.plan.fargate == FargatePods::Leave {
+                fargate.push(node.name.clone());
+            }
         } else if route::is_replaced_by_provisioner(node) {
-            moving.push(node.name.clone());
+            if is_left_to_provisioner(case, node) {
+                moving.push(node.name.clone());
+            }
+        } else if kind.is_some_and(|k| k == "hybrid") {
+            hybrid.push(node.name.clone());
         } else {
             own.push(node.name.clone());
         }
@@ -240,6 +248,14 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
              role too, so EKS keeps its mapping",
         ));
     }
+    if !hybrid.is_empty() {
+        out.push(Finding::new(
+            Code::UnmanagedNodes,
+            &subject,
+            format!("{} are hybrid nodes, which stand outside AWS: eksup does not replace them", name_some(&hybrid)),
+            format!("after the upgrade run `nodeadm upgrade {} --config-source file://NODECONFIG` on each, one after another", case.plan.to),
+        ));
+    }
     if !fargate.is_empty() {
         out.push(Finding::new(
             Code::Fargate,
@@ -248,7 +264,7 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 "{} keep their kubelet version until their pods are recreated",
                 name_some(&fargate)
             ),
-            "restart these workloads after the upgrade: new Fargate pods get the cluster's version",
+            "restart these workloads after the upgrade, or write `fargate: restart`: new Fargate pods get the cluster's version",
         ));
     }
     // Two replacements at a time take nodes from the same workloads, and only budgets hold both back.
@@ -258,9 +274,20 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             &subject,
             format!("Karpenter or Auto Mode replaces {} after the control plane is upgraded, at the same time as this \
                  upgrade replaces node groups", name_some(&moving)),
-            "set disruption budgets on the NodePools if these are too many nodes at the same time",
+            "set disruption budgets on the NodePools if these are too many nodes at the same time; or list the NodePools under `karpenter`, and the run holds them and lets them go one by one",
         ));
     }
+}
+
+/// Whether the plan leaves a node of Karpenter or Auto Mode to them, or could not read whose it is.
+fn is_left_to_provisioner(case: &ReadinessInput<'_>, node: &Node) -> bool {
+    if node.is_auto_mode() {
+        return case.plan.auto_mode == AutoModeNodes::Leave;
+    }
+    let read = case.inventory.karpenter.as_ref();
+    let pool = pool_of(node).filter(|name| read.is_some_and(|k| k.find_pool(name).is_some()));
+    let entry = pool.and_then(|name| case.plan.karpenter_pool(name));
+    entry.is_none_or(|entry| entry.strategy == PoolStrategy::Leave)
 }
 
 /// DaemonSets that run on blue and will not run on green.

@@ -132,12 +132,21 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         Capacity::Surge(n) => Some(n),
         Capacity::Full => None,
     };
+    let nodes = match group.scaling.desired {
+        _ if on_demand => "nodes".to_owned(),
+        1 => "1 node".to_owned(),
+        n => format!("{n} nodes"),
+    };
     let title = format!(
-        "{} {}: {} nodes of {at}, like {}",
+        "{} {}: {nodes} of {at}, like {}{}",
         origin.source.title_words(),
         m.green,
-        group.scaling.desired,
-        m.blue
+        m.blue,
+        if on_demand {
+            ", made when evicted pods need them"
+        } else {
+            ""
+        }
     );
     let why = if last && !origin.source.is_managed() {
         "its nodes have the target's kubelet, which may not be newer than the API server, so green is created after the last hop"

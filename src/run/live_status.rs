@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::cluster_connection::ClusterConnection;
+use super::live_node_pools::add_other_nodes;
 use crate::journal::{FinalOutcome, RunState, StepStatus};
 use crate::model::aws_status::AddonStatus;
 use crate::model::eks::Nodegroup;
@@ -35,6 +36,8 @@ pub struct LiveData {
     pub control_plane: Value,
     pub addons: Vec<Value>,
     pub node_groups: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub node_pools: Vec<Value>,
     pub rules: Vec<Value>,
 }
 
@@ -97,6 +100,8 @@ pub async fn read_live_status(
         let read = aws.read_self_managed_group(&group.name).await?;
         add_node_group(reached, read, &nodes, state, &sizes, &mut out).await?;
     }
+    let reached_goal = state.is_some_and(has_reached_goal);
+    add_other_nodes(reached, &nodes, (run, reached_goal), &mut out).await?;
     if let Some(run) = run {
         add_node_marks(&nodes, run, &mut out);
     }

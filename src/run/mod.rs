@@ -40,6 +40,7 @@ pub mod holder;
 pub mod journal_status;
 pub mod judged_route;
 pub mod kube_store;
+mod live_node_pools;
 pub mod live_status;
 pub mod logging;
 mod node_watch;

@@ -172,6 +172,7 @@ pub fn preview_rollback(route: &Route, windows: &Windows, now: Timestamp) -> Rol
         let begins = end_of(i).checked_sub(signed_duration(step.estimate));
         out.until = Some((step.id.clone(), begins.unwrap_or(now)));
     }
+    let has_green = route.steps.iter().any(|s| s.spec.created_group().is_some());
     // The last hop overwrites the ones before, as EKS rolls back that one only.
     for (i, step) in route.steps.iter().enumerate() {
         if let StepSpec::ControlPlane { from, to, .. } = &step.spec {
@@ -184,13 +185,26 @@ pub fn preview_rollback(route: &Route, windows: &Windows, now: Timestamp) -> Rol
             "begun now, everything but versions can be rolled back (`eksup rollback`) until `{step}`, about {}",
             format_time(*at)
         ),
-        None => "everything but versions can be rolled back (`eksup rollback`) at any time, as blue stays"
+        None if has_green => "everything but versions can be rolled back (`eksup rollback`) at any time, as blue stays"
             .to_owned(),
+        None => "everything but versions can be rolled back (`eksup rollback`) at any time".to_owned(),
     });
+    // What somebody else replaces is of the new version for good.
+    let replaced = route
+        .steps
+        .iter()
+        .find(|s| replaces_nodes_for_good(&s.spec));
+    if let Some(step) = replaced {
+        out.lines.push(format!(
+            "nodes and pods that `{}` and the like replace stay as they are in a rollback",
+            step.id
+        ));
+    }
     if let Some((from, to, until)) = out.control_plane {
         out.lines.push(format!(
-            "the control plane (`eksup rollback --control-plane`) can go from {to} back to {from} until about {}, 7 days after that hop, while blue is there and no node is at {to}{}",
+            "the control plane (`eksup rollback --control-plane`) can go from {to} back to {from} until about {}, 7 days after that hop, while {}no node is at {to}{}",
             format_time(until),
+            if has_green { "blue is there and " } else { "" },
             if from == route.from {
                 String::new()
             } else {
@@ -199,6 +213,16 @@ pub fn preview_rollback(route: &Route, windows: &Windows, now: Timestamp) -> Rol
         ));
     }
     out
+}
+
+/// Whether the step has nodes replaced that it does not bring back.
+fn replaces_nodes_for_good(spec: &StepSpec) -> bool {
+    matches!(
+        spec,
+        StepSpec::DriftPool { .. }
+            | StepSpec::RestartFargate { .. }
+            | StepSpec::WaitAutoMode { .. }
+    )
 }
 
 /// Whether taking the step back changes where things run.

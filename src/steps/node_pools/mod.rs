@@ -7,6 +7,7 @@ pub mod hold;
 mod progress;
 pub mod replace;
 
+pub use budget::{BudgetChange, DriftBudget, change_budget, read_budget};
 pub use hold::HoldPoolStep;
 pub use progress::ReplacedNodes;
 pub use replace::{ReplacePoolStep, ReplaceTerms};

@@ -16,7 +16,6 @@ use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
 use crate::model::Minor;
-use crate::model::clock::signed_duration;
 use crate::steps::drain::timers::StateTimers;
 use crate::steps::workload_gate::{Shortage, WorkloadGate};
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
@@ -56,7 +55,12 @@ pub struct ReplaceObservation {
     short: Shortage,
     /// How long this process has seen the same nodes old.
     unchanged_for: Duration,
+    /// How long it has seen nothing under way and all workloads whole.
+    quiet_for: Duration,
 }
+
+/// The name of the timer of a quiet pool; that of an unchanged one is what does not change.
+const QUIET_TIMER: &str = "quiet";
 
 /// How many nodes there were, and how many of them were old.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -153,12 +157,7 @@ impl ReplacePoolStep {
     }
 
     /// What is next while nothing new may begin.
-    fn decide_held(
-        &self,
-        seen: &ReplaceObservation,
-        past: &StepHistory,
-        now: Timestamp,
-    ) -> Decision<ReplaceAct> {
+    fn decide_held(&self, seen: &ReplaceObservation, past: &StepHistory) -> Decision<ReplaceAct> {
         let progress = &seen.progress;
         let last = past.last_act.as_ref();
         let last = last.and_then(|act| ReplaceAct::deserialize(act).ok());
@@ -180,6 +179,19 @@ impl ReplacePoolStep {
         if let Some(decision) = seen.short.hold_back(SHORTAGE_LIMIT, &stays) {
             return decision;
         }
+        // The watch after each node, the last one too, counts from when its pods are back. A process that takes over
+        // watches again.
+        let left = self.terms.bake.saturating_sub(seen.quiet_for);
+        if last.is_some() && !left.is_zero() {
+            return Decision::Wait {
+                why: format!(
+                    "{}; watching, {}s left",
+                    progress.describe(),
+                    left.as_secs()
+                ),
+                recheck: left.min(REPLACE_RECHECK_INTERVAL),
+            };
+        }
         if progress.old.is_empty() {
             return Decision::Done(format!(
                 "all {} nodes of {} are of {}",
@@ -187,24 +199,6 @@ impl ReplacePoolStep {
                 self.nodes.words(),
                 self.terms.kubelet
             ));
-        }
-        // The watch after each node counts from when the budget was closed.
-        if last == Some(ReplaceAct::Close { stuck: None })
-            && let Some(closed) = past.act_counts_from()
-        {
-            let left = signed_duration(self.terms.bake) - now.duration_since(closed);
-            if left.is_positive() {
-                return Decision::Wait {
-                    why: format!(
-                        "{}; watching, {}s left",
-                        progress.describe(),
-                        left.as_secs()
-                    ),
-                    recheck: Duration::try_from(left)
-                        .unwrap_or(REPLACE_RECHECK_INTERVAL)
-                        .min(REPLACE_RECHECK_INTERVAL),
-                };
-            }
         }
         Decision::Act(ReplaceAct::Open)
     }
@@ -262,15 +256,19 @@ impl Step<StepWorld> for ReplacePoolStep {
             progress.old.join(" "),
             progress.leaving.join(" ")
         );
+        let quiet = progress.is_quiet() && short.workloads.is_empty();
+        let quiet = quiet.then(|| QUIET_TIMER.to_owned());
         let elapsed = {
             let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
-            timers.update_all([so_now])
+            timers.update_all([so_now.clone()].into_iter().chain(quiet))
         };
+        let so_for = |name: &str| elapsed.get(name).copied().unwrap_or_default();
         Ok(ReplaceObservation {
             progress,
             budget,
             short,
-            unchanged_for: elapsed.into_values().next().unwrap_or_default(),
+            unchanged_for: so_for(&so_now),
+            quiet_for: so_for(QUIET_TIMER),
         })
     }
 
@@ -278,7 +276,7 @@ impl Step<StepWorld> for ReplacePoolStep {
         &self,
         seen: &ReplaceObservation,
         past: &StepHistory,
-        now: Timestamp,
+        _now: Timestamp,
     ) -> Decision<ReplaceAct> {
         if !self.has_budget() {
             return self.decide_watching(seen);
@@ -296,7 +294,7 @@ impl Step<StepWorld> for ReplacePoolStep {
             // Somebody, or a tool that keeps the cluster as Git has it, has taken the run's budget off.
             DriftBudget::Absent => Decision::Act(ReplaceAct::Close { stuck: None }),
             DriftBudget::Open => self.decide_open(seen),
-            DriftBudget::Held => self.decide_held(seen, past, now),
+            DriftBudget::Held => self.decide_held(seen, past),
         }
     }
 
@@ -377,5 +375,108 @@ impl Step<StepWorld> for ReplacePoolStep {
 
     fn is_at_rest(&self, seen: &ReplaceObservation) -> bool {
         seen.budget != DriftBudget::Open && seen.progress.is_quiet()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::node_pool::NodePool;
+
+    fn step() -> ReplacePoolStep {
+        let terms = ReplaceTerms {
+            kubelet: Minor::new(29),
+            budget: Some("1".into()),
+            bake: Duration::from_secs(60),
+            timeout: Duration::from_secs(3600),
+        };
+        ReplacePoolStep::new("run".into(), ReplacedNodes::Pool("general".into()), terms)
+    }
+
+    fn seen(budget: DriftBudget, old: &[&str], leaving: &[&str]) -> ReplaceObservation {
+        let names = |all: &[&str]| all.iter().map(|n| (*n).to_owned()).collect();
+        ReplaceObservation {
+            progress: ReplacementProgress {
+                pool: Some(NodePool::default()),
+                old: names(old),
+                total: 3,
+                leaving: names(leaving),
+                ..ReplacementProgress::default()
+            },
+            budget,
+            short: Shortage::default(),
+            unchanged_for: Duration::ZERO,
+            quiet_for: Duration::ZERO,
+        }
+    }
+
+    fn decide(seen: &ReplaceObservation, last: Option<&ReplaceAct>) -> Decision<ReplaceAct> {
+        let past = StepHistory {
+            last_act: last.map(|act| serde_json::to_value(act).unwrap()),
+            ..StepHistory::default()
+        };
+        step().decide_next(seen, &past, Timestamp::UNIX_EPOCH)
+    }
+
+    const CLOSED: ReplaceAct = ReplaceAct::Close { stuck: None };
+
+    #[test]
+    fn a_node_on_its_way_out_closes_the_budget_and_the_next_waits_until_the_watch_is_over() {
+        let first = seen(DriftBudget::Held, &["a", "b"], &[]);
+        assert_eq!(decide(&first, None), Decision::Act(ReplaceAct::Open));
+        let going = seen(DriftBudget::Open, &["a", "b"], &["a"]);
+        assert_eq!(
+            decide(&going, Some(&ReplaceAct::Open)),
+            Decision::Act(CLOSED)
+        );
+        let going = seen(DriftBudget::Held, &["a", "b"], &["a"]);
+        assert!(matches!(
+            decide(&going, Some(&CLOSED)),
+            Decision::Wait { .. }
+        ));
+        let mut gone = seen(DriftBudget::Held, &["b"], &[]);
+        assert!(
+            matches!(decide(&gone, Some(&CLOSED)), Decision::Wait { why, .. } if why.contains("60s left"))
+        );
+        gone.quiet_for = Duration::from_secs(60);
+        assert_eq!(
+            decide(&gone, Some(&CLOSED)),
+            Decision::Act(ReplaceAct::Open)
+        );
+    }
+
+    #[test]
+    fn the_last_node_is_watched_too() {
+        let mut last = seen(DriftBudget::Held, &[], &[]);
+        assert!(matches!(
+            decide(&last, Some(&CLOSED)),
+            Decision::Wait { .. }
+        ));
+        last.quiet_for = Duration::from_secs(60);
+        assert!(matches!(decide(&last, Some(&CLOSED)), Decision::Done(_)));
+    }
+
+    #[test]
+    fn a_standstill_closes_the_budget_before_a_person_is_asked() {
+        let mut stuck = seen(DriftBudget::Open, &["a"], &[]);
+        stuck.unchanged_for = Duration::from_secs(3601);
+        stuck.progress.blockers = vec!["PodDisruptionBudget shop/web".into()];
+        let Decision::Act(act @ ReplaceAct::Close { stuck: Some(_) }) =
+            decide(&stuck, Some(&ReplaceAct::Open))
+        else {
+            panic!("the budget stays open");
+        };
+        let held = seen(DriftBudget::Held, &["a"], &[]);
+        let refused = decide(&held, Some(&act));
+        assert!(
+            matches!(&refused, Decision::Refuse(why) if why.to_string().contains("shop/web")),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_budget_that_somebody_took_off_is_set_again() {
+        let off = seen(DriftBudget::Absent, &["a"], &[]);
+        assert_eq!(decide(&off, None), Decision::Act(CLOSED));
     }
 }
