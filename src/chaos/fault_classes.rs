@@ -72,9 +72,7 @@ pub fn can_be_drawn(kind: FaultKind, targets: &FaultTargets) -> bool {
             | WorldChangeKind::ClockSkew
             | WorldChangeKind::Cordon
             | WorldChangeKind::Uncordon
-            | WorldChangeKind::Autoscaler
             | WorldChangeKind::Karpenter
-            | WorldChangeKind::FargateCapacity
             | WorldChangeKind::ApiServerGone
             | WorldChangeKind::WatchesCut
             | WorldChangeKind::HistoryLost
@@ -90,18 +88,24 @@ pub fn can_be_drawn(kind: FaultKind, targets: &FaultTargets) -> bool {
             }
             WorldChangeKind::Budget => !targets.budgets.is_empty(),
             WorldChangeKind::Scale => !(targets.blues.is_empty() && targets.greens.is_empty()),
-            WorldChangeKind::MinSize => !targets.blues.is_empty(),
+            // It works on node groups; nobody deploys one in a cluster that has none.
+            WorldChangeKind::Autoscaler | WorldChangeKind::MinSize => !targets.blues.is_empty(),
             WorldChangeKind::Weights => !targets.targets.is_empty(),
             WorldChangeKind::DeleteGroup => !targets.greens.is_empty(),
+            WorldChangeKind::FargateCapacity => targets.provided.fargate,
+            // These end by themselves only where somebody takes them back: with the repair after a stuck run.
+            WorldChangeKind::KarpenterDown | WorldChangeKind::NodeclassNotReady => {
+                !targets.provided.classes.is_empty()
+            }
+            WorldChangeKind::NodePoolCapacity => !targets.provided.pools.is_empty(),
+            WorldChangeKind::DoNotDisrupt => {
+                !(targets.provided.pools.is_empty() || targets.workloads.is_empty())
+            }
             // Said by hand only: tests of single situations.
             WorldChangeKind::CapacityBack
             | WorldChangeKind::NoFreeAddresses
             | WorldChangeKind::PodsFailOn
-            | WorldChangeKind::NoImagesOn
-            | WorldChangeKind::KarpenterDown
-            | WorldChangeKind::NodeclassNotReady
-            | WorldChangeKind::NodePoolCapacity
-            | WorldChangeKind::DoNotDisrupt => false,
+            | WorldChangeKind::NoImagesOn => false,
         },
     }
 }

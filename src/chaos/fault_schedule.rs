@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::provided_faults::ProvidedTargets;
 use super::variation::Variation;
 use crate::model::Inventory;
+use crate::model::node_source::NodeSource;
 use crate::plan::Plan;
 use crate::twin::fault::{self, FaultRule, RequestFaultKind, WorldChangeKind};
 use crate::twin::world::SimWorld;
@@ -57,7 +59,7 @@ impl TrialSpeed {
     }
 
     /// About how long an upgrade of a few nodes takes; what is to happen happens within.
-    fn expected_seconds(self) -> u64 {
+    pub(super) fn expected_seconds(self) -> u64 {
         20 * 60 + 100 * 60 / u64::from(self.plan) + 60 * 60 / u64::from(self.world)
     }
 
@@ -98,6 +100,7 @@ pub struct FaultSchedule {
 }
 
 /// What the rules can be about in a cluster.
+#[derive(Default)]
 pub struct FaultTargets {
     pub(super) zones: Vec<String>,
     pub(super) workloads: Vec<String>,
@@ -107,6 +110,8 @@ pub struct FaultTargets {
     pub(super) blues: Vec<String>,
     pub(super) greens: Vec<String>,
     pub(super) targets: Vec<String>,
+    /// What there is of nodes that somebody else makes.
+    pub(super) provided: ProvidedTargets,
     nodes: usize,
 }
 
@@ -127,7 +132,10 @@ impl FaultTargets {
             .filter(|w| own(&w.key.namespace) && named(&w.kind));
         let budgets = inventory.pdbs.iter().filter(|b| own(&b.key.namespace));
         let targets = inventory.target_groups.iter().map(|t| t.name.clone());
-        let blues = inventory.nodegroups.iter().map(|g| g.name.clone());
+        // NodePools that the plan replaces stand among the groups, and have no sizes that anybody could change.
+        let groups = inventory.nodegroups.iter();
+        let blues = groups.filter(|g| g.source != NodeSource::NodePool);
+        let blues = blues.map(|g| g.name.clone());
         // A kind that Kubernetes does not have is an operator's, which a fault can stop.
         let built_in = |kind: &str| {
             matches!(
@@ -153,6 +161,7 @@ impl FaultTargets {
             blues: blues.collect(),
             greens,
             targets: targets.collect(),
+            provided: ProvidedTargets::from_inventory(inventory),
             nodes: inventory.nodes.len(),
         }
     }
@@ -231,8 +240,10 @@ impl FaultSchedule {
         let autoscaler = draw_autoscaler_rules(&mut rng, targets);
         let meddled = meddled || !autoscaler.is_empty();
         let variation = Variation::for_seed(seed, &targets.workloads, &targets.operators);
+        let provided = (targets.provided).draw_rules(seed, &targets.workloads, speed);
         // Every rule is made of parts the grammar knows; a test holds that.
         let texts = autoscaler.iter().chain(&texts).chain(&variation.rules);
+        let texts = texts.chain(&provided);
         let rules = texts.filter_map(|text| text.parse().ok()).collect();
         Self {
             seed,
@@ -337,11 +348,12 @@ fn draw_autoscaler_rules(rng: &mut fastrand::Rng, targets: &FaultTargets) -> Vec
     if rng.u8(..) >= 64 {
         return Vec::new();
     }
-    let mut rules = vec![format!(
-        "{}:{}s",
-        WorldChangeKind::Autoscaler,
-        rng.u32(3..=60) * 10
-    )];
+    let unneeded = rng.u32(3..=60) * 10;
+    // It works on node groups; nobody deploys one in a cluster that has none.
+    if targets.blues.is_empty() {
+        return Vec::new();
+    }
+    let mut rules = vec![format!("{}:{unneeded}s", WorldChangeKind::Autoscaler)];
     for blue in &targets.blues {
         if rng.u8(..) < 200 {
             let least = rng.usize(0..=targets.nodes.saturating_sub(1));
@@ -541,6 +553,11 @@ mod tests {
             blues: some("expense-blue"),
             greens: some("expense-green"),
             targets: some("expense-green-tg"),
+            provided: ProvidedTargets {
+                pools: some("general"),
+                classes: some("general"),
+                fargate: true,
+            },
             nodes: 3,
         }
     }
@@ -564,14 +581,8 @@ mod tests {
     #[test]
     fn the_seeds_bring_the_kinds_of_faults_that_a_tally_expects() {
         let nothing = FaultTargets {
-            zones: Vec::new(),
-            workloads: Vec::new(),
-            operators: Vec::new(),
-            budgets: Vec::new(),
-            blues: Vec::new(),
-            greens: Vec::new(),
-            targets: Vec::new(),
             nodes: 3,
+            ..FaultTargets::default()
         };
         for targets in [targets(), nothing] {
             let drawn = |seed| FaultSchedule::for_seed(seed, &targets).rules;

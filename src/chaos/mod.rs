@@ -6,11 +6,13 @@
 //! - [`twin_connection`]: real clients over a twin's wire
 //! - [`fault_classes`]: what a tally counts, and what seeds can bring (pure)
 //! - [`fault_schedule`]: what a seed brings (pure)
+//! - `provided_faults`: what it does to nodes that somebody else makes (pure)
 //! - [`variation`]: how its plan and cluster differ from those that were given (pure)
 //! - [`terms`]: what the upgrade may do, for the laws
 //! - [`process`]: one process, and how it ends before its time
 //! - [`trial`]: processes one after another, until the upgrade ends
-//! - [`oracle`]: whether the end is a good one
+//! - `trial_end`: whether it ended as it claims
+//! - [`oracle`]: what a good end is (pure)
 //! - [`batch`]: many seeds on all cores
 
 pub mod batch;
@@ -19,8 +21,10 @@ pub mod fault_schedule;
 pub mod invariants;
 pub mod oracle;
 pub mod process;
+mod provided_faults;
 pub mod terms;
 pub mod trial;
+mod trial_end;
 pub mod twin_connection;
 pub mod variation;
 

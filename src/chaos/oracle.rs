@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::model::kube::{NamespacedName, Node, Pod, Volume, Workload};
+use crate::model::node_source::NodeSource;
 use crate::model::{Inventory, marks};
 use crate::route::{Route, StepSpec};
+use crate::twin::k8s::pool_truth::PoolObject;
 
 /// What an upgrade leaves behind, as far as two runs of the same upgrade must agree on it: names that chance gives
 /// (instances, pods) are left out.
@@ -143,6 +145,85 @@ pub fn find_leftover_marks(read: &Inventory) -> Vec<String> {
     left
 }
 
+/// Annotations that say where a green came from, as the tags of a node group do: they stay, and change nothing.
+const ORIGIN_MARKS: [&str; 2] = [marks::CREATED_BY, marks::CLONED_FROM];
+
+/// Marks of the program on NodePools, NodeClaims and EC2NodeClasses. A run that is done leaves on a green where it came
+/// from; one that was rolled back leaves nothing.
+pub fn find_marks_on_pools(objects: &[PoolObject], rolled_back: bool) -> Vec<String> {
+    let mut left = Vec::new();
+    for object in objects {
+        let may_stay = !rolled_back && object.kind != "NodeClaim";
+        let keys = object.annotations.keys();
+        let ours = keys.filter(|key| {
+            let origin = may_stay && ORIGIN_MARKS.contains(&key.as_str());
+            key.starts_with("eksup.dev/") && !origin
+        });
+        left.extend(ours.map(|key| format!("{} {} carries {key}", object.kind, object.name)));
+    }
+    left
+}
+
+/// What of NodePools and EC2NodeClasses is not as before: all of it after a rollback; after a run that is done only of those
+/// that are still there, and a green must be like the blue that it came from.
+pub fn find_pool_changes(
+    before: &[PoolObject],
+    now: &[PoolObject],
+    rolled_back: bool,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let same = |a: &&PoolObject, b: &PoolObject| a.kind == b.kind && a.name == b.name;
+    for object in now.iter().filter(|o| o.kind != "NodeClaim") {
+        let at = format!("{} {}", object.kind, object.name);
+        let origin = match before.iter().find(|b| same(b, object)) {
+            // On a long way a later green has the name of a blue that went before: it is judged by the same.
+            Some(origin) => Some(origin),
+            None if rolled_back => {
+                wrong.push(format!("{at} was not there before"));
+                continue;
+            }
+            None => (object.annotations.get(marks::CLONED_FROM)).and_then(|from| {
+                let mut blues = before.iter();
+                blues.find(|b| b.kind == object.kind && b.name == *from)
+            }),
+        };
+        let Some(origin) = origin else { continue };
+        for part in ["limits", "disruption", "weight"] {
+            let (was, is) = (&origin.spec[part], &object.spec[part]);
+            if was != is {
+                wrong.push(format!("{part} of {at}: {was} / {is}"));
+            }
+        }
+        if rolled_back && origin.spec != object.spec && wrong.is_empty() {
+            wrong.push(format!("{at}: {} / {}", origin.spec, object.spec));
+        }
+    }
+    let gone = before
+        .iter()
+        .filter(|b| rolled_back && b.kind != "NodeClaim" && !now.iter().any(|o| same(b, o)));
+    wrong.extend(gone.map(|b| format!("{} {} is gone", b.kind, b.name)));
+    wrong
+}
+
+/// Blue NodePools that a run that says it is done has left.
+pub fn find_blue_pools(now: &[PoolObject], route: &Route) -> Vec<String> {
+    let made = |name: &str| {
+        let greens = route.steps.iter().filter_map(|s| s.spec.created_group());
+        { greens }.any(|green| green.name == name)
+    };
+    let retired = route.steps.iter().filter_map(|step| match &step.spec {
+        StepSpec::Retire {
+            blue, delete: true, ..
+        } if route.source_of(blue) == NodeSource::NodePool && !made(blue) => Some(blue),
+        _ => None,
+    });
+    let there = |blue: &&String| now.iter().any(|o| o.kind == "NodePool" && o.name == **blue);
+    let there = retired.filter(there);
+    there
+        .map(|blue| format!("NodePool {blue} is still there"))
+        .collect()
+}
+
 /// What an upgrade that says it is done has not done.
 pub fn find_unfinished(read: &Inventory, route: &Route) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -205,4 +286,65 @@ fn is_zone_lost(read: &Inventory, workload: &Workload) -> bool {
         let mut bound = bound.filter(|v| v.claim.as_ref().is_some_and(|c| claims.contains(c)));
         bound.any(lost)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pool(name: &str, spec: Value, annotations: &[&str]) -> PoolObject {
+        let of = annotations.iter();
+        PoolObject {
+            kind: "NodePool",
+            name: name.into(),
+            annotations: of
+                .map(|key| ((*key).to_owned(), "general".to_owned()))
+                .collect(),
+            spec,
+        }
+    }
+
+    fn open() -> Value {
+        json!({"limits": {"cpu": "64"}, "disruption": {"budgets": [{"nodes": "10%"}]}})
+    }
+
+    #[test]
+    fn marks_on_node_pools_are_found_and_a_green_may_say_where_it_came_from() {
+        let green = pool("green", open(), &ORIGIN_MARKS);
+        assert!(find_marks_on_pools(std::slice::from_ref(&green), false).is_empty());
+        assert_eq!(find_marks_on_pools(&[green], true).len(), 2);
+        for mark in [marks::DRIFT_HELD, marks::LIMITS_BEFORE, marks::WANTED_NODES] {
+            let marked = pool("general", open(), &[mark]);
+            assert_eq!(find_marks_on_pools(&[marked], false).len(), 1, "{mark}");
+        }
+        let claim = PoolObject {
+            kind: "NodeClaim",
+            ..pool("claim", open(), &[marks::CREATED_BY])
+        };
+        assert_eq!(find_marks_on_pools(&[claim], false).len(), 1);
+    }
+
+    #[test]
+    fn budgets_and_limits_that_a_run_left_on_node_pools_are_found() {
+        let before = [pool("general", open(), &[])];
+        let mut held = open();
+        held["disruption"]["budgets"] = json!([{"nodes": "10%"}, {"nodes": "0"}]);
+        let mut closed = open();
+        closed["limits"] = json!({"cpu": "0"});
+        for rolled_back in [false, true] {
+            assert!(find_pool_changes(&before, &before, rolled_back).is_empty());
+            for spec in [&held, &closed] {
+                let now = [pool("general", spec.clone(), &[])];
+                assert_eq!(find_pool_changes(&before, &now, rolled_back).len(), 1);
+            }
+        }
+        let green = [pool("general-green", held, &ORIGIN_MARKS)];
+        assert_eq!(find_pool_changes(&before, &green, false).len(), 1);
+        let green = [pool("general-green", open(), &ORIGIN_MARKS)];
+        assert!(find_pool_changes(&before, &green, false).is_empty());
+        // After a rollback green may not be there, and blue has to be.
+        assert_eq!(find_pool_changes(&before, &green, true).len(), 2);
+    }
 }

@@ -7,11 +7,15 @@ use tokio::time::sleep;
 use super::fault_schedule::FaultSchedule;
 use super::trial::Trial;
 use super::twin_connection::connect_twin;
-use crate::chaos::invariants::UpgradeTerms;
+use crate::chaos::invariants::{NodeTerms, UpgradeTerms};
 use crate::inventory;
+use crate::model::node_source::NodeSource;
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
-use crate::plan::{BudgetConsent, Drain, OnDeadline, Plan, SingleReplicas, Strategy};
+use crate::plan::{
+    AutoModeNodes, BudgetConsent, Drain, FargatePods, OnDeadline, Plan, PoolStrategy,
+    SingleReplicas, Strategy,
+};
 use crate::route::{Route, ShiftSpec, StepSpec};
 use crate::run::error::RunError;
 use crate::twin::{Twin, fault, scenario};
@@ -20,7 +24,11 @@ impl Trial<'_> {
     /// The groups that the plan makes.
     pub fn green_group_names(&self) -> Result<Vec<String>, String> {
         let inventory = self.before.unwrap_or(&self.snapshot.inventory);
-        Ok(green_names_in(&build_route(&self.input.plan, inventory)?))
+        let route = build_route(&self.input.plan, inventory)?;
+        let mut names = green_names_in(&route);
+        // NodePools have no sizes that anybody could change, and EKS deletes none.
+        names.retain(|name| route.source_of(name) != NodeSource::NodePool);
+        Ok(names)
     }
 
     /// The plan of a seed; a saved one is carried as it was saved.
@@ -64,8 +72,36 @@ impl Trial<'_> {
             pod_deadline: (plan.all_drains().map(|d| d.pod_deadline).min()).unwrap_or_default(),
             downtime: plan.strategy == Strategy::Recreate,
             green_targets,
+            nodes: node_terms(plan, inventory, &route),
         })
     }
+}
+
+/// The nodes that the plan brings to the target, whatever makes them.
+fn node_terms(plan: &Plan, inventory: &Inventory, route: &Route) -> NodeTerms {
+    let mut terms = NodeTerms {
+        target: Some(plan.to),
+        fargate: plan.fargate == FargatePods::Restart,
+        auto_mode: plan.auto_mode == AutoModeNodes::Wait,
+        ..NodeTerms::default()
+    };
+    let blues = plan.all_groups().map(|g| g.blue.clone());
+    let greens = green_names_in(route);
+    for group in blues.chain(greens) {
+        match route.source_of(&group) {
+            NodeSource::NodePool => terms.replaced_pools.insert(group),
+            NodeSource::ManagedGroup | NodeSource::AutoScalingGroup => terms.groups.insert(group),
+        };
+    }
+    for pool in inventory.node_pools().filter(|p| !p.is_auto_mode()) {
+        let entry = plan.karpenter_pool(&pool.name);
+        let drifts = entry.filter(|entry| entry.strategy == PoolStrategy::Drift);
+        if let Some(entry) = drifts {
+            let most = entry.budget.as_ref().and_then(|text| text.parse().ok());
+            terms.drifted_pools.insert(pool.name.clone(), most);
+        }
+    }
+    terms
 }
 
 fn build_route(plan: &Plan, inventory: &Inventory) -> Result<Route, String> {

@@ -9,9 +9,10 @@ use tokio::time::{Instant, sleep};
 
 use super::fault_classes::ProcessFaultClass;
 use super::fault_schedule::{FaultSchedule, ProcessFault};
-use super::oracle::{self, EndState};
+use super::oracle::EndState;
 use super::process::{MAX_PROCESS_TIME, ProcessCommand, ProcessEnd, ProcessHarness, WrapWire};
 use super::terms::{read_before, skewed_clock};
+use super::trial_end;
 use super::twin_connection::connect_twin;
 use crate::chaos::invariants::Invariants;
 use crate::event::RunEvent;
@@ -23,7 +24,8 @@ use crate::run::cluster_connection::ClusterConnection;
 use crate::run::error::{RunError, RunErrorKind};
 use crate::run::logging::disable_logging;
 use crate::run::output::RunOutput;
-use crate::run::stored_run::{read_run_state, stored_route};
+use crate::run::stored_run::read_run_state;
+use crate::twin::k8s::pool_truth;
 use crate::twin::{Twin, fault, scenario};
 
 /// No trial needs more processes.
@@ -128,6 +130,7 @@ impl Trial<'_> {
         world.observer = Some(Box::new(Invariants::new(terms.clone().unwrap_or_default())));
         world.set_speed_factor(schedule.speed.world);
         fault::add_rules(&mut world, schedule.rules.clone());
+        let pools_before = pool_truth::list_pool_objects(&world);
         let twin = Twin::start(world);
         let plan_input = PlanInput {
             plan,
@@ -160,6 +163,7 @@ impl Trial<'_> {
         // Without an end there is nothing to compare; the faults say what happened.
         if report.faults.is_empty() {
             self.check_end(schedule, &harness, &mut report).await;
+            trial_end::check_pools(&harness, &pools_before, &mut report).await;
         }
         report.requests = harness.requests.load(Ordering::SeqCst);
         // What fired and what was broken is read from the world when nothing moves any more.
@@ -179,95 +183,10 @@ impl Trial<'_> {
         });
         report
     }
-
-    /// Holds the end against what it claims to be.
-    async fn check_end(
-        &self,
-        schedule: &FaultSchedule,
-        harness: &ProcessHarness<'_>,
-        report: &mut TrialReport,
-    ) {
-        // A trial that never ended has its own fault already.
-        let Some(last) = report.trial_end else {
-            return;
-        };
-        // What others broke is fixed, and the cluster comes to rest.
-        harness.twin.with_world(|world| {
-            world.faults.stop_all();
-            fault::repair_all(world);
-        });
-        // After the repair everything has time to become what it should be.
-        sleep(Duration::from_secs(1800)).await;
-        let (read, state) = match read_cluster_and_run(harness).await {
-            Ok(both) => both,
-            Err(error) => {
-                report.faults.push(format!(
-                    "the cluster cannot be read at the end: {}",
-                    error.message
-                ));
-                return;
-            }
-        };
-        // The end is compared with the plan, with the cluster before it, and with a run without faults.
-        let faults = &mut report.faults;
-        let end = EndState::from_inventory(&read);
-        let route = state.as_ref().map(stored_route);
-        // A run that says that it is done must have done all of it.
-        if last == TrialEnd::Done {
-            match &route {
-                Some(Ok(route)) => faults.extend(oracle::find_unfinished(&read, route)),
-                Some(Err(error)) => faults.push(error.message.clone()),
-                None => faults.push("done, and the journal knows of no run".to_owned()),
-            }
-            // Where nobody else changed anything, the end has to be that of a run without faults.
-            if let Some(calm) = self.baseline.filter(|_| !schedule.has_external_changes) {
-                faults.extend(
-                    end.differences_from(calm)
-                        .into_iter()
-                        .map(|d| format!("not as without faults: {d}")),
-                );
-            }
-        }
-        // A rollback leaves what was there before, apart from the versions (EKS-RB-2).
-        if last == TrialEnd::RolledBack && !schedule.has_external_changes {
-            let differs = self
-                .before
-                .map(|before| end.differences_from(&EndState::from_inventory(before)))
-                .unwrap_or_default();
-            // Versions are kept.
-            let kept = |d: &String| d.starts_with("cluster:") || d.starts_with("add-on ");
-            let differs = differs.into_iter().filter(|d| !kept(d));
-            faults.extend(differs.map(|d| format!("not as before the run: {d}")));
-        }
-        // Marks have to be gone unless the run is stuck; short workloads are excused where somebody deleted or shrank
-        // a group.
-        if last != TrialEnd::Stuck {
-            faults.extend(oracle::find_leftover_marks(&read));
-            // Where somebody deletes a group nothing needs to run there.
-            let deleted = |rule: &str| rule.starts_with("delete-group");
-            let shrunk = |rule: &str| rule.starts_with("scale:") && rule.contains(":-");
-            if !has_fired(harness, deleted) {
-                faults.extend(oracle::find_short_workloads(
-                    &read,
-                    has_fired(harness, shrunk),
-                ));
-            }
-        }
-        report.end_state = Some(end);
-    }
-}
-
-/// Whether a fault of that kind has come about.
-fn has_fired(harness: &ProcessHarness<'_>, kind: impl Fn(&str) -> bool) -> bool {
-    let rules = |world: &mut crate::twin::world::SimWorld| {
-        let mut fired = world.faults.fired_counts().into_iter();
-        fired.any(|(rule, times)| times > 0 && kind(rule))
-    };
-    harness.twin.with_world(rules)
 }
 
 /// Reads the cluster and its run.
-async fn read_cluster_and_run(
+pub(super) async fn read_cluster_and_run(
     harness: &ProcessHarness<'_>,
 ) -> Result<(Inventory, Option<RunState>), RunError> {
     let clock = Clock::starting_at(harness.twin.with_world(|world| world.now()));

@@ -239,8 +239,9 @@ pub struct ClaimOrigin<'a> {
     pub requests: Resources,
 }
 
-/// A claim of `pool` for a machine that can carry what one of blue's carries, in the same zone.
-pub fn claim_object(pool: &NodePool, name: &str, run: &str, origin: ClaimOrigin<'_>) -> Value {
+/// A claim of `pool` for a machine that can carry what one of blue's carries, in the same zone. It has no mark of the run:
+/// Karpenter would copy that to the node, where nobody takes it off.
+pub fn claim_object(pool: &NodePool, name: &str, origin: ClaimOrigin<'_>) -> Value {
     let template = &pool.spec["template"];
     let class = pool.node_class();
     let class_label = format!("{}/{}", class.group, class.kind.to_lowercase());
@@ -280,7 +281,6 @@ pub fn claim_object(pool: &NodePool, name: &str, run: &str, origin: ClaimOrigin<
     labels.insert(class_label, class.name.to_owned());
     let mut annotations = text_map(&template["metadata"]["annotations"]);
     annotations.extend(pool_hash_annotations(&pool.annotations));
-    annotations.insert(marks::CREATED_BY.to_owned(), run.to_owned());
     json!({
         "apiVersion": KARPENTER_API,
         "kind": "NodeClaim",

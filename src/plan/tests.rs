@@ -399,6 +399,7 @@ fn the_bundled_plans_are_plans_for_the_cluster_they_are_named_after() {
             "custom-ami",
             "expense-dev",
             "fargate",
+            "fargate-only",
             "karpenter-blue-green",
             "karpenter-drift",
             "local-policy",

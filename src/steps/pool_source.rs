@@ -182,7 +182,7 @@ impl StepWorld {
                 node: node.map(AsRef::as_ref),
                 requests: node.map_or_else(Resources::default, |n| requests_on(&snapshot, n)),
             };
-            let object = claim_object(pool, &name, &self.run, origin);
+            let object = claim_object(pool, &name, origin);
             let create = self.kube.create_karpenter_object(NODE_CLAIMS_PATH, &object);
             create.await?;
         }

@@ -11,6 +11,7 @@ use super::{Invariants, workloads};
 use crate::model::clock::signed_duration;
 use crate::model::marks;
 use crate::twin::answer::Answer;
+use crate::twin::k8s::pool_truth;
 use crate::twin::k8s::workload_state::{self as state, PodView, WorkloadId};
 use crate::twin::world::SimWorld;
 use crate::wire::Request;
@@ -27,7 +28,8 @@ const BOUNDED_MOVES_INVARIANT: &str = "a workload's pods are moved a bounded num
 pub struct DrainRecords {
     /// Nodes that the run has begun to empty, and the group of each.
     begun: BTreeMap<String, String>,
-    any_begun: bool,
+    /// Nodes that the run has begun to empty, ever.
+    ever_begun: BTreeSet<String>,
     /// By pod uid: since when the API server has refused its eviction.
     refused: BTreeMap<String, Timestamp>,
     /// Budgets that let no pod go, and since when without a break.
@@ -199,11 +201,11 @@ pub fn check_answer(laws: &mut Invariants, world: &SimWorld, act: DrainAct, answ
 
 /// A node is begun: may it be?
 fn begin_node(laws: &mut Invariants, world: &SimWorld, node: &str) {
-    let Some(group) = state::node_group_of(world, node).map(str::to_owned) else {
+    let Some(group) = pool_truth::group_or_pool_of(world, node) else {
         return;
     };
     // From the first node on, pods that the scheduler preempts count as lost by the run.
-    laws.drains.any_begun = true;
+    laws.drains.ever_begun.insert(node.to_owned());
     let known = laws
         .drains
         .begun
@@ -263,7 +265,12 @@ impl DrainRecords {
 
     /// Whether the run has begun to empty a node, ever: before, no pod looks for another place because of it.
     pub fn has_begun(&self) -> bool {
-        self.any_begun
+        !self.ever_begun.is_empty()
+    }
+
+    /// Whether the run has begun to empty this node, ever.
+    pub fn was_begun(&self, node: &str) -> bool {
+        self.ever_begun.contains(node)
     }
 
     /// The run goes the other way: what was begun before is another group's.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Invariants, drains, workloads};
+use super::{Invariants, drains, provided_nodes, workloads};
 use crate::model::Minor;
 use crate::twin::k8s::ground_truth::{self, HealthyFloor};
 use crate::twin::k8s::workload_state::PodView;
 use crate::twin::world::SimWorld;
 
 const BUDGET_INVARIANT: &str = "a budget holds";
+const SINGLE_REPLICA_INVARIANT: &str = "a single replica is moved without a gap";
 const KEEP_ONE_INVARIANT: &str = "a workload of several pods without a budget keeps one";
 
 /// Kubelets may trail the API server by three minors, those before 1.25 by two.
@@ -52,7 +53,13 @@ pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodVie
             law == BUDGET_INVARIANT && laws.drains.was_deleted(ns, pod, node)
         };
         let gone = gone.filter(|(_, node)| !laws.is_excused(node));
-        let gone = gone.filter(|(pod, node)| !consented(pod, node));
+        // Karpenter and EKS empty their nodes by the Eviction API, which asks budgets and nothing else.
+        let by_provider = |node: &str| {
+            law == SINGLE_REPLICA_INVARIANT
+                && laws.provided.is_pool_node(node)
+                && !laws.drains.was_begun(node)
+        };
+        let gone = gone.filter(|(pod, node)| !consented(pod, node) && !by_provider(node));
         // A pod that ended by itself, or that the scheduler preempted before any drain began, is nobody's doing.
         let mut gone = gone
             .filter(|(pod, _)| !ground_truth::has_failed_by_itself(world, ns, pod))
@@ -84,7 +91,7 @@ pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodVie
         let singles = ground_truth::single_replica_floors(world);
         for (name, now) in &singles {
             if let Some(before) = laws.single_replicas.get(name) {
-                fallen(before, now, "a single replica is moved without a gap", name);
+                fallen(before, now, SINGLE_REPLICA_INVARIANT, name);
             }
         }
         laws.single_replicas = singles;
@@ -107,6 +114,7 @@ pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodVie
             broken.push(("kubelets stay within skew", what));
         }
         laws.nodes = homes.len();
+        provided_nodes::record_pool_nodes(laws, world);
         let owned = homes
             .into_iter()
             .map(|(node, group)| (node.to_owned(), group.to_owned()));

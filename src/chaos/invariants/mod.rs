@@ -8,6 +8,7 @@ mod closed_nodes;
 mod drains;
 mod ends;
 mod floors;
+mod provided_nodes;
 mod requests;
 mod workloads;
 
@@ -27,6 +28,7 @@ use crate::twin::world::{SimWorld, WorldNotice, WorldObserver};
 use crate::wire::Request;
 use requests::RequestedChange;
 
+pub use provided_nodes::NodeTerms;
 pub use requests::PROCESS_HEADER;
 
 /// What this upgrade may do.
@@ -48,6 +50,8 @@ pub struct UpgradeTerms {
     pub downtime: bool,
     /// ARNs of the target groups that weights move to.
     pub green_targets: BTreeSet<String>,
+    /// The nodes that the plan brings to the target.
+    pub nodes: NodeTerms,
 }
 
 /// A law that was broken.
@@ -95,6 +99,7 @@ pub struct Invariants {
     ends_owed: BTreeMap<String, i64>,
     workloads: workloads::WorkloadRecords,
     drains: drains::DrainRecords,
+    provided: provided_nodes::ProvidedRecords,
     /// The run is being rolled back.
     rolling_back: bool,
     /// A process has said that the run is done. What happens to the cluster afterwards is not the run's doing.
@@ -151,7 +156,10 @@ impl Invariants {
             return;
         };
         let any: &mut dyn Any = &mut *observer;
-        if let Some(laws) = any.downcast_mut() {
+        if let Some(laws) = any.downcast_mut::<Self>() {
+            if !laws.said_done {
+                provided_nodes::check_run_done(laws, world);
+            }
             workloads::check_run_done(laws, world);
         }
         world.observer = Some(observer);
@@ -165,6 +173,10 @@ impl WorldObserver for Invariants {
 
     fn before_request(&mut self, world: &SimWorld, request: &Request, call: Option<&AwsCall>) {
         self.requested = requests::check_request(self, world, request, call);
+        if let Some(RequestedChange::Kube { method, path, .. }) = &self.requested {
+            let (method, path) = (method.clone(), path.clone());
+            provided_nodes::note_pool_request(self, world, &method, &path);
+        }
         self.run_asks = self.requested.is_some();
     }
 
@@ -174,10 +186,12 @@ impl WorldObserver for Invariants {
 
     fn after_request(&mut self, world: &SimWorld, answer: &Answer) {
         let change = self.requested.take();
+        provided_nodes::check_pool_answer(self, world);
         requests::check_answer(self, world, change, answer);
     }
 
     fn after_event(&mut self, world: &SimWorld, lost: &[Arc<PodView>]) {
+        provided_nodes::check_pool_actions(self, world);
         floors::check_state(self, world, lost);
     }
 

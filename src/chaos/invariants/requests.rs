@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::drains::{self, DrainAct};
-use super::{Invariants, workloads};
+use super::{Invariants, provided_nodes, workloads};
 use crate::model::Minor;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::twin::answer::Answer;
@@ -164,15 +164,20 @@ fn missing_pods_violation(
     world: &SimWorld,
     change: &RequestedChange,
 ) -> Option<(&'static str, String)> {
-    let RequestedChange::Aws { op, input, .. } = change else {
-        return None;
+    let (op, input) = match change {
+        RequestedChange::Aws { op, input, .. } => (op.as_str(), input),
+        RequestedChange::Kube { method, path, .. } => {
+            let goes = *method == Method::DELETE && provided_nodes::is_pool_deletion(path);
+            let op = if goes { "DeleteNodePool" } else { "" };
+            (op, &Value::Null)
+        }
     };
     // A group that is scaled to zero loses its nodes just as one that is deleted (EKS-NG-14).
     let emptied = input
         .get("scalingConfig")
         .and_then(|s| s.get("desiredSize"))
         .is_some_and(|n| n == 0);
-    let goes = op == "DeleteNodegroup"
+    let goes = matches!(op, "DeleteNodegroup" | "DeleteNodePool")
         || (op == "UpdateNodegroupConfig" && emptied)
         || empties_asg(op, input);
     if !goes {
@@ -284,6 +289,9 @@ fn forbidden_reason(
         }
         // A pod may be deleted where the plan allows it, or where it serves nobody.
         RequestedChange::Kube { method, path, .. } if *method == Method::DELETE => {
+            if let Some(verdict) = provided_nodes::forbidden_deletion(laws, world, path) {
+                return verdict;
+            }
             // A pod that is not ready serves nobody: its budget counts it as down already.
             let unready = || ground_truth::is_unready_pod(world, path);
             let pods = path.contains("/pods/") && (terms.may_delete_pods || unready());

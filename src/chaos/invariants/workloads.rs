@@ -215,19 +215,22 @@ fn missing_pods(
     Some(format!("{id} has {serving} of {due} Ready pods ({waits})"))
 }
 
+/// Returns the workloads that have fewer Ready pods than when the run began, whoever moved them.
+pub fn workloads_short_of_start(world: &SimWorld, laws: &Invariants) -> Vec<String> {
+    let records = laws.workloads.by_id.iter();
+    let short = records.filter_map(|(id, record)| {
+        let base = record.at_start.max(record.before_move.unwrap_or(0));
+        missing_pods(world, id, record, base)
+    });
+    short.collect()
+}
+
 /// A run says that it is done: every workload has as many Ready pods as it began with.
 pub fn check_run_done(laws: &mut Invariants, world: &SimWorld) {
     if std::mem::replace(&mut laws.said_done, true) {
         return;
     }
-    let records = laws.workloads.by_id.iter();
-    let short: Vec<String> = records
-        .filter_map(|(id, record)| {
-            let base = record.at_start.max(record.before_move.unwrap_or(0));
-            missing_pods(world, id, record, base)
-        })
-        .collect();
-    for what in short {
+    for what in workloads_short_of_start(world, laws) {
         laws.record_violation(world, "a run ends done with every workload whole", what);
     }
 }

@@ -160,7 +160,10 @@ pub fn evictable_pods_of_asg(world: &SimWorld, asg: &str) -> Vec<String> {
     evictable_pods_where(world, |node| nodes.contains(&*node.name))
 }
 
-fn evictable_pods_where(world: &SimWorld, counts: impl Fn(&NodeView) -> bool) -> Vec<String> {
+pub(super) fn evictable_pods_where(
+    world: &SimWorld,
+    counts: impl Fn(&NodeView) -> bool,
+) -> Vec<String> {
     let store = &world.kube.store;
     let nodes = store.index.nodes.values().filter(|n| counts(n));
     let pods = nodes.flat_map(|n| store.pods_on(&n.name)).filter(|p| {

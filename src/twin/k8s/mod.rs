@@ -81,6 +81,7 @@ mod pod_terms;
 mod pool_notices;
 mod pool_rules;
 mod pool_state;
+pub mod pool_truth;
 mod query;
 mod rbac;
 mod rest;

@@ -7,6 +7,7 @@ mod direct_calls;
 mod fixture;
 mod group_calls;
 mod mutants;
+mod pool_mutants;
 mod recorder;
 mod wire_record;
 mod workload_mutants;

@@ -16,7 +16,7 @@ use super::fixture::ChaosFixture;
 use super::mutants::{changed, is, retarget};
 
 /// A trial of `plan` with a program that is broken on purpose, on a cluster and with a plan as `variation` has them.
-fn trial_of(
+pub fn trial_of(
     plan: &str,
     variation: Variation,
     around: &(dyn Fn(Wire) -> Wire + Sync),
@@ -41,7 +41,7 @@ fn faults_of(variation: Variation, around: &(dyn Fn(Wire) -> Wire + Sync)) -> St
 }
 
 /// A wire that sends more requests before each that it is given.
-fn asks_first(
+pub fn asks_first(
     more: impl Fn(&Request) -> Vec<Request> + Clone + Send + Sync + 'static,
 ) -> impl Fn(Wire) -> Wire {
     move |wire| {
@@ -59,7 +59,7 @@ fn asks_first(
 }
 
 /// Whether a request marks a node as being drained.
-fn begins_node(request: &Request) -> bool {
+pub fn begins_node(request: &Request) -> bool {
     is(request, Method::PATCH, "/api/v1/nodes/")
         && String::from_utf8_lossy(request.body()).contains("eksup.dev/draining\":\"")
 }
@@ -83,7 +83,7 @@ fn eviction(request: &Request, pod: &str) -> Request {
 /// Tells the program that every pod which is not on its way out is Ready, and that every workload has the pods it wants:
 /// what it believed as long as it compared the time of its own mark, which has fractions of a second, with times that
 /// have whole seconds.
-fn believes_every_pod(wire: Wire) -> Wire {
+pub fn believes_every_pod(wire: Wire) -> Wire {
     Wire::new(tower::service_fn(move |request: Request| {
         let wire = wire.clone();
         let path = request.uri().path().to_owned();
