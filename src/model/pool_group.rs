@@ -240,7 +240,7 @@ pub struct ClaimOrigin<'a> {
 }
 
 /// A claim of `pool` for a machine that can carry what one of blue's carries, in the same zone.
-pub fn claim_object(pool: &NodePool, name: &str, run: &str, origin: ClaimOrigin<'_>) -> Value {
+pub fn claim_object(pool: &NodePool, name: &str, origin: ClaimOrigin<'_>) -> Value {
     let template = &pool.spec["template"];
     let class = pool.node_class();
     let class_label = format!("{}/{}", class.group, class.kind.to_lowercase());
@@ -278,9 +278,9 @@ pub fn claim_object(pool: &NodePool, name: &str, run: &str, origin: ClaimOrigin<
     let mut labels = text_map(&template["metadata"]["labels"]);
     labels.insert(NODE_POOL_LABEL.to_owned(), pool.name.clone());
     labels.insert(class_label, class.name.to_owned());
+    // Karpenter writes them on the node as well, so none of them is the run's own.
     let mut annotations = text_map(&template["metadata"]["annotations"]);
     annotations.extend(pool_hash_annotations(&pool.annotations));
-    annotations.insert(marks::CREATED_BY.to_owned(), run.to_owned());
     json!({
         "apiVersion": KARPENTER_API,
         "kind": "NodeClaim",

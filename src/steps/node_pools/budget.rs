@@ -3,6 +3,8 @@
 //! A budget of 0 for the reason Drifted keeps Karpenter from replacing nodes for a new version; others of the NodePool
 //! hold beside it, and the smallest counts (KARP-2). The annotation says whose it is.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::k8s::node_pools::NodePoolChange;
@@ -54,10 +56,16 @@ pub fn change_budget(pool: &NodePool, run: &str, wanted: BudgetChange<'_>) -> No
         BudgetChange::Remove => None,
     });
     // The annotation stays while the run is not done with the NodePool.
-    let ours = (wanted != BudgetChange::Remove).then(|| run.to_owned());
+    let removes = wanted == BudgetChange::Remove;
+    let ours = (!removes).then(|| run.to_owned());
+    let mut annotations = BTreeMap::from([(marks::DRIFT_HELD.to_owned(), ours)]);
+    // A green has as many nodes as Karpenter makes from now on; the number would be wrong for the next upgrade.
+    if removes && pool.annotations.contains_key(marks::WANTED_NODES) {
+        annotations.insert(marks::WANTED_NODES.to_owned(), None);
+    }
     NodePoolChange {
         budgets: Some(budgets),
-        annotations: [(marks::DRIFT_HELD.to_owned(), ours)].into(),
+        annotations,
         ..NodePoolChange::default()
     }
 }
@@ -154,6 +162,18 @@ mod tests {
             changed(&all, &change_budget(&all, "run", BudgetChange::Remove)),
             before
         );
+    }
+
+    #[test]
+    fn a_green_that_is_released_no_longer_says_how_many_nodes_it_was_made_with() {
+        let mut green = pool(json!([{"nodes": "0"}]), Some("run"));
+        let wanted = marks::WANTED_NODES.to_owned();
+        green.annotations.insert(wanted, "3".to_owned());
+        let change = change_budget(&green, "run", BudgetChange::Remove);
+        assert_eq!(changed(&green, &change), pool(json!([]), None));
+        // While the run holds it, the number counts.
+        let change = change_budget(&green, "run", BudgetChange::HoldAll);
+        assert!(!change.annotations.contains_key(marks::WANTED_NODES));
     }
 
     #[test]
