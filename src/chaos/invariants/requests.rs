@@ -164,8 +164,15 @@ fn missing_pods_violation(
     world: &SimWorld,
     change: &RequestedChange,
 ) -> Option<(&'static str, String)> {
-    let RequestedChange::Aws { op, input, .. } = change else {
-        return None;
+    let law = "a node group goes only when what was moved is Ready again";
+    let (op, input) = match change {
+        RequestedChange::Aws { op, input, .. } => (op, input),
+        RequestedChange::Kube { method, path, .. } => {
+            let pool = *method == Method::DELETE && path.contains("/nodepools/");
+            let short = pool.then(|| workloads::workloads_short_by_run(world, laws))?;
+            return (!short.is_empty())
+                .then(|| (law, format!("DELETE {path}: {}", short.join("; "))));
+        }
     };
     // A group that is scaled to zero loses its nodes just as one that is deleted (EKS-NG-14).
     let emptied = input
@@ -179,7 +186,6 @@ fn missing_pods_violation(
         return None;
     }
     let short = workloads::workloads_short_by_run(world, laws);
-    let law = "a node group goes only when what was moved is Ready again";
     (!short.is_empty()).then(|| (law, format!("{op}: {}", short.join("; "))))
 }
 
@@ -287,10 +293,35 @@ fn forbidden_reason(
             // A pod that is not ready serves nobody: its budget counts it as down already.
             let unready = || ground_truth::is_unready_pod(world, path);
             let pods = path.contains("/pods/") && (terms.may_delete_pods || unready());
-            (!pods).then(|| format!("DELETE {path}"))
+            if pods {
+                return None;
+            }
+            forbidden_pool_deletion(laws, world, path)
+                .unwrap_or_else(|| Some(format!("DELETE {path}")))
         }
         RequestedChange::Aws { .. } | RequestedChange::Kube { .. } => None,
     }
+}
+
+/// What forbids the deletion of an object of Karpenter: a NodePool and a node class go like node groups, by the plan's names
+/// and without pods, and a claim when its node has no pod left. Absent where the path is of something else.
+fn forbidden_pool_deletion(
+    laws: &Invariants,
+    world: &SimWorld,
+    path: &str,
+) -> Option<Option<String>> {
+    let (kinds, name) = path.rsplit_once('/')?;
+    let named = laws.terms.groups.contains(name);
+    let pods = match kinds {
+        "/apis/karpenter.sh/v1/nodepools" => ground_truth::evictable_pods_of_pool(world, name),
+        "/apis/karpenter.sh/v1/nodeclaims" => ground_truth::evictable_pods_of_claim(world, name),
+        "/apis/karpenter.k8s.aws/v1/ec2nodeclasses" => Vec::new(),
+        _ => return None,
+    };
+    if !named && !kinds.ends_with("/nodeclaims") {
+        return Some(Some(format!("DELETE {path}, which is not in the plan")));
+    }
+    Some((!pods.is_empty()).then(|| format!("DELETE {path}, which still has {}", pods.join(", "))))
 }
 
 /// After a request was answered: does what it changed hold?

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::SimCluster;
 use super::control::disruption;
 use super::json::{list_at, number_at, text_at, value_at};
+use super::karpenter::objects::{self, POOL_LABEL};
 use super::kinds::{BUDGETS, CONFIG_MAPS, DEPLOYMENTS, LEASES, NODES, PODS};
 use super::scheduler::PodConstraints;
 use super::store::ObjectName;
@@ -158,6 +159,20 @@ pub fn evictable_pods_of_asg(world: &SimWorld, asg: &str) -> Vec<String> {
     let nodes = instances.filter_map(|id| super::cloud_hooks::node_of_instance(world, id));
     let nodes: std::collections::BTreeSet<String> = nodes.collect();
     evictable_pods_where(world, |node| nodes.contains(&*node.name))
+}
+
+/// Those of the nodes of a NodePool.
+pub fn evictable_pods_of_pool(world: &SimWorld, pool: &str) -> Vec<String> {
+    let of_pool = |node: &NodeView| node.labels.get(POOL_LABEL).is_some_and(|p| **p == *pool);
+    evictable_pods_where(world, of_pool)
+}
+
+/// Those of the node that a NodeClaim became; none where it became none.
+pub fn evictable_pods_of_claim(world: &SimWorld, claim: &str) -> Vec<String> {
+    let claim = objects::find_claim(&world.kube, claim);
+    let node = claim.map(|c| text_at(&c, "status.nodeName").to_owned());
+    let node = node.unwrap_or_default();
+    evictable_pods_where(world, |n| *n.name == *node)
 }
 
 fn evictable_pods_where(world: &SimWorld, counts: impl Fn(&NodeView) -> bool) -> Vec<String> {
