@@ -292,10 +292,17 @@ fn unfit_reason(claim: &NodeClaim, node: Option<&Node>, kubelet: Option<Minor>) 
 
 /// Why a claim that is made now would come to nothing.
 fn why_not_launched(objects: &KarpenterObjects, pool: &NodePool, at: Minor) -> Option<String> {
+    let class = objects.class_of(pool);
+    // The class says what is wrong with it; its NodePool says no more than that.
+    if let Some(class) = class
+        && let Some(why) = class.ready.as_ref().and_then(|r| r.trouble())
+    {
+        return Some(format!("EC2NodeClass {} is not Ready: {why}", class.name));
+    }
     if let Some(why) = pool.ready.as_ref().and_then(|r| r.trouble()) {
         return Some(format!("NodePool {} is not Ready: {why}", pool.name));
     }
-    let class = objects.class_of(pool)?;
+    let class = class?;
     match &class.ready {
         Some(ready) if ready.status == "True" => {}
         Some(ready) => {

@@ -45,6 +45,8 @@ pub struct Rig {
     asked: Arc<Mutex<Vec<String>>>,
     /// What `--accept-short` names.
     pub accept_short: Vec<String>,
+    /// Whether windows and approvals pause it, as a run that is no rehearsal.
+    pub live: bool,
 }
 
 /// What a process is told to do.
@@ -95,6 +97,7 @@ impl Rig {
             processes: AtomicU32::new(0),
             told: Mutex::default(),
             accept_short: Vec::new(),
+            live: false,
             log: Mutex::default(),
             asked: Arc::default(),
         }
@@ -258,7 +261,7 @@ impl Rig {
             },
             record_dir: None,
             accept_short: self.accept_short.clone(),
-            live: false,
+            live: self.live,
         };
         let request = match command {
             RunCommand::Rollback { control_plane } => {

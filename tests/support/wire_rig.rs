@@ -217,13 +217,14 @@ impl Rig {
                     .await,
             )?,
         };
+        kube.members.add_pools(route.node_pools.iter().cloned());
         let world = StepWorld {
             cluster: self.plan.cluster.clone(),
             run: run.clone(),
             cache,
             workloads: WorkloadMonitor::new(baseline.clone()),
             self_managed: Arc::new(route.self_managed.clone()),
-            node_pools: Default::default(),
+            node_pools: Arc::new(route.node_pools.clone()),
             aws,
             kube,
             clock: self.clock.clone(),

@@ -49,5 +49,10 @@ crashed!(
     a_crash_at_any_record_of_local_policy_leaves_the_same_world: "local-policy", every 20,
     a_crash_at_any_record_of_canary_leaves_the_same_world: "canary", every 20,
     a_crash_at_any_record_of_self_managed_leaves_the_same_world: "self-managed", every 40,
+    a_crash_at_any_record_of_karpenter_drift_leaves_the_same_world: "karpenter-drift", every 40,
+    a_crash_at_any_record_of_karpenter_blue_green_leaves_the_same_world: "karpenter-blue-green", every 60,
+    a_crash_at_any_record_of_fargate_leaves_the_same_world: "fargate", every 40,
+    a_crash_at_any_record_of_auto_mode_leaves_the_same_world: "auto-mode", every 5,
+    a_crash_at_any_record_of_windows_leaves_the_same_world: "windows", every 40,
     a_crash_at_any_record_of_multi_hop_leaves_the_same_world: "multi-hop", every 100,
 );

@@ -23,6 +23,11 @@ const PLANS: &[&str] = &[
     "canary",
     "multi-group",
     "self-managed",
+    "karpenter-drift",
+    "karpenter-blue-green",
+    "fargate",
+    "auto-mode",
+    "windows",
 ];
 
 /// Seeds of chaos on each of two clusters.

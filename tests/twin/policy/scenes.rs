@@ -205,6 +205,50 @@ pub const SCENES: &[Scene] = &[
         play: Play::Back("detach-web-blue-expense-blue-tg"),
         ..forward("self-managed")
     },
+    forward("auto-mode"),
+    Scene {
+        name: "auto-mode and back",
+        play: Play::Back("bake-control-plane-1.31"),
+        ..forward("auto-mode")
+    },
+    forward("fargate"),
+    Scene {
+        name: "fargate and back",
+        play: Play::Back("restart-fargate-1.29"),
+        ..forward("fargate")
+    },
+    forward("karpenter-drift"),
+    Scene {
+        name: "karpenter-drift and back",
+        play: Play::Back("drift-pool-general"),
+        ..forward("karpenter-drift")
+    },
+    forward("karpenter-blue-green"),
+    Scene {
+        name: "karpenter-blue-green and back",
+        play: Play::Back("drain-general"),
+        ..forward("karpenter-blue-green")
+    },
+    Scene {
+        name: "a node class for green's own image, and back",
+        change: &[(
+            "capacity: full",
+            "capacity: full\n    ami: bottlerocket@latest",
+        )],
+        play: Play::Back("drain-general"),
+        ..forward("karpenter-blue-green")
+    },
+    Scene {
+        name: "NodePools that are kept without nodes",
+        change: &[("karpenter:", "retire: {then: keep-at-zero}\nkarpenter:")],
+        ..forward("karpenter-blue-green")
+    },
+    forward("windows"),
+    Scene {
+        name: "windows and back",
+        play: Play::Back("drain-iis-blue"),
+        ..forward("windows")
+    },
 ];
 
 /// A classic load balancer in the cluster's VPC, which no controller made.

@@ -1,9 +1,13 @@
 //! Whole upgrades through the twin, in virtual time: the engine's own code, end to end.
 
 mod adopt;
+mod auto_mode;
 mod autoscaler;
 mod back;
+mod drift;
+mod fargate;
 mod generated;
+mod green_pools;
 mod handback;
 mod last_proof;
 mod multi_group;
@@ -19,9 +23,11 @@ use std::time::Duration;
 
 use crate::support::process_rig::{Rig, RunCommand};
 use eksup::engine::{NextStep, RunOutcome};
+use eksup::model::eks::Nodegroup;
+use eksup::model::node_source::NodeSource;
 use eksup::model::{Inventory, Minor};
 use eksup::twin::{fault, scenario};
-use world::{no_marks, weights, whole};
+use world::{no_marks, pools, weights, whole};
 
 const EXPENSE: &str = include_str!("../../../plans/expense-dev.yaml");
 
@@ -207,8 +213,14 @@ async fn rehearse(name: &str) {
     assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     let after = rig.read().await;
     assert_eq!(after.cluster.version, rig.plan.to);
-    assert_eq!(after.nodegroups.len(), before.nodegroups.len());
-    for group in &after.nodegroups {
+    // NodePools that the plan names are read as groups too; those are counted below.
+    let groups = |i: &Inventory| -> Vec<Nodegroup> {
+        let groups = i.nodegroups.iter();
+        let groups = groups.filter(|g| g.source != NodeSource::NodePool);
+        groups.cloned().collect()
+    };
+    assert_eq!(groups(&after).len(), groups(&before).len());
+    for group in groups(&after) {
         assert!(
             before
                 .find_nodegroup(&group.name)
@@ -217,6 +229,7 @@ async fn rehearse(name: &str) {
             group.name
         );
     }
+    assert_eq!(pools(&after).len(), pools(&before).len());
     for node in &after.nodes {
         let kubelet = Minor::from_reported(&node.kubelet_version).unwrap();
         assert!(
@@ -257,6 +270,11 @@ rehearsed!(
     the_plan_canary_ends_as_promised: "canary",
     the_plan_self_managed_ends_as_promised: "self-managed",
     the_plan_multi_group_ends_as_promised: "multi-group",
+    the_plan_karpenter_drift_ends_as_promised: "karpenter-drift",
+    the_plan_karpenter_blue_green_ends_as_promised: "karpenter-blue-green",
+    the_plan_fargate_ends_as_promised: "fargate",
+    the_plan_auto_mode_ends_as_promised: "auto-mode",
+    the_plan_windows_ends_as_promised: "windows",
 );
 
 #[test]
@@ -277,15 +295,20 @@ fn every_plan_is_rehearsed() {
     assert_eq!(
         names,
         [
+            "auto-mode",
             "canary",
             "controller-ingress",
             "custom-ami",
             "expense-dev",
+            "fargate",
+            "karpenter-blue-green",
+            "karpenter-drift",
             "local-policy",
             "minimal",
             "multi-group",
             "multi-hop",
             "self-managed",
+            "windows",
         ]
     );
 }

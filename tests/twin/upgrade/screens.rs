@@ -90,10 +90,13 @@ struct Scene {
 
 impl Scene {
     fn new(more: &str) -> Self {
-        let plan = format!("{EXPENSE}\n{more}");
+        Self::of("expense-dev", &format!("{EXPENSE}\n{more}"))
+    }
+
+    fn of(cluster: &str, plan: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("p.yaml"), &plan).unwrap();
-        let rig = Rig::new(&scenario::expense_dev(), &plan, 1);
+        std::fs::write(folder.path().join("p.yaml"), plan).unwrap();
+        let rig = Rig::new(&scenario::find_scenario(cluster).unwrap(), plan, 1);
         Self { rig, folder }
     }
 
@@ -227,6 +230,18 @@ async fn the_status_of_a_stuck_run() {
         .with_world(|world| fault::add_rules(world, missing));
     Box::pin(scene.rig.apply()).await;
     insta::assert_snapshot!("status_stuck", Box::pin(scene.status("text")).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_of_a_run_that_is_stuck_in_a_drift() {
+    let plan = include_str!("../../../plans/karpenter-drift.yaml");
+    let scene = Scene::of("karpenter-drift", plan);
+    super::world::happen(&scene.rig, &["do-not-disrupt:expense/backend"]);
+    Box::pin(scene.rig.apply()).await;
+    insta::assert_snapshot!(
+        "status_stuck_in_drift",
+        Box::pin(scene.status("text")).await
+    );
 }
 
 #[tokio::test(start_paused = true)]

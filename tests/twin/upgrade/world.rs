@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use eksup::engine::RunOutcome;
 use eksup::model::{Inventory, marks};
+use eksup::twin::fault;
+
+use crate::support::process_rig::Rig;
 
 /// Every workload has what it wants.
 pub fn whole(after: &Inventory) {
@@ -57,7 +61,42 @@ fn marks_left(after: &Inventory) -> Vec<String> {
             left.push(format!("{} carries our tag", asg.name));
         }
     }
+    for pool in after.node_pools() {
+        // A green says whose it is, and that is not a mark of a run under way.
+        for mark in [marks::DRIFT_HELD, marks::LIMITS_BEFORE, marks::WANTED_NODES] {
+            if pool.annotations.contains_key(mark) {
+                left.push(format!("NodePool {} carries {mark}", pool.name));
+            }
+        }
+        let held = |budget: &serde_json::Value| budget["nodes"] == "0";
+        if pool.budgets().iter().any(held) {
+            left.push(format!("NodePool {} is held", pool.name));
+        }
+    }
     left
+}
+
+/// The NodePools, by name.
+pub fn pools(i: &Inventory) -> BTreeMap<String, String> {
+    let shape = |p: &eksup::model::node_pool::NodePool| {
+        format!("{} {} {:?} {:?}", p.uid, p.spec, p.labels, p.annotations)
+    };
+    i.node_pools().map(|p| (p.name.clone(), shape(p))).collect()
+}
+
+/// The names of Karpenter's machines.
+fn claims(i: &Inventory) -> Vec<&str> {
+    let claims = i.karpenter.iter().flat_map(|k| &k.claims);
+    claims.map(|c| c.name.as_str()).collect()
+}
+
+/// The node classes of AWS, by name.
+pub fn classes(i: &Inventory) -> BTreeMap<String, String> {
+    let classes = i.karpenter.iter().flat_map(|k| k.classes.iter().flatten());
+    let shape = |c: &eksup::model::node_pool::NodeClass| {
+        format!("{} {:?} {:?}", c.spec, c.labels, c.annotations)
+    };
+    classes.map(|c| (c.name.clone(), shape(c))).collect()
 }
 
 /// The weights of every rule.
@@ -99,6 +138,21 @@ pub fn differences(before: &Inventory, after: &Inventory) -> Vec<String> {
         "node groups",
         format!("{:?}", groups(before)),
         format!("{:?}", groups(after)),
+    );
+    compare(
+        "NodePools",
+        format!("{:?}", pools(before)),
+        format!("{:?}", pools(after)),
+    );
+    compare(
+        "NodeClaims",
+        format!("{:?}", claims(before)),
+        format!("{:?}", claims(after)),
+    );
+    compare(
+        "node classes",
+        format!("{:?}", classes(before)),
+        format!("{:?}", classes(after)),
     );
     let names = |i: &Inventory| -> Vec<String> {
         i.nodes
@@ -178,4 +232,31 @@ pub fn addons(i: &Inventory) -> BTreeMap<String, String> {
         .iter()
         .map(|a| (a.name.clone(), a.version.to_string()))
         .collect()
+}
+
+/// Lets something happen now.
+pub fn happen(rig: &Rig, rules: &[&str]) {
+    let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+    rig.twin.with_world(|world| fault::add_rules(world, rules));
+}
+
+/// The run stops in `step`, and why.
+pub async fn stuck_in(rig: &Rig, step: &str) -> String {
+    let ended = rig.apply().await;
+    let RunOutcome::Stuck { step: at, why, .. } = &ended else {
+        panic!("{ended:?}\n{}", rig.log())
+    };
+    assert_eq!(at, step, "{why}");
+    why.clone()
+}
+
+/// Somebody deletes the pods whose names begin like this, and waits for new ones.
+pub async fn replace_pods(rig: &Rig, start: &str) {
+    let kube = rig.reached().await.kube;
+    for pod in kube.list_pods().await.unwrap() {
+        if pod.key.to_string().starts_with(start) {
+            kube.delete_pod(&pod.key, &pod.uid, None).await.unwrap();
+        }
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(300)).await;
 }

@@ -35,7 +35,7 @@ mod events;
 mod hashes;
 mod launch;
 mod lifecycle;
-mod objects;
+pub(super) mod objects;
 mod offers;
 mod plan;
 mod pods;

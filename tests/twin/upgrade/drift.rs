@@ -1,0 +1,252 @@
+//! Karpenter replaces its own nodes under the run's budget: what holds it back is named, and a run that stops leaves the
+//! budget closed.
+
+use std::time::Duration;
+
+use eksup::engine::RunOutcome;
+use eksup::model::kube::Node;
+use eksup::model::node_pool::{KarpenterObjects, pool_of};
+use eksup::model::{Inventory, Minor};
+use eksup::twin::scenario;
+use serde_json::{Value, json};
+
+use super::world::{happen, no_marks, pools, replace_pods, stuck_in, whole};
+use crate::support::process_rig::Rig;
+
+const PLAN: &str = include_str!("../../../plans/karpenter-drift.yaml");
+/// The last step before Karpenter may replace a node.
+const BEFORE_DRIFT: &str = "soak-expense-blue";
+/// NodePools come one after another.
+const BATCH: &str = "drift-pool-batch";
+const GENERAL: &str = "drift-pool-general";
+
+fn rig_with(plan: &str) -> Rig {
+    let snapshot = scenario::find_scenario("karpenter-drift").unwrap();
+    Rig::new(&snapshot, plan, 5)
+}
+
+/// Everything is done but what Karpenter does.
+async fn before_drift(plan: &str) -> Rig {
+    let rig = rig_with(plan);
+    let paused = rig.apply_until(BEFORE_DRIFT).await;
+    let at_rest = matches!(paused, RunOutcome::Paused { .. });
+    assert!(at_rest, "{paused:?}\n{}", rig.log());
+    rig
+}
+
+/// What Karpenter has; none while the API server restarts.
+async fn objects(rig: &Rig) -> Option<KarpenterObjects> {
+    rig.reached().await.kube.list_karpenter().await.ok()
+}
+
+/// Names of the pool's machines.
+fn machines(objects: &KarpenterObjects, pool: &str) -> Vec<String> {
+    let claims = objects.claims.iter();
+    let claims = claims.filter(|c| c.pool.as_deref() == Some(pool));
+    claims.map(|c| c.name.clone()).collect()
+}
+
+/// The run's budget, the last one of the pool.
+fn last_budget(objects: &KarpenterObjects, pool: &str) -> Option<Value> {
+    objects.find_pool(pool)?.budgets().pop()
+}
+
+fn closed() -> Option<Value> {
+    Some(json!({"nodes": "0", "reasons": ["Drifted"]}))
+}
+
+fn nodes_at(after: &Inventory, pool: &str, minor: u16) -> usize {
+    let of = |n: &&Node| {
+        pool_of(n) == Some(pool)
+            && Minor::from_reported(&n.kubelet_version).unwrap() == Minor::new(minor)
+    };
+    after.nodes.iter().filter(of).count()
+}
+
+/// The run stops in this drift and says why in these words; the budgets are closed then.
+async fn stops_saying(rig: &Rig, step: &str, words: &[&str]) {
+    let why = stuck_in(rig, step).await;
+    for word in words {
+        assert!(why.contains(word), "{word}: {why}");
+    }
+    let objects = objects(rig).await.unwrap();
+    assert_eq!(last_budget(&objects, "general"), closed(), "{why}");
+    assert_eq!(last_budget(&objects, "batch"), closed(), "{why}");
+}
+
+async fn is_done(rig: &Rig) {
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
+    let after = rig.read().await;
+    assert_eq!(nodes_at(&after, "general", 28), 0);
+    assert_eq!(nodes_at(&after, "batch", 28), 0);
+    no_marks(&after);
+    whole(&after);
+}
+
+/// The control plane is new, Karpenter calls every machine drifted, and replaces none until the run lets it.
+#[tokio::test(start_paused = true)]
+async fn karpenter_touches_no_node_while_the_control_plane_moves() {
+    let rig = rig_with(PLAN);
+    let before = objects(&rig).await.unwrap();
+    let mut drifted = 0;
+    let watched = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            let Some(now) = objects(&rig).await else {
+                continue;
+            };
+            for pool in ["general", "batch"] {
+                assert_eq!(machines(&now, pool), machines(&before, pool));
+            }
+            let open = now.claims.iter().filter(|c| c.has_condition("Drifted"));
+            drifted = drifted.max(open.count());
+        }
+    };
+    let paused = tokio::select! {
+        paused = rig.apply_until(BEFORE_DRIFT) => paused,
+        () = watched => unreachable!(),
+    };
+    assert!(matches!(paused, RunOutcome::Paused { .. }), "{paused:?}");
+    // Or nothing would have been held back.
+    assert_eq!(drifted, 4);
+    is_done(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_not_to_be_disrupted_stops_a_drift_and_is_named() {
+    let rig = before_drift(PLAN).await;
+    happen(&rig, &["do-not-disrupt:expense/backend"]);
+    let said = ["expense/backend-", "karpenter.sh/do-not-disrupt"];
+    stops_saying(&rig, GENERAL, &said).await;
+    assert_eq!(nodes_at(&rig.read().await, "general", 28), 3);
+    // Pods that are made anew have no annotation.
+    replace_pods(&rig, "expense/backend-").await;
+    is_done(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_lets_no_pod_go_stops_a_drift_and_is_named() {
+    let rig = before_drift(PLAN).await;
+    happen(&rig, &["budget:expense/backend:3"]);
+    stops_saying(&rig, GENERAL, &["PodDisruptionBudget expense/backend"]).await;
+    happen(&rig, &["budget:expense/backend:2"]);
+    is_done(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_class_that_is_not_ready_stops_a_drift_and_is_named() {
+    let rig = before_drift(PLAN).await;
+    happen(&rig, &["nodeclass-not-ready:default"]);
+    stops_saying(&rig, BATCH, &["EC2NodeClass default is not Ready"]).await;
+    assert_eq!(nodes_at(&rig.read().await, "general", 28), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn machines_that_cannot_be_launched_stop_a_drift_and_are_named() {
+    let rig = before_drift(PLAN).await;
+    happen(&rig, &["node-pool-capacity:general"]);
+    stops_saying(
+        &rig,
+        GENERAL,
+        &["NodePool general", "replaces no further node"],
+    )
+    .await;
+    let after = rig.read().await;
+    assert_eq!(nodes_at(&after, "general", 28), 3);
+    whole(&after);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_karpenter_that_does_nothing_stops_a_drift() {
+    let rig = before_drift(PLAN).await;
+    happen(&rig, &["karpenter-down"]);
+    stops_saying(&rig, BATCH, &["Karpenter replaces no further node"]).await;
+}
+
+/// The first node has gone, and its pod does not become Ready on the new one.
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_is_short_holds_the_next_node_back() {
+    let rig = before_drift(PLAN).await;
+    happen(&rig, &["pod-never-ready:expense/backend"]);
+    stops_saying(&rig, GENERAL, &["expense/backend"]).await;
+    let after = rig.read().await;
+    assert_eq!(nodes_at(&after, "general", 28), 2);
+    assert_eq!(nodes_at(&after, "general", 29), 1);
+    happen(&rig, &["workload-fixed:expense/backend"]);
+    is_done(&rig).await;
+}
+
+/// Every node is a part of its own, and between two of them the budget is closed.
+#[tokio::test(start_paused = true)]
+async fn outside_its_windows_a_drift_pauses_between_nodes_with_the_budget_closed() {
+    let from = before_drift(PLAN).await.clock.now();
+    // `batch` takes two minutes, and so does the first node of `general`: the second does not begin any more.
+    let at = |minutes: i64| {
+        let at = from + jiff::SignedDuration::from_mins(minutes);
+        at.strftime("%H:%M").to_string()
+    };
+    let windows = format!(
+        "windows:\n  - {{from: \"{}\", to: \"{}\"}}\n",
+        at(-5 * 60),
+        at(3)
+    );
+    let mut rig = rig_with(&format!("{PLAN}\n{windows}"));
+    rig.apply_until(BEFORE_DRIFT).await;
+    rig.live = true;
+    let paused = rig.apply().await;
+    let RunOutcome::Paused { why, planned, .. } = &paused else {
+        panic!("{paused:?}\n{}", rig.log())
+    };
+    assert!(*planned && why.contains("window"), "{why}");
+    let after = rig.read().await;
+    assert_eq!(nodes_at(&after, "general", 28), 2, "{}", rig.log());
+    assert_eq!(nodes_at(&after, "general", 29), 1);
+    whole(&after);
+    let now = objects(&rig).await.unwrap();
+    assert_eq!(last_budget(&now, "general"), closed());
+    // Nothing goes on while nobody looks.
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let later = objects(&rig).await.unwrap();
+    assert_eq!(machines(&later, "general"), machines(&now, "general"));
+    rig.live = false;
+    is_done(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_after_a_drift_keeps_the_nodes_and_takes_the_budget_off() {
+    let rig = rig_with(PLAN);
+    let before = rig.read().await;
+    let paused = rig.apply_until(GENERAL).await;
+    assert!(matches!(paused, RunOutcome::Paused { .. }), "{paused:?}");
+    let replaced = rig.read().await;
+    assert_eq!(nodes_at(&replaced, "general", 29), 3);
+    let ended = rig.rollback().await;
+    let rolled = matches!(ended, Ok(RunOutcome::RolledBack { .. }));
+    assert!(rolled, "{ended:?}\n{}", rig.log());
+    let after = rig.read().await;
+    let names = |i: &Inventory| -> Vec<String> {
+        let of = i.nodes.iter().filter(|n| pool_of(n) == Some("general"));
+        of.map(|n| n.name.clone()).collect()
+    };
+    assert_eq!(names(&after), names(&replaced));
+    assert_eq!(pools(&after).len(), pools(&before).len());
+    no_marks(&after);
+    whole(&after);
+}
+
+#[tokio::test(start_paused = true)]
+async fn node_pools_that_the_plan_leaves_are_neither_held_nor_waited_for() {
+    let plan = PLAN
+        .replace("strategy: drift", "strategy: leave")
+        .replace("    budget: \"1\"\n", "");
+    let rig = rig_with(&plan);
+    let route = eksup::route::build_route(&rig.plan, &rig.read().await).unwrap();
+    let steps: Vec<&str> = route.steps.iter().map(|s| s.id.as_str()).collect();
+    assert!(!steps.iter().any(|s| s.contains("pool")), "{steps:?}");
+    let said = format!("{:?}", route.notes);
+    for pool in ["general", "batch"] {
+        assert!(said.contains(&format!("NodePool {pool}")), "{said}");
+    }
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
+    assert_eq!(rig.count("PATCH /apis/karpenter.sh/", ""), 0);
+}
