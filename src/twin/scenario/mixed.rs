@@ -1,5 +1,6 @@
-//! Every kind of node in one cluster at 1.28, behind one load balancer: a managed group, an Auto Scaling group of one's own,
-//! a NodePool whose nodes Karpenter replaces by drift, one for a green NodePool beside it, and a namespace on Fargate.
+//! Every kind of node in one cluster at 1.28: a managed group of Linux and one of Windows, an Auto Scaling group of one's own,
+//! a NodePool whose nodes Karpenter replaces by drift, one for a green NodePool beside it, and a namespace on Fargate. All
+//! nodes of Linux but Fargate's are behind one load balancer.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use super::groups::{AppSketch, WORKLOAD_LABEL, add_app, app, rename_arn, with_ow
 use super::grow::{self, derive_uid, list_mut, text_at};
 use super::karpenter::{self, objects, objects::PoolSketch};
 use super::self_managed::{self, SelfManagedGroup};
-use super::{fargate, variants, versions};
+use super::{fargate, variants, versions, windows};
 use crate::model::Minor;
 use crate::model::aws_status::TargetState;
 use crate::model::elb::{TargetHealth, WeightedTargetGroup};
@@ -18,7 +19,7 @@ use crate::twin::aws;
 const CLUSTER: &str = "mixed";
 const MINOR: u16 = 28;
 const IMAGE_KIND: &str = "AL2023_x86_64_STANDARD";
-/// How many nodes there are but for Fargate's; the first three are the managed group's.
+/// How many nodes of Linux there are but for Fargate's; the first three are the managed group's.
 const INSTANCES: usize = 9;
 const MANAGED: usize = 3;
 
@@ -74,12 +75,11 @@ const POOL_APPS: &[ServedApp] = &[
     },
 ];
 
-/// A managed group, a self-managed one, two NodePools and Fargate.
+/// Two managed groups, a self-managed one, two NodePools and Fargate.
 pub fn mixed_cluster() -> Snapshot {
     let mut s = variants::rename_cluster(CLUSTER);
     let sizes = s.inventory.nodegroups.first().map(|g| g.scaling);
     grow::grow_to(&mut s, INSTANCES);
-    let mut s = variants::rename_instances(s, CLUSTER);
     versions::move_to_minor(&mut s, MINOR);
     for group in &mut s.inventory.nodegroups {
         group.scaling = sizes.unwrap_or(group.scaling);
@@ -88,7 +88,9 @@ pub fn mixed_cluster() -> Snapshot {
         let sizes = sizes.map_or((3, 6, 3), |z| (z.min, z.max, z.desired));
         (asg.min, asg.max, asg.desired) = sizes;
     }
+    windows::keep_workloads_on_linux(&mut s);
     add_pools(&mut s);
+    windows::add_windows_group(&mut s, INSTANCES);
     self_managed::allow_nodes(&mut s);
     self_managed::move_nodes(&mut s, &WEB, WEB_NODES.0, WEB_NODES.1);
     karpenter::add_controller(&mut s);
@@ -112,7 +114,7 @@ pub fn mixed_cluster() -> Snapshot {
         keep_apart(&mut s, served.app.name);
     }
     add_fargate(&mut s);
-    s
+    variants::rename_instances(s, CLUSTER)
 }
 
 /// The NodePools, with the nodes that are theirs taken out of the managed group and its target group.

@@ -115,7 +115,7 @@ const BUNDLED_SCENARIOS: &[Bundled] = &[
     ),
     (
         "mixed",
-        "every kind of node behind one load balancer",
+        "node groups of Linux and Windows, one's own Auto Scaling group, two NodePools and Fargate",
         mixed::mixed_cluster,
     ),
     ("fleet-30", "thirty nodes with ten pods each", || {
