@@ -191,10 +191,9 @@ fn add_rule(s: &mut Snapshot, served: &ServedApp, group: &str, nodes: &[GroupNod
     let target_group = add_target_group(s, served, group, nodes);
     let i = &mut s.inventory;
     let balancers = i.load_balancers.iter().map(|b| b.arn.clone()).collect();
-    let groups = i.target_groups.iter_mut();
-    for group in groups.filter(|g| g.arn == target_group) {
+    let mut groups = i.target_groups.iter_mut();
+    if let Some(group) = groups.find(|g| g.arn == target_group) {
         group.load_balancers = balancers;
-        break;
     }
     let Some(mut rule) = i.rules.iter().find(|r| !r.is_default).cloned() else {
         return target_group;
