@@ -66,7 +66,7 @@ pub fn fargate_profiles() -> Snapshot {
     versions::move_to_minor(&mut s, MINOR);
     keep_daemons_off(&mut s);
     add_profile(&mut s, "apps", &json!([{"namespace": "shop"}]));
-    add_shop(&mut s, &mut 0);
+    add_shop(&mut s, &mut 0, |_| true);
     s
 }
 
@@ -81,7 +81,7 @@ pub fn fargate_only() -> Snapshot {
     add_profile(&mut s, "coredns", &dns);
     let mut number = 0;
     move_dns_servers(&mut s, &mut number);
-    add_shop(&mut s, &mut number);
+    add_shop(&mut s, &mut number, |_| true);
     s
 }
 
@@ -140,8 +140,10 @@ fn move_dns_servers(s: &mut Snapshot, number: &mut usize) {
     list_mut(s, "/api/v1/nodes").extend(nodes);
 }
 
-fn add_shop(s: &mut Snapshot, number: &mut usize) {
-    for (pods, workload) in workloads() {
+/// Adds those of the workloads that are wanted by name, each pod with a node of its own.
+pub(super) fn add_shop(s: &mut Snapshot, number: &mut usize, is_wanted: impl Fn(&str) -> bool) {
+    let wanted = workloads().into_iter().filter(|(_, w)| is_wanted(w.name));
+    for (pods, workload) in wanted {
         let places: Vec<PodPlace> = (0..pods).map(|_| next_place(number)).collect();
         list_mut(s, "/api/v1/nodes").extend(places.iter().map(node_object));
         add_workload(s, &workload, &places, |pod| finish_pod(pod, "apps"));
@@ -160,12 +162,16 @@ fn next_place(number: &mut usize) -> PodPlace {
     }
 }
 
-/// EKS's own daemons have an affinity that keeps them off Fargate; the agent tolerates nothing.
-fn keep_daemons_off(s: &mut Snapshot) {
+/// What keeps a daemon off Fargate.
+pub(super) fn daemon_affinity() -> Value {
     let term = json!({"key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate", "hybrid", "auto"]});
     let required = json!({"nodeSelectorTerms": [{"matchExpressions": [term]}]});
-    let affinity =
-        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}});
+    json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}})
+}
+
+/// EKS's own daemons have an affinity that keeps them off Fargate; the agent tolerates nothing.
+fn keep_daemons_off(s: &mut Snapshot) {
+    let affinity = daemon_affinity();
     for set in list_mut(s, "/apis/apps/v1/daemonsets") {
         let system = set["metadata"]["namespace"] == "kube-system";
         let template = &mut set["spec"]["template"]["spec"];
@@ -176,7 +182,7 @@ fn keep_daemons_off(s: &mut Snapshot) {
     }
 }
 
-fn add_profile(s: &mut Snapshot, name: &str, selectors: &Value) {
+pub(super) fn add_profile(s: &mut Snapshot, name: &str, selectors: &Value) {
     let cluster = s.inventory.cluster.name.clone();
     let subnets: Vec<String> = s.inventory.subnets.iter().map(|s| s.id.clone()).collect();
     let id = derive_uid(&format!("profile {name}"));

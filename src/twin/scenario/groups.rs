@@ -17,7 +17,7 @@ const CLUSTER: &str = "multi-group";
 /// The name of the captured group, which is the model of the others.
 const MODEL_GROUP: &str = "expense-blue";
 /// The label that says which workloads a node is for.
-const WORKLOAD_LABEL: &str = "workload";
+pub(super) const WORKLOAD_LABEL: &str = "workload";
 
 /// A node group and what runs on it.
 struct GroupSketch {
@@ -30,10 +30,10 @@ struct GroupSketch {
 }
 
 /// A deployment with a budget, and a service where it has a node port.
-struct AppSketch {
-    name: &'static str,
-    replicas: usize,
-    node_port: Option<i32>,
+pub(super) struct AppSketch {
+    pub name: &'static str,
+    pub replicas: usize,
+    pub node_port: Option<i32>,
 }
 
 /// A load balancer and its rules.
@@ -102,7 +102,7 @@ const BALANCERS: &[BalancerSketch] = &[
     },
 ];
 
-const fn app(name: &'static str, replicas: usize, node_port: Option<i32>) -> AppSketch {
+pub(super) const fn app(name: &'static str, replicas: usize, node_port: Option<i32>) -> AppSketch {
     AppSketch {
         name,
         replicas,
@@ -141,8 +141,18 @@ pub fn multi_group() -> Snapshot {
             })
             .collect();
         add_group(&mut s, group.workload, group.tainted, &nodes);
+        let places: Vec<(String, String)> = nodes
+            .iter()
+            .map(|node| (node.name.clone(), node.address.clone()))
+            .collect();
         for app in group.apps {
-            add_app(&mut s, group, app, &nodes, &mut pods);
+            add_app(
+                &mut s,
+                app,
+                placement_of(group.workload, group.tainted),
+                &places,
+                &mut pods,
+            );
         }
     }
     let nodes = list_mut(&mut s, "/api/v1/nodes").len();
@@ -264,22 +274,24 @@ pub fn add_group(s: &mut Snapshot, workload: &str, tainted: bool, nodes: &[NodeC
     }
 }
 
-/// Adds a deployment like the captured frontend's, its pods spread over the group's nodes, its budget and its service.
-fn add_app(
+/// The nodes of a workload's group alone.
+pub(super) fn placement_of(workload: &str, tainted: bool) -> Placement {
+    let toleration = json!([{"key": WORKLOAD_LABEL, "operator": "Equal", "value": workload, "effect": "NoSchedule"}]);
+    Placement {
+        selector: json!({WORKLOAD_LABEL: workload}),
+        tolerations: if tainted { toleration } else { Value::Null },
+    }
+}
+
+/// Adds a deployment like the captured frontend's, its pods spread over nodes of these names and addresses, its budget and
+/// its service.
+pub(super) fn add_app(
     s: &mut Snapshot,
-    group: &GroupSketch,
     app: &AppSketch,
-    nodes: &[NodeCopy],
+    placement: Placement,
+    nodes: &[(String, String)],
     pods_before: &mut usize,
 ) {
-    let placement = Placement {
-        selector: json!({WORKLOAD_LABEL: group.workload}),
-        tolerations: if group.tainted {
-            json!([{"key": WORKLOAD_LABEL, "operator": "Equal", "value": group.workload, "effect": "NoSchedule"}])
-        } else {
-            Value::Null
-        },
-    };
     let made = FleetDeployment {
         app: app.name,
         replicas: app.replicas,
@@ -297,8 +309,9 @@ fn add_app(
     }
     if let Some(model) = find_model(s, "/api/v1/pods") {
         let model = made.rename_model(&model);
-        for (replica, node) in nodes.iter().cycle().take(app.replicas).enumerate() {
-            let pod = made.pod_object(&model, &node.name, &node.address, *pods_before + replica);
+        let places = nodes.iter().cycle().take(app.replicas);
+        for (replica, (node, address)) in places.enumerate() {
+            let pod = made.pod_object(&model, node, address, *pods_before + replica);
             list_mut(s, "/api/v1/pods").push(pod);
         }
         *pods_before += app.replicas;
@@ -433,14 +446,14 @@ fn attach_group(
 }
 
 /// An ARN with a last part that follows from a name.
-fn with_own_id(arn: &str, name: &str) -> String {
+pub(super) fn with_own_id(arn: &str, name: &str) -> String {
     let head = arn.rsplit_once('/').map_or(arn, |(head, _)| head);
     format!("{head}/{}", derive_hash(&format!("{arn} {name}"), 16))
 }
 
 /// An ARN under another name, each of its ids following from the old one and the name: the id of a load balancer stands in
 /// the ARNs of its listeners and rules too.
-fn rename_arn(arn: &str, old: &str, new: &str) -> String {
+pub(super) fn rename_arn(arn: &str, old: &str, new: &str) -> String {
     let named = arn.replace(old, new);
     let parts = named.split('/').map(|part| {
         let is_id = part.len() >= 15 && part.bytes().all(|b| b.is_ascii_hexdigit());

@@ -3,11 +3,13 @@
 
 mod auto_mode;
 mod catalog;
+mod eksctl;
 mod fargate;
 mod fleet;
 mod groups;
 mod grow;
 mod karpenter;
+mod mixed;
 mod running;
 mod self_managed;
 mod served;
@@ -105,6 +107,16 @@ const BUNDLED_SCENARIOS: &[Bundled] = &[
         "karpenter-blue-green",
         "the same cluster, for green NodePools beside the blue ones",
         karpenter::karpenter_blue_green,
+    ),
+    (
+        "eksctl",
+        "two managed groups of a cluster that eksctl made",
+        eksctl::eksctl_cluster,
+    ),
+    (
+        "mixed",
+        "node groups of Linux and Windows, one's own Auto Scaling group, two NodePools and Fargate",
+        mixed::mixed_cluster,
     ),
     ("fleet-30", "thirty nodes with ten pods each", || {
         fleet_snapshot(30, 10)

@@ -24,47 +24,59 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/self-managed-node";
 /// How many nodes each of the three groups has.
 const NODES_PER_GROUP: usize = 3;
 
-/// One of the two groups.
-struct SelfManagedGroup {
-    asg: &'static str,
-    template: (&'static str, &'static str),
-    image_kind: &'static str,
-    os_image: &'static str,
-    pool: &'static str,
-    /// The workloads that have to run on it.
-    apps: &'static [&'static str],
+/// A self-managed group, and the label that tells its nodes.
+pub(super) struct SelfManagedGroup {
+    pub cluster: &'static str,
+    pub minor: Minor,
+    pub asg: &'static str,
+    pub template: (&'static str, &'static str),
+    pub image_kind: &'static str,
+    pub os_image: &'static str,
+    pub label: (&'static str, &'static str),
+    /// Whether it is as `data-blue` is: Bottlerocket, tainted, protected from scale-in.
+    pub for_data: bool,
+    /// The captured workloads that have to run on it.
+    pub apps: &'static [&'static str],
 }
 
 const WEB: SelfManagedGroup = SelfManagedGroup {
+    cluster: CLUSTER,
+    minor: Minor::new(27),
     asg: "web-blue",
     template: ("lt-0a1b2c3d4e5f60718", "web-nodes"),
     image_kind: "AL2023_x86_64_STANDARD",
     os_image: "Amazon Linux 2023.7.20250609",
-    pool: "web",
+    label: ("pool", "web"),
+    for_data: false,
     apps: &["backend", "frontend"],
 };
 const DATA: SelfManagedGroup = SelfManagedGroup {
+    cluster: CLUSTER,
+    minor: Minor::new(27),
     asg: "data-blue",
     template: ("lt-0b1c2d3e4f5061728", "data-nodes"),
     image_kind: "BOTTLEROCKET_x86_64",
     os_image: "Bottlerocket OS 1.49.0 (aws-k8s-1.27)",
-    pool: "data",
+    label: ("pool", "data"),
+    for_data: true,
     apps: &["redis"],
 };
 
 impl SelfManagedGroup {
     fn image(&self) -> String {
-        aws::published_image_id(Minor::new(27), self.image_kind)
+        aws::published_image_id(self.minor, self.image_kind)
     }
 
     /// What its instances are started with, in base64.
     fn user_data(&self) -> String {
-        let text = match self.pool {
-            "web" => format!(
-                "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"//\"\n\n--//\nContent-Type: application/node.eks.aws\n\napiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    name: {CLUSTER}\n    apiServerEndpoint: {ENDPOINT}\n    certificateAuthority: {AUTHORITY}\n    cidr: 172.20.0.0/16\n  kubelet:\n    flags:\n      - --node-labels=pool=web\n--//--\n"
+        let cluster = self.cluster;
+        let (key, value) = self.label;
+        let text = match self.for_data {
+            false => format!(
+                "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"//\"\n\n--//\nContent-Type: application/node.eks.aws\n\napiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    name: {cluster}\n    apiServerEndpoint: {ENDPOINT}\n    certificateAuthority: {AUTHORITY}\n    cidr: 172.20.0.0/16\n  kubelet:\n    flags:\n      - --node-labels={key}={value}\n--//--\n"
             ),
-            _ => format!(
-                "[settings.kubernetes]\ncluster-name = \"{CLUSTER}\"\napi-server = \"{ENDPOINT}\"\ncluster-certificate = \"{AUTHORITY}\"\n\n[settings.kubernetes.node-labels]\npool = \"data\"\n\n[settings.kubernetes.node-taints]\ndedicated = [\"data:NoSchedule\"]\n"
+            true => format!(
+                "[settings.kubernetes]\ncluster-name = \"{cluster}\"\napi-server = \"{ENDPOINT}\"\ncluster-certificate = \"{AUTHORITY}\"\n\n[settings.kubernetes.node-labels]\n{key} = \"{value}\"\n\n[settings.kubernetes.node-taints]\ndedicated = [\"{value}:NoSchedule\"]\n"
             ),
         };
         base64::engine::general_purpose::STANDARD.encode(text)
@@ -84,7 +96,7 @@ impl SelfManagedGroup {
                 "SecurityGroupId": [SECURITY_GROUP],
                 "BlockDeviceMapping": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 50, "VolumeType": "gp3", "Encrypted": true, "DeleteOnTermination": true}}],
                 "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
-                "TagSpecification": [{"ResourceType": "instance", "Tag": [{"Key": "team", "Value": self.pool}]}],
+                "TagSpecification": [{"ResourceType": "instance", "Tag": [{"Key": "team", "Value": self.label.1}]}],
             }}],
         })
     }
@@ -92,7 +104,8 @@ impl SelfManagedGroup {
     /// The group as DescribeAutoScalingGroups shows it, but for where its instances come from.
     fn group_item(&self, subnets: &[String], instances: &[(String, String)]) -> Value {
         let (id, name) = self.template;
-        let protected = self.pool == "data";
+        let protected = self.for_data;
+        let (cluster, size) = (self.cluster, instances.len());
         let shown = instances.iter().map(|(instance, zone)| {
             json!({
                 "InstanceId": instance, "InstanceType": "t3.large", "AvailabilityZone": zone, "LifecycleState": "InService",
@@ -104,22 +117,22 @@ impl SelfManagedGroup {
         let mut item = json!({
             "AutoScalingGroupName": self.asg,
             "AutoScalingGroupARN": format!("arn:aws:autoscaling:us-east-1:{ACCOUNT}:autoScalingGroup:{}:autoScalingGroupName/{}", grow::derive_uid(self.asg), self.asg),
-            "MinSize": NODES_PER_GROUP, "MaxSize": NODES_PER_GROUP * 2, "DesiredCapacity": NODES_PER_GROUP,
+            "MinSize": size, "MaxSize": size * 2, "DesiredCapacity": size,
             "VPCZoneIdentifier": subnets.join(","),
             "Instances": shown.collect::<Vec<_>>(),
             "DefaultCooldown": 300, "HealthCheckType": "EC2", "HealthCheckGracePeriod": 300,
             "NewInstancesProtectedFromScaleIn": protected,
             "Tags": [
-                tag("Name", &format!("{CLUSTER}-{}", self.pool), true),
+                tag("Name", &format!("{cluster}-{}", self.label.1), true),
                 tag("environment", "dev", true),
-                tag(&format!("kubernetes.io/cluster/{CLUSTER}"), "owned", true),
+                tag(&format!("kubernetes.io/cluster/{cluster}"), "owned", true),
                 tag("k8s.io/cluster-autoscaler/enabled", "true", false),
-                tag(&format!("k8s.io/cluster-autoscaler/{CLUSTER}"), "owned", false),
-                tag("k8s.io/cluster-autoscaler/node-template/label/pool", self.pool, false),
+                tag(&format!("k8s.io/cluster-autoscaler/{cluster}"), "owned", false),
+                tag(&format!("k8s.io/cluster-autoscaler/node-template/label/{}", self.label.0), self.label.1, false),
             ],
         });
         let template = json!({"LaunchTemplateId": id, "LaunchTemplateName": name, "Version": "1"});
-        if self.pool == "web" {
+        if !self.for_data {
             item["MixedInstancesPolicy"] = json!({
                 "LaunchTemplate": {
                     "LaunchTemplateSpecification": template,
@@ -157,8 +170,9 @@ pub fn self_managed_groups() -> Snapshot {
             (asg.min, asg.max, asg.desired) = (sizes.min, sizes.max, sizes.desired);
         }
     }
-    move_nodes(&mut s, &WEB, NODES_PER_GROUP);
-    move_nodes(&mut s, &DATA, NODES_PER_GROUP * 2);
+    for (group, first) in [(&WEB, NODES_PER_GROUP), (&DATA, NODES_PER_GROUP * 2)] {
+        move_nodes(&mut s, group, first, NODES_PER_GROUP);
+    }
     attach_web(&mut s);
     for group in [&WEB, &DATA] {
         move_workloads(&mut s, group);
@@ -172,34 +186,34 @@ pub fn self_managed_groups() -> Snapshot {
             "HeartbeatTimeout": 300, "GlobalTimeout": 30000, "DefaultResult": "CONTINUE",
         }),
     );
-    put(
-        &mut s,
-        "iam:ListInstanceProfiles",
-        json!({"InstanceProfileName": PROFILE, "Roles": [{"Arn": ROLE}]}),
-    );
-    put(
-        &mut s,
-        "eks:DescribeAccessEntry",
-        json!({"principalArn": ROLE, "type": "EC2_LINUX"}),
-    );
+    allow_nodes(&mut s);
     s
+}
+
+/// Adds the instance profile of self-managed groups, and the access entry of its role.
+pub(super) fn allow_nodes(s: &mut Snapshot) {
+    let profile = json!({"InstanceProfileName": PROFILE, "Roles": [{"Arn": ROLE}]});
+    put(s, "iam:ListInstanceProfiles", profile);
+    let entry = json!({"principalArn": ROLE, "type": "EC2_LINUX"});
+    put(s, "eks:DescribeAccessEntry", entry);
 }
 
 fn put(s: &mut Snapshot, op: &str, item: Value) {
     s.aws.entry(op.to_owned()).or_default().push(item);
 }
 
-/// Makes three of the nodes those of a group of their own.
-fn move_nodes(s: &mut Snapshot, group: &SelfManagedGroup, first: usize) {
+/// Makes some of the nodes those of a group of their own.
+pub(super) fn move_nodes(s: &mut Snapshot, group: &SelfManagedGroup, first: usize, size: usize) {
+    let (key, value) = group.label;
     let (image, taint) = (
         group.image(),
-        json!({"key": "dedicated", "value": "data", "effect": "NoSchedule"}),
+        json!({"key": "dedicated", "value": value, "effect": "NoSchedule"}),
     );
     let mut instances = Vec::new();
     for node in list_mut(s, "/api/v1/nodes")
         .iter_mut()
         .skip(first)
-        .take(NODES_PER_GROUP)
+        .take(size)
     {
         let zone = text_at(node, "/metadata/labels/topology.kubernetes.io~1zone").to_owned();
         let id = text_at(node, "/spec/providerID").rsplit('/').next();
@@ -211,9 +225,9 @@ fn move_nodes(s: &mut Snapshot, group: &SelfManagedGroup, first: usize) {
                     && !key.contains("eksctl.io/")
                     && key != "colour"
             });
-            labels.insert("pool".to_owned(), json!(group.pool));
+            labels.insert(key.to_owned(), json!(value));
         }
-        if group.pool == "data" {
+        if group.for_data {
             node["spec"]["taints"] = json!([taint]);
         }
         node["status"]["nodeInfo"]["osImage"] = json!(group.os_image);
@@ -227,16 +241,16 @@ fn move_nodes(s: &mut Snapshot, group: &SelfManagedGroup, first: usize) {
         instance.image = Some(image.clone());
         let (id, _) = group.template;
         instance.tags = [
-            ("Name".to_owned(), format!("{CLUSTER}-{}", group.pool)),
+            ("Name".to_owned(), format!("{}-{value}", group.cluster)),
             ("aws:autoscaling:groupName".to_owned(), group.asg.to_owned()),
             ("aws:ec2launchtemplate:id".to_owned(), id.to_owned()),
             ("aws:ec2launchtemplate:version".to_owned(), "1".to_owned()),
             ("environment".to_owned(), "dev".to_owned()),
             (
-                format!("kubernetes.io/cluster/{CLUSTER}"),
+                format!("kubernetes.io/cluster/{}", group.cluster),
                 "owned".to_owned(),
             ),
-            ("team".to_owned(), group.pool.to_owned()),
+            ("team".to_owned(), value.to_owned()),
         ]
         .into();
     }
@@ -273,14 +287,15 @@ fn attach_web(s: &mut Snapshot) {
 
 /// Binds the group's workloads to its nodes, and moves their pods there, each within its zone.
 fn move_workloads(s: &mut Snapshot, group: &SelfManagedGroup) {
+    let (key, value) = group.label;
     let of_group = |o: &Value| {
         text_at(o, "/metadata/namespace") == "expense"
             && group.apps.contains(&text_at(o, "/metadata/labels/app"))
     };
     let bind = |spec: &mut Value| {
-        spec["nodeSelector"] = json!({"pool": group.pool});
-        if group.pool == "data" {
-            let toleration = json!({"key": "dedicated", "operator": "Equal", "value": "data", "effect": "NoSchedule"});
+        spec["nodeSelector"] = json!({key: value});
+        if group.for_data {
+            let toleration = json!({"key": "dedicated", "operator": "Equal", "value": value, "effect": "NoSchedule"});
             match spec["tolerations"].as_array_mut() {
                 Some(known) => known.insert(0, toleration),
                 None => spec["tolerations"] = json!([toleration]),
@@ -300,7 +315,7 @@ fn move_workloads(s: &mut Snapshot, group: &SelfManagedGroup) {
                 text_at(n, "/metadata/name").to_owned(),
                 text_at(n, "/metadata/labels/topology.kubernetes.io~1zone").to_owned(),
                 text_at(n, "/status/addresses/0/address").to_owned(),
-                text_at(n, "/metadata/labels/pool") == group.pool,
+                text_at(n, &format!("/metadata/labels/{key}")) == value,
             )
         })
         .collect();

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use serde_json::{Value, json};
+
 use super::grow::{derive_hash, derive_uid, text_at};
 use super::{find_scenario, variants};
 use crate::model::snapshot::Snapshot;
@@ -19,17 +22,45 @@ pub fn find_served_scenario(name: &str) -> Option<Snapshot> {
 /// Gives the cluster, its node groups, instances and namespaces ids that follow from its name and the seed.
 pub fn with_own_ids(snapshot: Snapshot, seed: u64) -> Snapshot {
     let of = format!("{} {seed}", snapshot.inventory.cluster.name);
-    let mut text = serde_json::to_string(&snapshot).unwrap_or_default();
+    let mut own_ids = Vec::new();
     for id in hexadecimal_ids(&snapshot) {
         // Endpoints are in capital letters, all others are not.
         let own = derive_hash(&format!("{of} {id}"), id.len());
         let capital = id.bytes().any(|b| b.is_ascii_uppercase());
-        text = text.replace(&id, &if capital { own.to_uppercase() } else { own });
+        own_ids.push((id, if capital { own.to_uppercase() } else { own }));
     }
     for uid in uids(&snapshot) {
-        text = text.replace(&uid, &derive_uid(&format!("{of} {uid}")));
+        let own = derive_uid(&format!("{of} {uid}"));
+        own_ids.push((uid, own));
     }
-    serde_json::from_str(&text).unwrap_or(snapshot)
+    let text = serde_json::to_string(&snapshot).unwrap_or_default();
+    let text = replace_ids(text, &own_ids);
+    let mut own: Snapshot = serde_json::from_str(&text).unwrap_or(snapshot);
+    // User data is encoded, and an instance that is started with another cluster's endpoint never joins.
+    let templates = own.aws.get_mut("ec2:LaunchTemplates").into_iter().flatten();
+    for versions in templates.filter_map(|t| t["Versions"].as_array_mut()) {
+        for version in versions {
+            replace_in_user_data(&mut version["LaunchTemplateData"]["UserData"], &own_ids);
+        }
+    }
+    own
+}
+
+fn replace_ids(text: String, own_ids: &[(String, String)]) -> String {
+    let mut text = text;
+    for (id, own) in own_ids {
+        text = text.replace(id, own);
+    }
+    text
+}
+
+/// The same within a text in base64.
+fn replace_in_user_data(user_data: &mut Value, own_ids: &[(String, String)]) {
+    let base64 = &base64::engine::general_purpose::STANDARD;
+    let bytes = user_data.as_str().and_then(|t| base64.decode(t).ok());
+    if let Some(text) = bytes.and_then(|b| String::from_utf8(b).ok()) {
+        *user_data = json!(base64.encode(replace_ids(text, own_ids)));
+    }
 }
 
 /// The digits of instances, which stand in machine ids too, and of the endpoint.
@@ -68,6 +99,20 @@ mod tests {
             assert_eq!(cluster.name, name);
             let arn = format!(":cluster/{name}");
             assert!(cluster.arn.ends_with(&arn), "{}", cluster.arn);
+        }
+    }
+
+    #[test]
+    fn the_user_data_of_a_served_cluster_names_its_own_endpoint() {
+        let base64 = &base64::engine::general_purpose::STANDARD;
+        for name in ["self-managed", "mixed"] {
+            let served = with_own_ids(find_served_scenario(name).unwrap(), 7);
+            let endpoint = served.inventory.cluster.endpoint.unwrap();
+            for template in &served.aws["ec2:LaunchTemplates"] {
+                let data = text_at(template, "/Versions/0/LaunchTemplateData/UserData");
+                let text = String::from_utf8(base64.decode(data).unwrap()).unwrap();
+                assert!(text.contains(&endpoint), "{name}: {text}");
+            }
         }
     }
 

@@ -21,23 +21,30 @@ pub fn windows_group() -> Snapshot {
     let mut s = variants::rename_cluster(CLUSTER);
     versions::move_to_minor(&mut s, MINOR);
     keep_workloads_on_linux(&mut s);
-    let originals = list_mut(&mut s, "/api/v1/nodes").clone();
+    let linux = list_mut(&mut s, "/api/v1/nodes").len();
+    add_windows_group(&mut s, linux);
+    grow::count_daemons(&mut s, linux);
+    variants::rename_instances(s, CLUSTER)
+}
+
+/// Adds `iis-blue` with two nodes and the application on them; the cluster has so many `nodes` of instances.
+pub(super) fn add_windows_group(s: &mut Snapshot, nodes: usize) {
+    let originals = list_mut(s, "/api/v1/nodes").clone();
     let copies: Vec<_> = (0..2)
-        .map(|n| copy_node(&mut s, &originals[n], originals.len() + n))
+        .map(|n| copy_node(s, &originals[n], nodes + n))
         .collect();
-    groups::add_group(&mut s, "iis", false, &copies);
+    groups::add_group(s, "iis", false, &copies);
     let names: Vec<String> = copies.iter().map(|c| c.name.clone()).collect();
-    set_windows_group(&mut s);
-    for node in list_mut(&mut s, "/api/v1/nodes") {
+    set_windows_group(s);
+    for node in list_mut(s, "/api/v1/nodes") {
         if names.contains(&text_at(node, "/metadata/name").to_owned()) {
             set_windows_node(node);
         }
     }
     // No daemon of Linux is on the new nodes.
     let on_windows = |pod: &Value| names.iter().any(|n| n == text_at(pod, "/spec/nodeName"));
-    list_mut(&mut s, "/api/v1/pods").retain(|p| !on_windows(p));
-    grow::count_daemons(&mut s, originals.len());
-    enable_address_management(&mut s);
+    list_mut(s, "/api/v1/pods").retain(|p| !on_windows(p));
+    enable_address_management(s);
     let app = RunningWorkload {
         namespace: "legacy",
         name: "intranet",
@@ -59,18 +66,16 @@ pub fn windows_group() -> Snapshot {
         })
         .collect();
     // The resource controller gave each pod its address when it was made.
-    add_workload(&mut s, &app, &places, |pod| {
+    add_workload(s, &app, &places, |pod| {
         let resources = &mut pod["spec"]["containers"][0]["resources"];
         for kind in ["limits", "requests"] {
             resources[kind]["vpc.amazonaws.com/PrivateIPv4Address"] = json!("1");
         }
     });
-    variants::rename_instances(s, CLUSTER)
 }
 
-/// The daemons ask for Linux, as EKS's own do.
 /// Whoever runs Windows beside Linux selects the operating system for every workload, as EKS does for its add-ons.
-fn keep_workloads_on_linux(s: &mut Snapshot) {
+pub(super) fn keep_workloads_on_linux(s: &mut Snapshot) {
     for path in [
         "/apis/apps/v1/daemonsets",
         "/apis/apps/v1/deployments",

@@ -74,6 +74,32 @@ async fn once_blue_is_gone_the_journal_still_says_whose_it_was_and_what_it_was_c
     assert!(text.contains("delete-stack --region us-east-1 --stack-name eksctl-expense-dev"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_group_of_a_cluster_that_eksctl_made_is_handed_back_with_its_own_stack() {
+    let snapshot = scenario::find_scenario("eksctl").unwrap();
+    let plan = include_str!("../../../plans/eksctl.yaml");
+    let rig = Rig::new(&snapshot, plan, 1);
+    let ended = rig.process(RunCommand::Forward(None)).await.unwrap();
+    assert_eq!(ended, RunOutcome::Done);
+    let facts = facts(&rig).await;
+    let stacks: Vec<_> = (facts.groups.iter())
+        .filter_map(|g| Some((g.moved.green.as_str(), g.moved.owner.as_ref()?.stack()?)))
+        .collect();
+    let wanted = [
+        ("apps-green", "eksctl-eksctl-nodegroup-apps"),
+        ("jobs-green", "eksctl-eksctl-nodegroup-jobs"),
+    ];
+    assert_eq!(stacks, wanted);
+    // The stacks hold the role and the template that green has from blue, so that they may not go yet.
+    let text = build_handback(&facts, &HandbackOptions::default()).render_text();
+    for (green, stack) in wanted {
+        assert!(text.contains(&format!("name: \"{green}\"")), "{text}");
+        let kept = format!("role {stack}-NodeInstanceRole-");
+        assert!(text.contains(&kept), "{text}");
+        assert!(text.contains(&format!("launch template {stack}")));
+    }
+}
+
 fn facts_version() -> eksup::model::Minor {
     "1.29".parse().unwrap()
 }

@@ -1,7 +1,7 @@
 //! A cluster at 1.28 whose workloads run on Karpenter's nodes: a small managed group for system pods and Karpenter itself, a
 //! NodePool `general` with three nodes that serve a load balancer, and a tainted NodePool `batch` with one.
 
-mod objects;
+pub(super) mod objects;
 
 use serde_json::{Value, json};
 
@@ -145,7 +145,7 @@ fn keep_system_group(s: &mut Snapshot) {
 }
 
 /// Karpenter's Deployment in kube-system, one pod on each node of the managed group, made of that of coredns.
-fn add_controller(s: &mut Snapshot) {
+pub(super) fn add_controller(s: &mut Snapshot) {
     let affinity = json!({
         "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
             {"matchExpressions": [{"key": "karpenter.sh/nodepool", "operator": "DoesNotExist"}]},
