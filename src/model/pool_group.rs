@@ -30,7 +30,9 @@ pub fn closed_limits() -> Value {
 /// A NodePool as the steps see a node group.
 pub fn pool_to_group(objects: &KarpenterObjects, pool: &NodePool) -> Nodegroup {
     let claims = live_claims(objects, &pool.name).count();
-    let wanted = pool.annotations.get(marks::WANTED_NODES);
+    // Only while the run that made it is not done with it: after that Karpenter makes as many as it wants.
+    let made = pool.annotations.contains_key(marks::DRIFT_HELD);
+    let wanted = pool.annotations.get(marks::WANTED_NODES).filter(|_| made);
     let wanted = wanted.and_then(|text| text.parse().ok());
     let closed = pool.annotations.contains_key(marks::LIMITS_BEFORE);
     let template = &pool.spec["template"];

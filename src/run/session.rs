@@ -28,6 +28,7 @@ use crate::journal::{
 };
 use crate::k8s::WatchCache;
 use crate::route::{AcceptedLosses, Route};
+use crate::steps::node_pools::hold_open_pools;
 use crate::steps::workload_health::{ReadyCounts, WorkloadMonitor};
 use crate::steps::{self, StepWorld};
 
@@ -412,6 +413,14 @@ impl<'a> RunSession<'a> {
                 engine.roll_back(keep, short).await?
             }
         };
+        // A process that ends leaves nothing going on: a budget that it opened is closed, whatever ended it.
+        // Where that fails `status` says so, and the end that was reached stands.
+        if matches!(
+            ended,
+            RunOutcome::Paused { .. } | RunOutcome::Stuck { .. } | RunOutcome::Unapproved { .. }
+        ) {
+            drop(hold_open_pools(&world, route).await);
+        }
         // Closed before a new run is opened: a cluster has one run, and the next process must not go on with this one.
         if matches!(ended, RunOutcome::Reroute { .. }) {
             engine.close_rerouted().await?;

@@ -52,7 +52,8 @@ pub fn change_budget(pool: &NodePool, run: &str, wanted: BudgetChange<'_>) -> No
     budgets.extend(match wanted {
         BudgetChange::Hold => Some(drift_budget("0")),
         BudgetChange::HoldAll => Some(whole_budget()),
-        BudgetChange::Open(nodes) => nodes.map(drift_budget),
+        // There is always one of the run while the annotation is there: the last one of a user would be taken for it.
+        BudgetChange::Open(nodes) => Some(drift_budget(nodes.unwrap_or("100%"))),
         BudgetChange::Remove => None,
     });
     // The annotation stays while the run is not done with the NodePool.
@@ -135,7 +136,17 @@ mod tests {
 
     #[test]
     fn a_node_pool_that_is_held_opened_and_released_is_as_it_was() {
-        let own = json!([{"nodes": "10%"}, {"nodes": "0", "reasons": ["Empty"], "schedule": "@daily", "duration": "8h"}]);
+        for own in [
+            json!([{"nodes": "10%"}, {"nodes": "0", "reasons": ["Empty"], "schedule": "@daily", "duration": "8h"}]),
+            json!([{"nodes": "100%"}, {"nodes": "1", "reasons": ["Drifted"]}]),
+            json!([{"nodes": "0"}]),
+            json!([]),
+        ] {
+            check_round_trip(own);
+        }
+    }
+
+    fn check_round_trip(own: Value) {
         let before = pool(own, None);
         assert_eq!(read_budget(&before, "run"), DriftBudget::Absent);
         let held = changed(&before, &change_budget(&before, "run", BudgetChange::Hold));

@@ -9,6 +9,7 @@ use crate::engine::{
     Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
 use crate::model::node_pool::NodePool;
+use crate::route::{Route, StepSpec};
 use crate::steps::StepWorld;
 
 /// Holds a NodePool, or lets it go.
@@ -42,6 +43,27 @@ pub enum HoldPoolAct {
     Release,
 }
 
+/// Sets every budget of the run that is open on a NodePool of the route to 0 again.
+///
+/// # Errors
+/// Those of reading and changing NodePools.
+pub async fn hold_open_pools(world: &StepWorld, route: &Route) -> Result<(), StepError> {
+    let drifts = route
+        .steps
+        .iter()
+        .any(|s| matches!(s.spec, StepSpec::DriftPool { .. }));
+    if !drifts {
+        return Ok(());
+    }
+    for pool in world.kube.list_node_pools().await? {
+        if read_budget(&pool, &world.run) == DriftBudget::Open {
+            let change = change_budget(&pool, &world.run, BudgetChange::Hold);
+            world.kube.change_node_pool(&pool, &change).await?;
+        }
+    }
+    Ok(())
+}
+
 impl HoldPoolStep {
     /// Returns the step that keeps Karpenter from replacing nodes of `pool` for a new version, or for any reason.
     pub fn new_holding(pool: String, run: String, all_reasons: bool) -> Self {
@@ -66,7 +88,12 @@ impl HoldPoolStep {
     }
 
     fn decide_release(&self, seen: &Option<NodePool>) -> Decision<HoldPoolAct> {
-        let free = || Decision::Done(format!("NodePool {} has its own budgets only", self.pool));
+        let free = || {
+            Decision::Done(format!(
+                "NodePool {} has its own budgets only: Karpenter replaces its nodes whenever it finds them drifted",
+                self.pool
+            ))
+        };
         match seen.as_ref().map(|pool| read_budget(pool, &self.run)) {
             None | Some(DriftBudget::Absent) => free(),
             Some(DriftBudget::Held | DriftBudget::Open) => Decision::Act(HoldPoolAct::Release),

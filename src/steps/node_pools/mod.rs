@@ -8,6 +8,6 @@ mod progress;
 pub mod replace;
 
 pub use budget::{BudgetChange, DriftBudget, change_budget, read_budget};
-pub use hold::HoldPoolStep;
+pub use hold::{HoldPoolStep, hold_open_pools};
 pub use progress::ReplacedNodes;
 pub use replace::{ReplacePoolStep, ReplaceTerms};

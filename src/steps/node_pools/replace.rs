@@ -23,7 +23,7 @@ use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
 /// How long workloads may be short between two nodes before a person is asked.
 const SHORTAGE_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How often is looked; changes of nodes and pods wake it sooner.
-const REPLACE_RECHECK_INTERVAL: Duration = Duration::from_secs(10);
+const REPLACE_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the plan says of nodes that somebody else replaces.
 #[derive(Clone, Debug)]
@@ -74,7 +74,10 @@ pub struct ReplaceBeforeImage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum ReplaceAct {
-    Open,
+    Open {
+        /// How many nodes were old then.
+        old: usize,
+    },
     Close {
         /// Why no further node is replaced, where a person has to look.
         stuck: Option<String>,
@@ -136,10 +139,19 @@ impl ReplacePoolStep {
     }
 
     /// What is next while the run's budget is open.
-    fn decide_open(&self, seen: &ReplaceObservation) -> Decision<ReplaceAct> {
+    fn decide_open(&self, seen: &ReplaceObservation, past: &StepHistory) -> Decision<ReplaceAct> {
         let progress = &seen.progress;
         // The first node on its way out closes the budget: the next ones wait until its pods are back.
-        if !progress.leaving.is_empty() || progress.old.is_empty() {
+        // One that went between two looks closes it too.
+        let last = past.last_act.as_ref();
+        let opened_with = match last.and_then(|act| ReplaceAct::deserialize(act).ok()) {
+            Some(ReplaceAct::Open { old }) => old,
+            Some(ReplaceAct::Close { .. }) | None => progress.old.len(),
+        };
+        if !progress.leaving.is_empty()
+            || progress.old.len() < opened_with
+            || progress.old.is_empty()
+        {
             return Decision::Act(ReplaceAct::Close { stuck: None });
         }
         if seen.unchanged_for > self.terms.timeout {
@@ -200,7 +212,9 @@ impl ReplacePoolStep {
                 self.terms.kubelet
             ));
         }
-        Decision::Act(ReplaceAct::Open)
+        Decision::Act(ReplaceAct::Open {
+            old: progress.old.len(),
+        })
     }
 
     /// What is next where EKS replaces the nodes, whatever anybody does.
@@ -293,7 +307,7 @@ impl Step<StepWorld> for ReplacePoolStep {
         match seen.budget {
             // Somebody, or a tool that keeps the cluster as Git has it, has taken the run's budget off.
             DriftBudget::Absent => Decision::Act(ReplaceAct::Close { stuck: None }),
-            DriftBudget::Open => self.decide_open(seen),
+            DriftBudget::Open => self.decide_open(seen, past),
             DriftBudget::Held => self.decide_held(seen, past),
         }
     }
@@ -315,7 +329,7 @@ impl Step<StepWorld> for ReplacePoolStep {
             return Ok(());
         };
         let change = match act {
-            ReplaceAct::Open => BudgetChange::Open(self.terms.budget.as_deref()),
+            ReplaceAct::Open { .. } => BudgetChange::Open(self.terms.budget.as_deref()),
             ReplaceAct::Close { .. } => BudgetChange::Hold,
         };
         let change = change_budget(&pool, &self.run, change);
@@ -354,10 +368,10 @@ impl Step<StepWorld> for ReplacePoolStep {
     fn describe_act(&self, act: &ReplaceAct) -> String {
         let name = self.nodes.words();
         match (act, &self.terms.budget) {
-            (ReplaceAct::Open, Some(budget)) => {
-                format!("let Karpenter replace {budget} drifted nodes of {name} at once")
+            (ReplaceAct::Open { .. }, Some(budget)) => {
+                format!("let Karpenter replace drifted nodes of {name}, {budget} at once")
             }
-            (ReplaceAct::Open, None) => format!(
+            (ReplaceAct::Open { .. }, None) => format!(
                 "let Karpenter replace drifted nodes of {name}, as many as its own budgets allow"
             ),
             (ReplaceAct::Close { stuck: None }, _) => {
@@ -370,7 +384,7 @@ impl Step<StepWorld> for ReplacePoolStep {
     }
 
     fn begins_new_part(&self, act: &ReplaceAct) -> bool {
-        *act == ReplaceAct::Open
+        matches!(act, ReplaceAct::Open { .. })
     }
 
     fn is_at_rest(&self, seen: &ReplaceObservation) -> bool {
@@ -423,10 +437,13 @@ mod tests {
     #[test]
     fn a_node_on_its_way_out_closes_the_budget_and_the_next_waits_until_the_watch_is_over() {
         let first = seen(DriftBudget::Held, &["a", "b"], &[]);
-        assert_eq!(decide(&first, None), Decision::Act(ReplaceAct::Open));
+        assert_eq!(
+            decide(&first, None),
+            Decision::Act(ReplaceAct::Open { old: 2 })
+        );
         let going = seen(DriftBudget::Open, &["a", "b"], &["a"]);
         assert_eq!(
-            decide(&going, Some(&ReplaceAct::Open)),
+            decide(&going, Some(&ReplaceAct::Open { old: 2 })),
             Decision::Act(CLOSED)
         );
         let going = seen(DriftBudget::Held, &["a", "b"], &["a"]);
@@ -441,8 +458,15 @@ mod tests {
         gone.quiet_for = Duration::from_secs(60);
         assert_eq!(
             decide(&gone, Some(&CLOSED)),
-            Decision::Act(ReplaceAct::Open)
+            Decision::Act(ReplaceAct::Open { old: 1 })
         );
+    }
+
+    #[test]
+    fn a_node_that_went_between_two_looks_closes_the_budget_too() {
+        let missed = seen(DriftBudget::Open, &["b"], &[]);
+        let opened = ReplaceAct::Open { old: 2 };
+        assert_eq!(decide(&missed, Some(&opened)), Decision::Act(CLOSED));
     }
 
     #[test]
@@ -462,7 +486,7 @@ mod tests {
         stuck.unchanged_for = Duration::from_secs(3601);
         stuck.progress.blockers = vec!["PodDisruptionBudget shop/web".into()];
         let Decision::Act(act @ ReplaceAct::Close { stuck: Some(_) }) =
-            decide(&stuck, Some(&ReplaceAct::Open))
+            decide(&stuck, Some(&ReplaceAct::Open { old: 2 }))
         else {
             panic!("the budget stays open");
         };
