@@ -209,6 +209,10 @@ fn render_routes(inventory: &Inventory) -> Option<String> {
     let blues = blues.filter(|blue| blue.name.contains("blue"));
     let pairs = blues.filter_map(|blue| {
         let green = named(&blue.name.replace("blue", "green"))?;
+        // What a controller fills is its own: a route through it is refused.
+        if [blue, green].map(|t| route::is_controlled(inventory, t)) != [false, false] {
+            return None;
+        }
         let group = only_group([blue, green]);
         let (blue, green) = (quote_yaml(&blue.name), quote_yaml(&green.name));
         let tie = group.map(|name| format!(", nodeGroup: {}", quote_yaml(name)));
