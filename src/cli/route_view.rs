@@ -15,6 +15,8 @@ pub type DoneSteps = BTreeSet<String>;
 
 /// Longer text is broken here, so that a terminal of 80 columns shows it as it is.
 const PAGE_WIDTH: usize = 80;
+/// Further lines of a note stand under its first word.
+const NOTE_INDENT: usize = 6;
 
 /// Columns of the headline's words.
 const KEY_WIDTH: usize = 14;
@@ -81,7 +83,7 @@ pub fn render_text(
             let _ = writeln!(
                 out,
                 "{}",
-                wrap_text(&format!("note: {note}"), PAGE_WIDTH).join("\n      ")
+                wrap_text(&format!("note: {note}"), PAGE_WIDTH - NOTE_INDENT).join("\n      ")
             );
         }
     }

@@ -12,6 +12,10 @@ fn screen(arguments: &[&str]) -> String {
 
 /// The same with variables of a CI system.
 fn screen_under(variables: &[(&str, &str)], arguments: &[&str]) -> String {
+    screen_of_width("100", variables, arguments)
+}
+
+fn screen_of_width(width: &str, variables: &[(&str, &str)], arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let plans = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
     std::fs::create_dir(folder.path().join("plans")).unwrap();
@@ -26,7 +30,7 @@ fn screen_under(variables: &[(&str, &str)], arguments: &[&str]) -> String {
     let mut command = eksup(folder.path());
     let Ended { code, out, err } = Ended::of(
         command
-            .env("COLUMNS", "100")
+            .env("COLUMNS", width)
             .envs(variables.iter().copied())
             .args(arguments),
     );
@@ -66,6 +70,24 @@ fn findings_and_route_in_text_json_and_markdown() {
             let plan = ["plans/expense-dev.yaml", "--snapshot", "expense-dev"];
             let arguments = [&[command][..], &plan, &["--format", format]].concat();
             insta::assert_snapshot!(format!("{command}_{format}"), screen(&arguments));
+        }
+    }
+}
+
+#[test]
+fn plans_for_nodes_of_karpenter_and_pods_on_fargate_fit_the_width() {
+    for name in ["karpenter-blue-green", "fargate"] {
+        for width in ["80", "120"] {
+            let path = format!("plans/{name}.yaml");
+            let arguments = ["plan", &path, "--snapshot", name];
+            let shown = screen_of_width(width, &[], &arguments);
+            let columns = width.parse().unwrap();
+            let (_, route) = shown.split_once("rollback  ").unwrap();
+            for line in route.lines() {
+                assert!(line.chars().count() <= columns, "{width}: {line}");
+            }
+            let snapshot = format!("plan_{}_{width}", name.replace('-', "_"));
+            insta::assert_snapshot!(snapshot, shown);
         }
     }
 }
