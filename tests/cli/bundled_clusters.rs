@@ -21,6 +21,66 @@ fn what_init_writes_of_six_groups_and_three_balancers_is_ready_as_it_is() {
     assert_eq!(checked.code, 0, "{}{}", checked.out, checked.err);
 }
 
+/// What `init` writes of the cluster is ready as it is, and what the bundled plan says is a route.
+fn is_ready_as_it_is(name: &str, to: &str, written_words: &[&str], steps: &[&str]) {
+    let twin = ServedTwin::start(name, &[]);
+    let written = twin.run(&["init", "--cluster", name, "--to", to]);
+    assert_eq!(written.code, 0, "{}", written.err);
+    let path = format!("plans/{name}.yaml");
+    let text = std::fs::read_to_string(twin.folder().join(&path)).unwrap();
+    for word in written_words {
+        assert!(text.contains(word), "{word}\n{text}");
+    }
+    let checked = twin.run(&["check", "--cluster", name]);
+    assert_eq!(checked.code, 0, "{}{}", checked.out, checked.err);
+    // The plan that comes with eksup for this cluster, in place of what was written.
+    let bundled = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&path);
+    std::fs::copy(bundled, twin.folder().join(&path)).unwrap();
+    let checked = twin.run(&["check", &path]);
+    assert_eq!(checked.code, 0, "{}{}", checked.out, checked.err);
+    let planned = twin.run(&["plan", &path, "--details"]);
+    assert_eq!(planned.code, 0, "{}{}", planned.out, planned.err);
+    for step in steps {
+        assert!(planned.out.contains(step), "{step}\n{}", planned.out);
+    }
+}
+
+#[test]
+fn what_init_writes_of_self_managed_groups_is_ready_as_it_is() {
+    let steps = ["green-web-green", "drain-web-blue", "retire-data-blue"];
+    is_ready_as_it_is("self-managed", "1.29", &["blue: web-blue"], &steps);
+}
+
+#[test]
+fn what_init_writes_of_karpenter_s_node_pools_is_ready_as_it_is() {
+    let written = ["nodePool: general", "nodePool: batch"];
+    let steps = [
+        "hold-pool-general",
+        "drift-pool-general",
+        "drift-pool-batch",
+    ];
+    is_ready_as_it_is("karpenter-drift", "1.29", &written, &steps);
+    let steps = ["green-general-green", "drain-general", "retire-batch"];
+    is_ready_as_it_is("karpenter-blue-green", "1.29", &written, &steps);
+}
+
+#[test]
+fn what_init_writes_of_pods_on_fargate_is_ready_as_it_is() {
+    let steps = ["restart-fargate-1.29"];
+    is_ready_as_it_is("fargate", "1.29", &[], &steps);
+}
+
+#[test]
+fn what_init_writes_of_auto_mode_is_ready_as_it_is() {
+    let steps = ["control-plane-1.31", "wait-auto-mode-1.31"];
+    is_ready_as_it_is("auto-mode", "1.31", &[], &steps);
+}
+
+#[test]
+fn what_init_writes_of_windows_nodes_is_ready_as_it_is() {
+    is_ready_as_it_is("windows", "1.29", &["blue: iis-blue"], &["drain-iis-blue"]);
+}
+
 #[test]
 fn a_kubeconfig_of_another_bundled_cluster_is_refused() {
     let twin = ServedTwin::start("multi-group", &[]);
