@@ -13,6 +13,7 @@ use crate::engine::{
 use crate::model::ApiError;
 use crate::model::asg::Asg;
 use crate::model::aws_status::NodegroupStatus;
+use crate::model::clock::signed_duration;
 use crate::model::eks::{Nodegroup, NodegroupChange};
 use crate::model::node_source::NodeSource;
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
@@ -127,6 +128,26 @@ impl RetireStep {
         (!self.delete).then(|| Decision::Done(kept()))
     }
 
+    /// Waits for nodes that are on their way out. EKS ends those of its groups in any case; those of a NodePool stay as long
+    /// as nobody runs Karpenter.
+    fn wait_for_nodes(
+        &self,
+        why: String,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<RetireAct> {
+        let asked_before = |t| now.duration_since(t) > signed_duration(BLUE_EMPTY_TIMEOUT);
+        let late = is_overdue(past, now) && past.watched_from().is_none_or(asked_before);
+        if self.source != NodeSource::NodePool || !late {
+            return wait_polling(why);
+        }
+        let minutes = BLUE_EMPTY_TIMEOUT.as_secs() / 60;
+        Decision::Refuse(
+            StepRefusal::new(format!("{why}, for {minutes} minutes: Karpenter does not end them"))
+                .with_fix("See whether a pod of Karpenter's controller is Ready, and what its events on the NodeClaims say"),
+        )
+    }
+
     fn blue_words(&self) -> String {
         format!("{} {}", self.source.group_words(), self.blue)
     }
@@ -207,20 +228,28 @@ impl Step<StepWorld> for RetireStep {
                     .hold_back(BLUE_EMPTY_TIMEOUT, &meanwhile)
                     .unwrap_or(Decision::Done(gone));
             }
-            return wait_polling(format!(
-                "{} is gone; the API server still lists {}",
-                self.blue_words(),
-                seen.nodes.join(", ")
-            ));
+            return self.wait_for_nodes(
+                format!(
+                    "{} is gone; the API server still lists {}",
+                    self.blue_words(),
+                    seen.nodes.join(", ")
+                ),
+                past,
+                now,
+            );
         };
         match &group.status {
             // Deleting cannot be stopped, whoever asked for it: what is left to do is to see it through.
             NodegroupStatus::Deleting => {
-                return wait_polling(format!(
-                    "{} is being deleted, {} nodes are left",
-                    self.blue_words(),
-                    seen.nodes.len()
-                ));
+                return self.wait_for_nodes(
+                    format!(
+                        "{} is being deleted, {} nodes are left",
+                        self.blue_words(),
+                        seen.nodes.len()
+                    ),
+                    past,
+                    now,
+                );
             }
             NodegroupStatus::DeleteFailed => {
                 return Decision::Refuse(
@@ -514,5 +543,54 @@ impl Step<StepWorld> for RetireStep {
 
     fn describe_act(&self, act: &RetireAct) -> String {
         act.describe_for((&self.blue, self.source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_of_a_deleted_node_pool_that_nobody_ends_are_not_waited_for_for_ever() {
+        let started: Timestamp = "2026-11-20T08:00:00Z".parse().unwrap();
+        let past = StepHistory {
+            started_at: Some(started),
+            last_act: Some(serde_json::json!("delete")),
+            last_act_at: Some(started),
+            ..StepHistory::default()
+        };
+        let seen = RetireObservation {
+            group: None,
+            asgs: Vec::new(),
+            held_by: Vec::new(),
+            attached: Vec::new(),
+            registered: Vec::new(),
+            targets: Vec::new(),
+            in_service: BTreeSet::new(),
+            nodes: vec!["old-1".to_owned()],
+            ready: 1,
+            green_serves: true,
+            green_unfit_reason: None,
+            short: Shortage::default(),
+            left_empty: Vec::new(),
+        };
+        let decide = |source, minutes| {
+            let blue = ("general".to_owned(), source);
+            let retire = "retire-general".to_owned();
+            let step = RetireStep::new(retire, blue, None, true, Vec::new(), Vec::new());
+            let now = started + jiff::SignedDuration::from_mins(minutes);
+            step.decide_next(&seen, &past, now)
+        };
+        let waits = |decision| matches!(decision, Decision::Wait { .. });
+        assert!(waits(decide(NodeSource::NodePool, 10)));
+        assert!(waits(decide(NodeSource::ManagedGroup, 200)));
+        let Decision::Refuse(refusal) = decide(NodeSource::NodePool, 16) else {
+            panic!("it waits for ever");
+        };
+        assert!(
+            refusal.why.contains("Karpenter does not end them"),
+            "{}",
+            refusal.why
+        );
     }
 }
