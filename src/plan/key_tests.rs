@@ -102,7 +102,7 @@ fn plan_with(path: &str, example: &str) -> Plan {
     }
     let keys_of_green = ["green", "ami", "capacity", "drain", "traffic"];
     let is_of_green = |key: &&str| path.starts_with(&format!("karpenter.{key}"));
-    if keys_of_green.iter().any(|key| is_of_green(key)) {
+    if keys_of_green.iter().any(is_of_green) {
         text = text.replacen(
             "nodePool: general",
             "nodePool: general, strategy: blue-green",

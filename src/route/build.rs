@@ -46,6 +46,7 @@ fn build_with_trigger(
     // Who moves is settled before who serves what, because a pair of target groups matters only where a group moves.
     draft.targets_by_group = super::served_targets::targets_by_group(inventory);
     let movers = node_groups::find_migrations(&mut draft);
+    other_nodes::check_replaced_pools(&mut draft, &movers);
     let others = other_nodes::find_other_moves(&mut draft);
     node_groups::check_unmoved_nodes(&mut draft, &movers, &others);
     if rule == MigrationTrigger::Match {

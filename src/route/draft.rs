@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::other_nodes::OtherNodes;
+use super::other_node_kinds::OtherNodes;
 use super::problem::{Obstacle, RouteProblem};
 use super::{RouteStep, StepSpec};
 use crate::model::node_source::NodeSource;

@@ -3,12 +3,14 @@
 mod addons;
 mod build;
 mod draft;
+mod drain_terms;
 mod estimate;
 mod green_group;
 mod migration;
 mod naming;
 mod node_groups;
 mod node_registration;
+mod other_node_kinds;
 mod other_nodes;
 mod problem;
 mod served_targets;

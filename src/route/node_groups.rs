@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::draft::RouteDraft;
-use super::other_nodes::{self, OtherMove};
+use super::other_node_kinds::OtherMove;
 use super::problem::Obstacle;
 use crate::model::eks::Nodegroup;
 use crate::model::kube::Node;
@@ -135,7 +135,6 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
             NodeSource::ManagedGroup => {}
             NodeSource::AutoScalingGroup => note_uncloneable(draft, group),
             NodeSource::NodePool => {
-                other_nodes::check_pool_of_group(draft, group, &plan_entry);
                 movers.push(GroupMigration {
                     origin: group,
                     plan_entry,

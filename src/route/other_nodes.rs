@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::{RouteDraft, StepDraft};
+use super::drain_terms::drain_terms;
 use super::node_groups::{GroupMigration, schedule_kubelets};
+use super::other_node_kinds::{OtherMove, OtherNodes};
 use super::problem::Obstacle;
-use super::step_specs::drain_terms;
 use super::{StepSpec, estimate};
 use crate::model::eks::Nodegroup;
 use crate::model::kube::Node;
@@ -17,42 +18,6 @@ use crate::plan::{AutoModeNodes, FargatePods, KarpenterPool, NodeGroup, PoolStra
 
 /// How long EKS Auto Mode may go on without replacing a node before a person is asked.
 const AUTO_MODE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2 * 60 * 60);
-
-/// Nodes that somebody else makes, and that the route brings along.
-#[derive(Clone, Debug, PartialEq)]
-pub enum OtherNodes {
-    /// Those of a NodePool, by drift.
-    Pool(KarpenterPool),
-    Fargate,
-    AutoMode,
-}
-
-/// The nodes of this kind that the plan brings along, and the oldest kubelet of each.
-#[derive(Clone, Debug)]
-pub struct OtherMove {
-    pub nodes: OtherNodes,
-    pub kubelet: Minor,
-}
-
-impl OtherNodes {
-    /// A name that no node group can have.
-    fn key(&self) -> String {
-        match self {
-            Self::Pool(pool) => format!("NodePool {}", pool.node_pool),
-            Self::Fargate => "pods on Fargate".to_owned(),
-            Self::AutoMode => "EKS Auto Mode".to_owned(),
-        }
-    }
-
-    /// Whether the node is one of these.
-    pub fn has_node(&self, node: &Node) -> bool {
-        match self {
-            Self::Pool(pool) => pool_of(node) == Some(&pool.node_pool) && !node.is_auto_mode(),
-            Self::Fargate => node.is_fargate(),
-            Self::AutoMode => node.is_auto_mode(),
-        }
-    }
-}
 
 /// The nodes that the route brings along; what the plan names and is not there, and what cannot be moved, becomes a problem.
 pub fn find_other_moves(draft: &mut RouteDraft<'_>) -> Vec<OtherMove> {
@@ -109,7 +74,7 @@ fn find_pools(draft: &mut RouteDraft<'_>) -> Vec<OtherNodes> {
         if entry.strategy != PoolStrategy::Drift {
             continue;
         }
-        let nodes = OtherNodes::Pool(entry.clone());
+        let nodes = OtherNodes::Pool(Box::new(entry.clone()));
         // Without an old node there is nothing to hold back either: new ones come with the cluster's version.
         if oldest_of(inventory, &nodes).is_none_or(|kubelet| kubelet >= plan.to) {
             continue;
@@ -120,8 +85,17 @@ fn find_pools(draft: &mut RouteDraft<'_>) -> Vec<OtherNodes> {
     pools
 }
 
-/// What keeps a NodePool whose nodes eksup replaces from being copied and deleted.
-pub fn check_pool_of_group(draft: &mut RouteDraft<'_>, group: &Nodegroup, entry: &NodeGroup) {
+/// What keeps NodePools whose nodes eksup replaces from being copied and deleted.
+pub fn check_replaced_pools(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<'_>]) {
+    let pools = movers
+        .iter()
+        .filter(|m| m.origin.source == NodeSource::NodePool);
+    for mover in pools {
+        check_pool_of_group(draft, mover.origin, &mover.plan_entry);
+    }
+}
+
+fn check_pool_of_group(draft: &mut RouteDraft<'_>, group: &Nodegroup, entry: &NodeGroup) {
     let inventory = draft.inventory;
     let objects = inventory.karpenter.as_ref();
     let Some((objects, pool)) = objects.and_then(|k| Some((k, k.find_pool(&group.name)?))) else {
@@ -314,15 +288,6 @@ fn push_release(draft: &mut RouteDraft<'_>, name: &str) {
     draft.push_step(format!("release-pool-{name}"), step_draft);
 }
 
-impl OtherMove {
-    fn pool(&self) -> Option<&KarpenterPool> {
-        match &self.nodes {
-            OtherNodes::Pool(pool) => Some(pool),
-            OtherNodes::Fargate | OtherNodes::AutoMode => None,
-        }
-    }
-}
-
 /// When these nodes come: as late as the skew of kubelets lets them.
 pub fn schedule_other_moves(
     moves: &[OtherMove],
@@ -357,7 +322,7 @@ fn touched_nodes(draft: &RouteDraft<'_>, nodes: &OtherNodes) -> Vec<String> {
 
 fn push_drift(draft: &mut RouteDraft<'_>, pool: &KarpenterPool) {
     let name = &pool.node_pool;
-    let nodes = touched_nodes(draft, &OtherNodes::Pool(pool.clone()));
+    let nodes = touched_nodes(draft, &OtherNodes::Pool(Box::new(pool.clone())));
     let bake = draft.plan.drain.bake;
     let time = (estimate::NODE + bake) * u32::try_from(nodes.len()).unwrap_or(u32::MAX);
     let spec = StepSpec::DriftPool {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::draft::{RouteDraft, StepDraft};
+use super::drain_terms::drain_terms;
 use super::migration::GroupMove;
 use super::problem::Obstacle;
 use super::traffic::TargetGroupPair;
@@ -15,9 +16,7 @@ use crate::model::elb;
 use crate::model::elb::served_text;
 use crate::model::marks;
 use crate::model::node_source::NodeSource;
-use crate::plan::{
-    AUTO_IMAGE, Capacity, DeadKubelets, Drain, Jobs, OnUnhealthy, OperatorBudgets, Strategy,
-};
+use crate::plan::{AUTO_IMAGE, Capacity, OnUnhealthy, Strategy};
 
 /// EKS's own limit of nodes in a group.
 const NODES_PER_GROUP_LIMIT: u32 = 450;
@@ -413,34 +412,6 @@ pub fn push_weight_shift(
         StepSpec::Shift { green, shift: spec },
     );
     draft.push_step(format!("shift-{name}"), step_draft);
-}
-
-/// What the plan says of pods, budgets and deadlines, whatever they leave.
-pub fn drain_terms(d: &Drain) -> DrainSpec {
-    DrainSpec {
-        order: d.order,
-        parallel: d.parallel,
-        pod_deadline: d.pod_deadline,
-        node_deadline: d.node_deadline,
-        on_deadline: d.on_deadline,
-        bare_pods: d.bare_pods.scope(),
-        empty_dir: d.empty_dir.scope(),
-        host_path: d.host_path.scope(),
-        wait_for_jobs: d.jobs != Jobs::Evict,
-        evict_jobs: d.jobs.evicted(),
-        single_replicas: d.single_replicas,
-        wait_for_operators: d.operator_budgets == OperatorBudgets::Wait,
-        budgets: d.budgets.clone(),
-        skip_dead_kubelets: d.dead_kubelets == DeadKubelets::Skip,
-        bake: d.bake,
-        canary_bake: None,
-        surge: None,
-        leave_target_groups: Vec::new(),
-        served_by_pods: Vec::new(),
-        deregister_from: Vec::new(),
-        downtime: false,
-        nodes_follow: false,
-    }
 }
 
 /// Adds the step that empties blue, with everything the plan says of pods, budgets and deadlines.

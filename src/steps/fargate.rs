@@ -206,7 +206,7 @@ impl RestartFargateStep {
                 "nodes without pods are going: {}",
                 seen.old_nodes.join(", ")
             ),
-            names => format!("pods that run to an end: {}", names.join(", ")),
+            names => format!("pods that run to completion: {}", names.join(", ")),
         };
         if seen.unchanged_for > self.drain.node_deadline {
             return Decision::Refuse(

@@ -585,7 +585,7 @@ mod tests {
         assert!(waits(decide(NodeSource::NodePool, 10)));
         assert!(waits(decide(NodeSource::ManagedGroup, 200)));
         let Decision::Refuse(refusal) = decide(NodeSource::NodePool, 16) else {
-            panic!("it waits for ever");
+            panic!("it waits forever");
         };
         assert!(
             refusal.why.contains("Karpenter does not end them"),

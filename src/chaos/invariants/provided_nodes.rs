@@ -137,7 +137,7 @@ fn read_steps(world: &SimWorld) -> Vec<StoredStep> {
 fn find_hold(laws: &Invariants, world: &SimWorld, pool: &str, drifted: bool) -> Option<String> {
     let terms = &laws.terms.nodes;
     let replaced = terms.replaced_pools.contains(pool);
-    if !replaced && !(drifted && terms.drifted_pools.contains_key(pool)) {
+    if !(replaced || drifted && terms.drifted_pools.contains_key(pool)) {
         return None;
     }
     let steps = read_steps(world);

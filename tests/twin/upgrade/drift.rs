@@ -119,7 +119,7 @@ async fn a_pod_that_is_not_to_be_disrupted_stops_a_drift_and_is_named() {
     let said = ["expense/backend-", "karpenter.sh/do-not-disrupt"];
     stops_saying(&rig, GENERAL, &said).await;
     assert_eq!(nodes_at(&rig.read().await, "general", 28), 3);
-    // Pods that are made anew have no annotation.
+    // Pods that are made again have no annotation.
     replace_pods(&rig, "expense/backend-").await;
     is_done(&rig).await;
 }
