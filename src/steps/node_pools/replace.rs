@@ -486,7 +486,7 @@ mod tests {
         stuck.unchanged_for = Duration::from_secs(3601);
         stuck.progress.blockers = vec!["PodDisruptionBudget shop/web".into()];
         let Decision::Act(act @ ReplaceAct::Close { stuck: Some(_) }) =
-            decide(&stuck, Some(&ReplaceAct::Open { old: 2 }))
+            decide(&stuck, Some(&ReplaceAct::Open { old: 1 }))
         else {
             panic!("the budget stays open");
         };
