@@ -1,15 +1,26 @@
 //! The budget that a run adds to a NodePool. Pure.
 //!
 //! A budget of 0 for the reason Drifted keeps Karpenter from replacing nodes for a new version; others of the NodePool
-//! hold beside it, and the smallest counts (KARP-2). The annotation says whose it is.
+//! hold beside it, and the smallest counts (KARP-2). The annotation says whose it is. One that is open has a second one
+//! behind it, which is 0 from a time in the near future on: Karpenter does not go on while nobody watches (KARP-20).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde_json::{Value, json};
 
 use crate::k8s::node_pools::NodePoolChange;
+use crate::model::clock::signed_duration;
 use crate::model::marks;
 use crate::model::node_pool::NodePool;
+
+/// How long a budget is open unless it is opened again.
+pub const OPEN_TIME: Duration = Duration::from_secs(10 * 60);
+/// How long the end of an open budget holds: less than a year, as its schedule comes round every year, and longer than a run.
+const END_DURATION: &str = "8000h";
 
 /// Whether a run's budget keeps the NodePool's nodes from being replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +44,24 @@ pub fn read_budget(pool: &NodePool, run: &str) -> DriftBudget {
     }
 }
 
+/// When the open budget of `run` ends by itself, or has ended; none where it is not open, or ends never.
+pub fn open_until(pool: &NodePool, run: &str, now: Timestamp) -> Option<Timestamp> {
+    if read_budget(pool, run) != DriftBudget::Open {
+        return None;
+    }
+    let budgets = pool.budgets();
+    read_end(budgets.last().filter(|last| is_end(last))?, now)
+}
+
+/// When a budget that is opened now ends: a schedule has whole minutes.
+pub fn end_of_opening(now: Timestamp) -> Timestamp {
+    let end = now + signed_duration(OPEN_TIME);
+    let up = TimestampRound::new()
+        .smallest(Unit::Minute)
+        .mode(RoundMode::Ceil);
+    end.round(up).unwrap_or(end)
+}
+
 /// What a run does with its budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BudgetChange<'a> {
@@ -40,8 +69,8 @@ pub enum BudgetChange<'a> {
     Hold,
     /// No node is disrupted for any reason.
     HoldAll,
-    /// As many nodes as the plan says, or as the NodePool's own budgets do.
-    Open(Option<&'a str>),
+    /// As many nodes as the plan says, or as the NodePool's own budgets do; none from the time on.
+    Open(Option<&'a str>, Timestamp),
     /// The NodePool as it was.
     Remove,
 }
@@ -50,11 +79,13 @@ pub enum BudgetChange<'a> {
 pub fn change_budget(pool: &NodePool, run: &str, wanted: BudgetChange<'_>) -> NodePoolChange {
     let mut budgets = foreign_budgets(pool, run);
     budgets.extend(match wanted {
-        BudgetChange::Hold => Some(drift_budget("0")),
-        BudgetChange::HoldAll => Some(whole_budget()),
+        BudgetChange::Hold => vec![drift_budget("0")],
+        BudgetChange::HoldAll => vec![whole_budget()],
         // There is always one of the run while the annotation is there: the last one of a user would be taken for it.
-        BudgetChange::Open(nodes) => Some(drift_budget(nodes.unwrap_or("100%"))),
-        BudgetChange::Remove => None,
+        BudgetChange::Open(nodes, until) => {
+            vec![drift_budget(nodes.unwrap_or("100%")), end_budget(until)]
+        }
+        BudgetChange::Remove => Vec::new(),
     });
     // The annotation stays while the run is not done with the NodePool.
     let removes = wanted == BudgetChange::Remove;
@@ -71,7 +102,7 @@ pub fn change_budget(pool: &NodePool, run: &str, wanted: BudgetChange<'_>) -> No
     }
 }
 
-/// The budgets that the run did not add. Its own is the last one, and for the reason Drifted alone.
+/// The budgets that the run did not add. Its own are the last ones.
 fn foreign_budgets(pool: &NodePool, run: &str) -> Vec<Value> {
     let mut budgets = pool.budgets();
     let ours = pool.annotations.get(marks::DRIFT_HELD).map(String::as_str) == Some(run);
@@ -80,6 +111,9 @@ fn foreign_budgets(pool: &NodePool, run: &str) -> Vec<Value> {
             .as_str()
             .is_some_and(|nodes| *budget == drift_budget(nodes) || *budget == whole_budget())
     };
+    if ours && budgets.last().is_some_and(is_end) {
+        budgets.pop();
+    }
     if ours && budgets.last().is_some_and(is_drift) {
         budgets.pop();
     }
@@ -103,6 +137,43 @@ fn whole_budget() -> Value {
 
 fn drift_budget(nodes: &str) -> Value {
     json!({"nodes": nodes, "reasons": ["Drifted"]})
+}
+
+/// The end of an open budget: no node from `until` on.
+fn end_budget(until: Timestamp) -> Value {
+    let at = until.to_zoned(TimeZone::UTC);
+    let (minute, hour, day, month) = (at.minute(), at.hour(), at.day(), at.month());
+    let mut budget = drift_budget("0");
+    budget["schedule"] = json!(format!("{minute} {hour} {day} {month} *"));
+    budget["duration"] = json!(END_DURATION);
+    budget
+}
+
+/// Who writes the object again may write a duration with minutes and seconds.
+fn is_end(budget: &Value) -> bool {
+    let duration = budget["duration"].as_str();
+    budget["nodes"] == "0"
+        && budget["reasons"] == json!(["Drifted"])
+        && duration.is_some_and(|text| text.starts_with(END_DURATION))
+}
+
+/// The hit of its schedule, which has no year, that is nearest to `now`.
+fn read_end(budget: &Value, now: Timestamp) -> Option<Timestamp> {
+    let fields: Vec<i8> = budget["schedule"]
+        .as_str()?
+        .split(' ')
+        .map_while(|field| field.parse().ok())
+        .collect();
+    let &[minute, hour, day, month] = fields.as_slice() else {
+        return None;
+    };
+    let this_year = now.to_zoned(TimeZone::UTC).year();
+    let hits = (this_year - 1..=this_year + 1).filter_map(|year| {
+        let date = Date::new(year, month, day).ok()?;
+        let hit = date.at(hour, minute, 0, 0).to_zoned(TimeZone::UTC).ok()?;
+        Some(hit.timestamp())
+    });
+    hits.min_by_key(|hit| now.duration_since(*hit).abs())
 }
 
 #[cfg(test)]
@@ -154,9 +225,17 @@ mod tests {
         for nodes in [None, Some("2")] {
             let open = changed(
                 &held,
-                &change_budget(&held, "run", BudgetChange::Open(nodes)),
+                &change_budget(&held, "run", BudgetChange::Open(nodes, until())),
             );
             assert_eq!(read_budget(&open, "run"), DriftBudget::Open);
+            assert_eq!(open_until(&open, "run", until()), Some(until()));
+            let later = until() + jiff::SignedDuration::from_mins(5);
+            let renewed = changed(
+                &open,
+                &change_budget(&open, "run", BudgetChange::Open(nodes, later)),
+            );
+            assert_eq!(renewed.budgets().len(), open.budgets().len());
+            assert_eq!(open_until(&renewed, "run", until()), Some(later));
             let again = changed(&open, &change_budget(&open, "run", BudgetChange::Hold));
             assert_eq!(again, held);
             assert_eq!(
@@ -173,6 +252,29 @@ mod tests {
             changed(&all, &change_budget(&all, "run", BudgetChange::Remove)),
             before
         );
+    }
+
+    fn until() -> Timestamp {
+        "2026-12-31T23:58:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn an_open_budget_ends_on_a_whole_minute_and_the_year_is_the_nearest() {
+        let now = "2026-12-31T23:47:01Z".parse().unwrap();
+        assert_eq!(end_of_opening(now), until());
+        assert_eq!(
+            end_of_opening("2026-12-31T23:48:00Z".parse().unwrap()),
+            until()
+        );
+        let end = end_budget(until());
+        assert_eq!(end["schedule"], "58 23 31 12 *");
+        for now in ["2026-12-31T23:47:01Z", "2027-01-01T00:30:00Z"] {
+            assert_eq!(read_end(&end, now.parse().unwrap()), Some(until()));
+        }
+        let leap = "2028-02-29T12:00:00Z".parse().unwrap();
+        assert_eq!(read_end(&end_budget(leap), leap), Some(leap));
+        let rewritten = json!({"nodes": "0", "reasons": ["Drifted"], "schedule": "58 23 31 12 *", "duration": "8000h0m0s"});
+        assert!(is_end(&rewritten));
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub mod hold;
 mod progress;
 pub mod replace;
 
-pub use budget::{BudgetChange, DriftBudget, change_budget, read_budget};
+pub use budget::{BudgetChange, DriftBudget, change_budget, open_until, read_budget};
 pub use hold::{HoldPoolStep, hold_open_pools};
 pub use progress::ReplacedNodes;
 pub use replace::{ReplacePoolStep, ReplaceTerms};

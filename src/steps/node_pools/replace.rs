@@ -2,7 +2,8 @@
 //!
 //! The run's budget is opened, and closed again as soon as a node is on its way out: what is under way is finished, the
 //! workloads are whole again and the plan's bake has passed before the next nodes go. So gates and windows hold between
-//! nodes, and a run that stops leaves nothing going on.
+//! nodes, and a run that stops leaves nothing going on. A process that dies leaves it open for some minutes at most: it ends
+//! by itself unless it is opened again.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,12 +11,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::budget::{BudgetChange, DriftBudget, change_budget, closed_by_itself, read_budget};
+use super::budget::{
+    BudgetChange, DriftBudget, OPEN_TIME, change_budget, closed_by_itself, end_of_opening,
+    open_until, read_budget,
+};
 use super::progress::{ReplacedNodes, ReplacementProgress};
 use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
 use crate::model::Minor;
+use crate::model::clock::signed_duration;
 use crate::steps::drain::timers::StateTimers;
 use crate::steps::workload_gate::{Shortage, WorkloadGate};
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
@@ -52,6 +57,8 @@ pub struct ReplacePoolStep {
 pub struct ReplaceObservation {
     progress: ReplacementProgress,
     budget: DriftBudget,
+    /// When an open budget ends by itself.
+    open_until: Option<Timestamp>,
     short: Shortage,
     /// How long this process has seen the same nodes old.
     unchanged_for: Duration,
@@ -77,6 +84,12 @@ pub enum ReplaceAct {
     Open {
         /// How many nodes were old then.
         old: usize,
+    },
+    /// It ends by itself soon, and nothing has begun yet.
+    Renew {
+        /// How many nodes were old when it was opened.
+        old: usize,
+        until: Timestamp,
     },
     Close {
         /// Why no further node is replaced, where a person has to look.
@@ -139,24 +152,38 @@ impl ReplacePoolStep {
     }
 
     /// What is next while the run's budget is open.
-    fn decide_open(&self, seen: &ReplaceObservation, past: &StepHistory) -> Decision<ReplaceAct> {
+    fn decide_open(
+        &self,
+        seen: &ReplaceObservation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<ReplaceAct> {
         let progress = &seen.progress;
         // The first node on its way out closes the budget: the next ones wait until its pods are back.
         // One that went between two looks closes it too.
         let last = past.last_act.as_ref();
         let opened_with = match last.and_then(|act| ReplaceAct::deserialize(act).ok()) {
-            Some(ReplaceAct::Open { old }) => old,
+            Some(ReplaceAct::Open { old } | ReplaceAct::Renew { old, .. }) => old,
             Some(ReplaceAct::Close { .. }) | None => progress.old.len(),
         };
         if !progress.leaving.is_empty()
             || progress.old.len() < opened_with
             || progress.old.is_empty()
+            // Nobody watched for so long: it is opened anew when everything that has to hold between nodes does.
+            || seen.open_until.is_some_and(|until| now >= until)
         {
             return Decision::Act(ReplaceAct::Close { stuck: None });
         }
         if seen.unchanged_for > self.terms.timeout {
             return Decision::Act(ReplaceAct::Close {
                 stuck: Some(self.explain_standstill(seen)),
+            });
+        }
+        let renewed_at = seen.open_until.map(|until| until - signed_duration(OPEN_TIME / 2));
+        if renewed_at.is_none_or(|at| now >= at) {
+            return Decision::Act(ReplaceAct::Renew {
+                old: opened_with,
+                until: end_of_opening(now),
             });
         }
         let mut why = format!("Karpenter may replace nodes: {}", progress.describe());
@@ -260,10 +287,9 @@ impl Step<StepWorld> for ReplacePoolStep {
     async fn observe_state(&self, world: &StepWorld) -> Result<ReplaceObservation, StepError> {
         let progress = self.nodes.read_progress(world, self.terms.kubelet).await?;
         let short = self.gate.read_shortage(world).await?;
-        let budget = match &progress.pool {
-            Some(pool) if self.has_budget() => read_budget(pool, &self.run),
-            Some(_) | None => DriftBudget::Absent,
-        };
+        let held = progress.pool.as_ref().filter(|_| self.has_budget());
+        let budget = held.map_or(DriftBudget::Absent, |pool| read_budget(pool, &self.run));
+        let open_until = held.and_then(|pool| open_until(pool, &self.run, world.clock.now()));
         // Every node that goes begins the time again, and so does a budget that opens.
         let so_now = format!(
             "{budget:?} {} {}",
@@ -280,6 +306,7 @@ impl Step<StepWorld> for ReplacePoolStep {
         Ok(ReplaceObservation {
             progress,
             budget,
+            open_until,
             short,
             unchanged_for: so_for(&so_now),
             quiet_for: so_for(QUIET_TIMER),
@@ -290,7 +317,7 @@ impl Step<StepWorld> for ReplacePoolStep {
         &self,
         seen: &ReplaceObservation,
         past: &StepHistory,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Decision<ReplaceAct> {
         if !self.has_budget() {
             return self.decide_watching(seen);
@@ -307,7 +334,7 @@ impl Step<StepWorld> for ReplacePoolStep {
         match seen.budget {
             // Somebody, or a tool that keeps the cluster as Git has it, has taken the run's budget off.
             DriftBudget::Absent => Decision::Act(ReplaceAct::Close { stuck: None }),
-            DriftBudget::Open => self.decide_open(seen, past),
+            DriftBudget::Open => self.decide_open(seen, past, now),
             DriftBudget::Held => self.decide_held(seen, past),
         }
     }
@@ -329,7 +356,12 @@ impl Step<StepWorld> for ReplacePoolStep {
             return Ok(());
         };
         let change = match act {
-            ReplaceAct::Open { .. } => BudgetChange::Open(self.terms.budget.as_deref()),
+            ReplaceAct::Open { .. } => {
+                BudgetChange::Open(self.terms.budget.as_deref(), end_of_opening(world.clock.now()))
+            }
+            ReplaceAct::Renew { until, .. } => {
+                BudgetChange::Open(self.terms.budget.as_deref(), *until)
+            }
             ReplaceAct::Close { .. } => BudgetChange::Hold,
         };
         let change = change_budget(&pool, &self.run, change);
@@ -374,6 +406,9 @@ impl Step<StepWorld> for ReplacePoolStep {
             (ReplaceAct::Open { .. }, None) => format!(
                 "let Karpenter replace drifted nodes of {name}, as many as its own budgets allow"
             ),
+            (ReplaceAct::Renew { until, .. }, _) => {
+                format!("let Karpenter replace drifted nodes of {name} until {until}")
+            }
             (ReplaceAct::Close { stuck: None }, _) => {
                 format!("set the budget of {name} for the reason Drifted to 0")
             }
@@ -418,6 +453,7 @@ mod tests {
                 ..ReplacementProgress::default()
             },
             budget,
+            open_until: (budget == DriftBudget::Open).then(|| end_of_opening(NOW)),
             short: Shortage::default(),
             unchanged_for: Duration::ZERO,
             quiet_for: Duration::ZERO,
@@ -429,8 +465,14 @@ mod tests {
             last_act: last.map(|act| serde_json::to_value(act).unwrap()),
             ..StepHistory::default()
         };
-        step().decide_next(seen, &past, Timestamp::UNIX_EPOCH)
+        step().decide_next(seen, &past, NOW)
     }
+
+    fn after_minutes(minutes: i64) -> Timestamp {
+        NOW + jiff::SignedDuration::from_mins(minutes)
+    }
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     const CLOSED: ReplaceAct = ReplaceAct::Close { stuck: None };
 
@@ -467,6 +509,37 @@ mod tests {
         let missed = seen(DriftBudget::Open, &["b"], &[]);
         let opened = ReplaceAct::Open { old: 2 };
         assert_eq!(decide(&missed, Some(&opened)), Decision::Act(CLOSED));
+    }
+
+    #[test]
+    fn an_open_budget_is_renewed_while_it_is_watched() {
+        let opened = ReplaceAct::Open { old: 2 };
+        let mut waits = seen(DriftBudget::Open, &["a", "b"], &[]);
+        assert!(matches!(
+            decide(&waits, Some(&opened)),
+            Decision::Wait { .. }
+        ));
+        let renewed = ReplaceAct::Renew {
+            old: 2,
+            until: after_minutes(10),
+        };
+        // The second is an opening of a version that knew no end.
+        for until in [Some(after_minutes(5)), None] {
+            waits.open_until = until;
+            let decided = decide(&waits, Some(&opened));
+            assert_eq!(decided, Decision::Act(renewed.clone()));
+        }
+        // What it was opened with is still known.
+        let missed = seen(DriftBudget::Open, &["b"], &[]);
+        assert_eq!(decide(&missed, Some(&renewed)), Decision::Act(CLOSED));
+    }
+
+    #[test]
+    fn an_opening_that_ended_while_nobody_watched_begins_anew_under_the_gates() {
+        let mut ended = seen(DriftBudget::Open, &["a", "b"], &[]);
+        ended.open_until = Some(NOW);
+        let opened = ReplaceAct::Open { old: 2 };
+        assert_eq!(decide(&ended, Some(&opened)), Decision::Act(CLOSED));
     }
 
     #[test]

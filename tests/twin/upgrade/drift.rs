@@ -176,6 +176,53 @@ async fn a_workload_that_is_short_holds_the_next_node_back() {
     is_done(&rig).await;
 }
 
+/// The budget of the pool is open, with a time at which it ends.
+async fn is_open(rig: &Rig, pool: &str) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let last = objects(rig).await.and_then(|now| last_budget(&now, pool));
+        if last.is_some_and(|last| last["schedule"].is_string()) {
+            return;
+        }
+    }
+}
+
+/// Nothing may go yet when it dies; the way is free later, and nobody looks.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_leaves_karpenter_minutes_only() {
+    for (minutes, goes_on) in [(2, true), (12, false)] {
+        let rig = before_drift(PLAN).await;
+        happen(&rig, &["budget:expense/backend:3"]);
+        tokio::select! {
+            ended = rig.apply() => panic!("{ended:?}\n{}", rig.log()),
+            () = is_open(&rig, "general") => {}
+        }
+        tokio::time::sleep(Duration::from_secs(minutes * 60)).await;
+        happen(&rig, &["budget:expense/backend:2"]);
+        let before = objects(&rig).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let after = objects(&rig).await.unwrap();
+        let same = machines(&before, "general") == machines(&after, "general");
+        assert_eq!(same, !goes_on, "after {minutes} minutes");
+        is_done(&rig).await;
+    }
+}
+
+/// A PodDisruptionBudget lets nothing go for longer than one opening lasts.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_watches_keeps_the_budget_open() {
+    let rig = before_drift(PLAN).await;
+    happen(&rig, &["budget:expense/backend:3"]);
+    let fixed_later = async {
+        is_open(&rig, "general").await;
+        tokio::time::sleep(Duration::from_secs(25 * 60)).await;
+        happen(&rig, &["budget:expense/backend:2"]);
+    };
+    let (ended, ()) = tokio::join!(rig.apply(), fixed_later);
+    assert_eq!(ended, RunOutcome::Done, "{}", rig.log());
+    no_marks(&rig.read().await);
+}
+
 /// Every node is a part of its own, and between two of them the budget is closed.
 #[tokio::test(start_paused = true)]
 async fn outside_its_windows_a_drift_pauses_between_nodes_with_the_budget_closed() {
