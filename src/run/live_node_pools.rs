@@ -11,9 +11,7 @@ use crate::k8s::node_pools::{NodePoolChange, pool_patch};
 use crate::model::kube::Node;
 use crate::model::node_pool::{NodePool, pool_of};
 use crate::model::{ApiError, ErrorClass, Minor, marks};
-use crate::steps::node_pools::{
-    BudgetChange, DriftBudget, change_budget, open_until, read_budget,
-};
+use crate::steps::node_pools::{BudgetChange, DriftBudget, change_budget, open_until, read_budget};
 
 /// Adds a line for each NodePool, and one for Fargate and Auto Mode where they have nodes. `run`: whose marks are told;
 /// `reached_goal`: whether what it made is what the cluster runs on.
@@ -95,6 +93,7 @@ fn describe_budget(pool: &NodePool, run: Option<&str>, now: Timestamp) -> String
     };
     match (read_budget(pool, run), open_until(pool, run, now)) {
         (DriftBudget::Absent, _) => String::new(),
+        (DriftBudget::TakenOff, _) => ", and somebody took this run's budget off".to_owned(),
         (DriftBudget::Held, _) => ", held by this run".to_owned(),
         (DriftBudget::Open, None) => ", its nodes may be replaced".to_owned(),
         (DriftBudget::Open, Some(until)) if now < until => {

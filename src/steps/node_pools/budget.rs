@@ -27,6 +27,8 @@ const END_DURATION: &str = "8000h";
 pub enum DriftBudget {
     /// The run has none on it.
     Absent,
+    /// Somebody, or a tool that keeps the cluster as Git has it, has taken it off; the annotation is still there.
+    TakenOff,
     /// Nothing is replaced.
     Held,
     /// As many as the plan says.
@@ -38,9 +40,10 @@ pub fn read_budget(pool: &NodePool, run: &str) -> DriftBudget {
     if pool.annotations.get(marks::DRIFT_HELD).map(String::as_str) != Some(run) {
         return DriftBudget::Absent;
     }
-    match pool.budgets().last() {
+    match split_budgets(pool).1.last() {
         Some(last) if *last == drift_budget("0") || *last == whole_budget() => DriftBudget::Held,
-        Some(_) | None => DriftBudget::Open,
+        Some(_) => DriftBudget::Open,
+        None => DriftBudget::TakenOff,
     }
 }
 
@@ -49,8 +52,8 @@ pub fn open_until(pool: &NodePool, run: &str, now: Timestamp) -> Option<Timestam
     if read_budget(pool, run) != DriftBudget::Open {
         return None;
     }
-    let budgets = pool.budgets();
-    read_end(budgets.last().filter(|last| is_end(last))?, now)
+    let (_, added) = split_budgets(pool);
+    read_end(added.last().filter(|last| is_end(last))?, now)
 }
 
 /// When a budget that is opened now ends: a schedule has whole minutes.
@@ -77,7 +80,17 @@ pub enum BudgetChange<'a> {
 
 /// What changes the budget of `run` so.
 pub fn change_budget(pool: &NodePool, run: &str, wanted: BudgetChange<'_>) -> NodePoolChange {
-    let mut budgets = foreign_budgets(pool, run);
+    let mut budgets = own_budgets(pool);
+    // The annotations stay while the run is not done with the NodePool.
+    let removes = wanted == BudgetChange::Remove;
+    let kept = |value: String| (!removes).then_some(value);
+    let mut annotations = BTreeMap::from([
+        (marks::DRIFT_HELD.to_owned(), kept(run.to_owned())),
+        (
+            marks::BUDGETS_BEFORE.to_owned(),
+            kept(json!(budgets).to_string()),
+        ),
+    ]);
     budgets.extend(match wanted {
         BudgetChange::Hold => vec![drift_budget("0")],
         BudgetChange::HoldAll => vec![whole_budget()],
@@ -87,10 +100,6 @@ pub fn change_budget(pool: &NodePool, run: &str, wanted: BudgetChange<'_>) -> No
         }
         BudgetChange::Remove => Vec::new(),
     });
-    // The annotation stays while the run is not done with the NodePool.
-    let removes = wanted == BudgetChange::Remove;
-    let ours = (!removes).then(|| run.to_owned());
-    let mut annotations = BTreeMap::from([(marks::DRIFT_HELD.to_owned(), ours)]);
     // From then on it has as many nodes as Karpenter makes.
     if removes && pool.annotations.contains_key(marks::WANTED_NODES) {
         annotations.insert(marks::WANTED_NODES.to_owned(), None);
@@ -102,27 +111,37 @@ pub fn change_budget(pool: &NodePool, run: &str, wanted: BudgetChange<'_>) -> No
     }
 }
 
-/// The budgets that the run did not add. Its own are the last ones.
-fn foreign_budgets(pool: &NodePool, run: &str) -> Vec<Value> {
+/// The budgets that no run added.
+pub fn own_budgets(pool: &NodePool) -> Vec<Value> {
+    split_budgets(pool).0
+}
+
+/// The budgets that no run added, and those of a run: the last ones. Whose run it is does not matter: a cluster has one, and
+/// what an earlier one has left is taken over, as where the upgrade went on by another route.
+fn split_budgets(pool: &NodePool) -> (Vec<Value>, Vec<Value>) {
     let mut budgets = pool.budgets();
-    let ours = pool.annotations.get(marks::DRIFT_HELD).map(String::as_str) == Some(run);
+    let held = pool.annotations.contains_key(marks::DRIFT_HELD);
+    // One of a user may look like one of the run. Where the list is as it was before, the run's was taken off.
+    let before = pool.annotations.get(marks::BUDGETS_BEFORE);
+    let before = before.and_then(|text| serde_json::from_str::<Value>(text).ok());
+    if !held || before.is_some_and(|before| before == json!(budgets)) {
+        return (budgets, Vec::new());
+    }
     let is_drift = |budget: &Value| {
         budget["nodes"]
             .as_str()
             .is_some_and(|nodes| *budget == drift_budget(nodes) || *budget == whole_budget())
     };
-    if ours && budgets.last().is_some_and(is_end) {
-        budgets.pop();
-    }
-    if ours && budgets.last().is_some_and(is_drift) {
-        budgets.pop();
-    }
-    budgets
+    let ends = usize::from(budgets.last().is_some_and(is_end));
+    let rest = budgets.len() - ends;
+    let begins = usize::from(budgets[..rest].last().is_some_and(is_drift));
+    let added = budgets.split_off(rest - begins);
+    (budgets, added)
 }
 
 /// Budgets of the NodePool itself that replace nothing for a new version, whenever they hold.
-pub fn closed_by_itself(pool: &NodePool, run: &str) -> bool {
-    foreign_budgets(pool, run).iter().any(|budget| {
+pub fn closed_by_itself(pool: &NodePool) -> bool {
+    own_budgets(pool).iter().any(|budget| {
         let reasons = budget["reasons"].as_array();
         let for_drift =
             reasons.is_none_or(|reasons| reasons.iter().any(|reason| reason == "Drifted"));
@@ -281,29 +300,74 @@ mod tests {
     fn a_green_that_is_released_says_no_longer_how_many_nodes_it_is_to_have() {
         let mut green = pool(json!([{"nodes": "0"}]), Some("run"));
         (green.annotations).insert(marks::WANTED_NODES.to_owned(), "3".to_owned());
+        (green.annotations).insert(marks::BUDGETS_BEFORE.to_owned(), "[]".to_owned());
         let open = changed(&green, &change_budget(&green, "run", BudgetChange::Remove));
         assert!(open.annotations.is_empty(), "{:?}", open.annotations);
         let held = changed(&green, &change_budget(&green, "run", BudgetChange::HoldAll));
         assert_eq!(held, green);
     }
 
+    /// `kubectl apply` of the user's manifest in the middle of a run: the list is the user's, and the annotations stay.
+    #[test]
+    fn budgets_that_a_tool_set_back_are_all_the_users() {
+        let own = json!([{"nodes": "10%"}, {"nodes": "1", "reasons": ["Drifted"]}]);
+        let before = pool(own.clone(), None);
+        let mut reset = changed(&before, &change_budget(&before, "run", BudgetChange::Hold));
+        reset.spec["disruption"]["budgets"] = own;
+        assert_eq!(read_budget(&reset, "run"), DriftBudget::TakenOff);
+        let again = changed(&reset, &change_budget(&reset, "run", BudgetChange::Hold));
+        assert_eq!(read_budget(&again, "run"), DriftBudget::Held);
+        assert_eq!(again.budgets().len(), 3);
+        for held in [&reset, &again] {
+            assert_eq!(
+                changed(held, &change_budget(held, "run", BudgetChange::Remove)),
+                before
+            );
+        }
+        // A user may add one of another kind meanwhile, before the run's or in their place.
+        let mut other = reset.clone();
+        other.spec["disruption"]["budgets"] = json!([{"nodes": "5"}]);
+        assert_eq!(read_budget(&other, "run"), DriftBudget::TakenOff);
+        assert_eq!(own_budgets(&other), other.budgets());
+    }
+
     #[test]
     fn the_same_budget_of_somebody_else_stays_and_is_told_as_what_blocks() {
         let before = pool(json!([{"nodes": "0", "reasons": ["Drifted"]}]), None);
-        assert!(closed_by_itself(&before, "run"));
+        assert!(closed_by_itself(&before));
         let held = changed(&before, &change_budget(&before, "run", BudgetChange::Hold));
         assert_eq!(held.budgets().len(), 2);
-        assert!(closed_by_itself(&held, "run"));
+        assert!(closed_by_itself(&held));
         assert_eq!(
             changed(&held, &change_budget(&held, "run", BudgetChange::Remove)),
             before
         );
         let mine = pool(json!([{"nodes": "0", "reasons": ["Drifted"]}]), Some("run"));
-        assert!(!closed_by_itself(&mine, "run"));
+        assert!(!closed_by_itself(&mine));
         let other = pool(
             json!([{"nodes": "0", "reasons": ["Drifted"]}]),
             Some("other"),
         );
         assert_eq!(read_budget(&other, "run"), DriftBudget::Absent);
+    }
+
+    /// The upgrade goes on by another route, which is another run.
+    #[test]
+    fn what_an_earlier_run_has_left_is_taken_over() {
+        let before = pool(json!([{"nodes": "10%"}]), None);
+        for wanted in [BudgetChange::Hold, BudgetChange::Open(Some("1"), until())] {
+            let first = changed(&before, &change_budget(&before, "first", wanted));
+            assert_eq!(read_budget(&first, "second"), DriftBudget::Absent);
+            assert_eq!(open_until(&first, "second", until()), None);
+            let second = changed(&first, &change_budget(&first, "second", BudgetChange::Hold));
+            assert_eq!(read_budget(&second, "second"), DriftBudget::Held);
+            assert_eq!(
+                changed(
+                    &second,
+                    &change_budget(&second, "second", BudgetChange::Remove)
+                ),
+                before
+            );
+        }
     }
 }

@@ -12,10 +12,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::budget::{
-    BudgetChange, DriftBudget, OPEN_TIME, change_budget, closed_by_itself, end_of_opening,
-    open_until, read_budget,
+    BudgetChange, DriftBudget, OPEN_TIME, change_budget, end_of_opening, open_until, read_budget,
 };
+use super::openings::Openings;
 use super::progress::{ReplacedNodes, ReplacementProgress};
+use super::standstill::{explain_standstill, refuse_standstill};
 use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
@@ -51,6 +52,7 @@ pub struct ReplacePoolStep {
     gate: WorkloadGate,
     /// Since when the same nodes are old.
     timers: Mutex<StateTimers>,
+    openings: Openings,
 }
 
 /// One look at the nodes and at the workloads.
@@ -64,10 +66,14 @@ pub struct ReplaceObservation {
     unchanged_for: Duration,
     /// How long it has seen nothing under way and all workloads whole.
     quiet_for: Duration,
+    /// How long ago it first let nodes go without one having gone since; and what was in the way.
+    fruitless: Option<(Duration, Vec<String>)>,
 }
 
 /// The name of the timer of a quiet pool; that of an unchanged one is what does not change.
 const QUIET_TIMER: &str = "quiet";
+/// That of openings of which nothing came.
+const FRUITLESS_TIMER: &str = "fruitless";
 
 /// How many nodes there were, and how many of them were old.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,49 +112,13 @@ impl ReplacePoolStep {
             terms,
             gate: WorkloadGate::default(),
             timers: Mutex::default(),
+            openings: Openings::default(),
         }
     }
 
     /// Whether the nodes are Karpenter's, so that the run's budget holds them.
     fn has_budget(&self) -> bool {
         matches!(self.nodes, ReplacedNodes::Pool(_))
-    }
-
-    /// Why nothing moves: what is known to stand in the way, or what Karpenter waits for.
-    fn explain_standstill(&self, seen: &ReplaceObservation) -> String {
-        let progress = &seen.progress;
-        let mut why = Vec::new();
-        let pool = progress.pool.as_ref();
-        if self.has_budget() && pool.is_some_and(|pool| closed_by_itself(pool, &self.run)) {
-            why.push("a budget of the NodePool itself allows no node to be replaced".to_owned());
-        }
-        why.extend(progress.troubles.iter().cloned());
-        why.extend(progress.blockers.iter().cloned());
-        if self.has_budget() && progress.drifted == 0 && progress.leaving.is_empty() {
-            why.push(
-                "Karpenter calls no node drifted: its node class selects the same image as before"
-                    .to_owned(),
-            );
-        }
-        if why.is_empty() {
-            why.push("nothing that eksup reads says why".to_owned());
-        }
-        why.join("; ")
-    }
-
-    fn refuse_standstill(&self, why: &str) -> Decision<ReplaceAct> {
-        let replacer = self.nodes.replacer();
-        let fix = match self.nodes {
-            ReplacedNodes::Pool(_) => {
-                "Remove what stands in the way; Karpenter's events on the NodePool, its NodeClaims and nodes say more"
-            }
-            ReplacedNodes::AutoMode => {
-                "Remove what stands in the way; EKS's events on nodes and NodeClaims say more, and it ends a node after 21 days at the latest"
-            }
-        };
-        Decision::Refuse(
-            StepRefusal::new(format!("{replacer} replaces no further node: {why}")).with_fix(fix),
-        )
     }
 
     /// What is next while the run's budget is open.
@@ -176,10 +146,12 @@ impl ReplacePoolStep {
         }
         if seen.unchanged_for > self.terms.timeout {
             return Decision::Act(ReplaceAct::Close {
-                stuck: Some(self.explain_standstill(seen)),
+                stuck: Some(explain_standstill(&self.nodes, &seen.progress)),
             });
         }
-        let renewed_at = seen.open_until.map(|until| until - signed_duration(OPEN_TIME / 2));
+        let renewed_at = seen
+            .open_until
+            .map(|until| until - signed_duration(OPEN_TIME / 2));
         if renewed_at.is_none_or(|at| now >= at) {
             return Decision::Act(ReplaceAct::Renew {
                 old: opened_with,
@@ -201,16 +173,19 @@ impl ReplacePoolStep {
         let last = past.last_act.as_ref();
         let last = last.and_then(|act| ReplaceAct::deserialize(act).ok());
         if let Some(ReplaceAct::Close { stuck: Some(why) }) = &last {
-            return self.refuse_standstill(why);
+            return refuse_standstill(&self.nodes, why);
         }
         // What is under way is finished; a node that its pods do not leave holds up everything after it.
         if !progress.is_quiet() {
             if seen.unchanged_for > self.terms.timeout {
-                return self.refuse_standstill(&format!(
-                    "{}; {}",
-                    progress.describe(),
-                    self.explain_standstill(seen)
-                ));
+                return refuse_standstill(
+                    &self.nodes,
+                    &format!(
+                        "{}; {}",
+                        progress.describe(),
+                        explain_standstill(&self.nodes, progress)
+                    ),
+                );
             }
             return wait_watching(progress.describe());
         }
@@ -239,6 +214,17 @@ impl ReplacePoolStep {
                 self.terms.kubelet
             ));
         }
+        // Karpenter takes a node back when its replacement does not come up, and would begin again forever.
+        if let Some((since, troubles)) = &seen.fruitless
+            && *since > self.terms.timeout
+        {
+            let mut why = vec![format!(
+                "it began with a node of {}, and took it back as no replacement came up",
+                self.nodes.words()
+            )];
+            why.extend(troubles.iter().cloned());
+            return refuse_standstill(&self.nodes, &why.join("; "));
+        }
         Decision::Act(ReplaceAct::Open {
             old: progress.old.len(),
         })
@@ -262,7 +248,7 @@ impl ReplacePoolStep {
                 });
         }
         if seen.unchanged_for > self.terms.timeout {
-            return self.refuse_standstill(&self.explain_standstill(seen));
+            return refuse_standstill(&self.nodes, &explain_standstill(&self.nodes, progress));
         }
         let mut why = progress.describe();
         if !progress.blockers.is_empty() {
@@ -298,11 +284,14 @@ impl Step<StepWorld> for ReplacePoolStep {
         );
         let quiet = progress.is_quiet() && short.workloads.is_empty();
         let quiet = quiet.then(|| QUIET_TIMER.to_owned());
+        let opening = self.openings.note_troubles(&progress);
+        let fruitless = opening.as_ref().map(|_| FRUITLESS_TIMER.to_owned());
         let elapsed = {
             let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
-            timers.update_all([so_now.clone()].into_iter().chain(quiet))
+            timers.update_all([so_now.clone()].into_iter().chain(quiet).chain(fruitless))
         };
         let so_for = |name: &str| elapsed.get(name).copied().unwrap_or_default();
+        let fruitless = opening.map(|o| (so_for(FRUITLESS_TIMER), o.troubles));
         Ok(ReplaceObservation {
             progress,
             budget,
@@ -310,6 +299,7 @@ impl Step<StepWorld> for ReplacePoolStep {
             short,
             unchanged_for: so_for(&so_now),
             quiet_for: so_for(QUIET_TIMER),
+            fruitless,
         })
     }
 
@@ -332,8 +322,9 @@ impl Step<StepWorld> for ReplacePoolStep {
             );
         }
         match seen.budget {
-            // Somebody, or a tool that keeps the cluster as Git has it, has taken the run's budget off.
-            DriftBudget::Absent => Decision::Act(ReplaceAct::Close { stuck: None }),
+            DriftBudget::Absent | DriftBudget::TakenOff => {
+                Decision::Act(ReplaceAct::Close { stuck: None })
+            }
             DriftBudget::Open => self.decide_open(seen, past, now),
             DriftBudget::Held => self.decide_held(seen, past),
         }
@@ -356,8 +347,10 @@ impl Step<StepWorld> for ReplacePoolStep {
             return Ok(());
         };
         let change = match act {
-            ReplaceAct::Open { .. } => {
-                BudgetChange::Open(self.terms.budget.as_deref(), end_of_opening(world.clock.now()))
+            ReplaceAct::Open { old } => {
+                self.openings.note(*old);
+                let until = end_of_opening(world.clock.now());
+                BudgetChange::Open(self.terms.budget.as_deref(), until)
             }
             ReplaceAct::Renew { until, .. } => {
                 BudgetChange::Open(self.terms.budget.as_deref(), *until)
@@ -457,6 +450,7 @@ mod tests {
             short: Shortage::default(),
             unchanged_for: Duration::ZERO,
             quiet_for: Duration::ZERO,
+            fruitless: None,
         }
     }
 
@@ -572,8 +566,25 @@ mod tests {
     }
 
     #[test]
+    fn openings_of_which_nothing_comes_end_and_say_what_was_in_the_way() {
+        let mut again = seen(DriftBudget::Held, &["a"], &[]);
+        again.quiet_for = Duration::from_secs(60);
+        again.fruitless = Some((Duration::from_secs(3600), Vec::new()));
+        let opened = Decision::Act(ReplaceAct::Open { old: 1 });
+        assert_eq!(decide(&again, Some(&CLOSED)), opened);
+        again.fruitless = Some((Duration::from_secs(3601), vec!["no capacity".into()]));
+        let refused = decide(&again, Some(&CLOSED));
+        assert!(
+            matches!(&refused, Decision::Refuse(why) if why.to_string().contains("no capacity")),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
     fn a_budget_that_somebody_took_off_is_set_again() {
-        let off = seen(DriftBudget::Absent, &["a"], &[]);
-        assert_eq!(decide(&off, None), Decision::Act(CLOSED));
+        for off in [DriftBudget::Absent, DriftBudget::TakenOff] {
+            let off = seen(off, &["a"], &[]);
+            assert_eq!(decide(&off, None), Decision::Act(CLOSED));
+        }
     }
 }
