@@ -302,7 +302,8 @@ impl Step<StepWorld> for CreateGreenStep {
         if !self.is_ours(green) {
             return Decision::Refuse(
                 StepRefusal::new(format!(
-                    "node group {name} exists and was not made by this run"
+                    "{} {name} exists and was not made by this run",
+                    self.group_spec.source.group_words()
                 ))
                 .with_fix(
                     "Name another `green` in the group's entry of the plan, or delete that group",
@@ -483,6 +484,7 @@ impl Step<StepWorld> for CreateGreenStep {
         now: Timestamp,
     ) -> Decision<GreenAct> {
         let name = self.green_name();
+        let group = format!("{} {name}", self.group_spec.source.group_words());
         let late = trail.is_late(now, GREEN_DELETE_TIMEOUT);
         let Some(green) = &seen.green else {
             // The control plane cannot go back while the API server still lists a kubelet of its version; and what dead
@@ -494,12 +496,12 @@ impl Step<StepWorld> for CreateGreenStep {
                 .map_or(&[], |l| &l.freed_not_ready);
             return match (nodes.join(", "), freed.join("; ")) {
                 (nodes, _) if !nodes.is_empty() && !late => wait_polling(format!(
-                    "node group {name} is gone; the API server still lists {nodes}"
+                    "{group} is gone; the API server still lists {nodes}"
                 )),
                 (_, pods) if !pods.is_empty() && !late => {
-                    wait_polling(format!("node group {name} is gone; not Ready yet: {pods}"))
+                    wait_polling(format!("{group} is gone; not Ready yet: {pods}"))
                 }
-                _ => Decision::Done(format!("node group {name} is gone")),
+                _ => Decision::Done(format!("{group} is gone")),
             };
         };
         // Only a group that this run has made is deleted.
