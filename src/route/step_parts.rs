@@ -29,6 +29,38 @@ impl StepSpec {
         Some(group)
     }
 
+    /// The NodePool whose nodes this step keeps from being replaced.
+    pub fn held_pool(&self) -> Option<&str> {
+        let Self::HoldPool { pool, .. } = self else {
+            return None;
+        };
+        Some(pool)
+    }
+
+    /// The group that this step prepares or leaves, where it does nothing else: such steps come in a row, one a group.
+    pub fn prepared_group(&self) -> Option<&str> {
+        match self {
+            Self::HoldPool { pool, .. } | Self::ReleasePool { pool } => Some(pool),
+            Self::HoldBlue { blue, .. } | Self::CordonBlue { blue, .. } => Some(blue),
+            Self::HoldGreen { green } | Self::ReleaseGreen { green } => Some(green),
+            Self::Addon { .. }
+            | Self::ControlPlane { .. }
+            | Self::Bake { .. }
+            | Self::LaunchTemplate { .. }
+            | Self::CreateGreen { .. }
+            | Self::AttachTargets { .. }
+            | Self::AddToRules { .. }
+            | Self::Shift { .. }
+            | Self::DetachTargets { .. }
+            | Self::Drain { .. }
+            | Self::Soak { .. }
+            | Self::Retire { .. }
+            | Self::DriftPool { .. }
+            | Self::RestartFargate { .. }
+            | Self::WaitAutoMode { .. } => None,
+        }
+    }
+
     /// The target groups and rules whose traffic this step shifts to green.
     pub fn shifted_traffic(&self) -> Option<&ShiftSpec> {
         let Self::Shift { shift, .. } = self else {
