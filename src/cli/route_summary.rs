@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::route_view::DoneSteps;
 use crate::model::kube::Node;
 use crate::model::node_pool::pool_of;
-use crate::model::node_source::NodeSource;
 use crate::model::{Inventory, Minor, Timestamp, Windows, elb};
 use crate::report::text::{format_estimate, time_between};
 use crate::route::{Route, RouteStep, StepSpec, step_gates};
@@ -332,19 +331,17 @@ impl<'a> PlannedRoute<'a> {
         let group = self
             .inventory
             .and_then(|i| i.nodegroups.iter().find(|g| g.name == blue));
-        match group {
-            Some(group) if group.source == NodeSource::NodePool => {
-                let of_pool = |n: &&Node| pool_of(n) == Some(blue);
-                let nodes = self.inventory.iter().flat_map(|i| &i.nodes).filter(of_pool);
-                let oldest = nodes
-                    .filter_map(|n| Minor::from_reported(&n.kubelet_version).ok())
-                    .min();
-                oldest.map_or_else(String::new, |version| format!("{version}, "))
-            }
-            Some(group) => match group.version {
-                Some(version) => format!("{version}, "),
-                None => "custom AMI, ".to_owned(),
-            },
+        let Some(group) = group else {
+            return String::new();
+        };
+        // Only EKS says a version of a group; of all others their nodes do.
+        let of_group = |n: &&Node| n.nodegroup_name() == Some(blue) || pool_of(n) == Some(blue);
+        let nodes = self.inventory.iter().flat_map(|i| &i.nodes);
+        let kubelets = nodes.filter(of_group);
+        let kubelets = kubelets.filter_map(|n| Minor::from_reported(&n.kubelet_version).ok());
+        match group.version.or_else(|| kubelets.min()) {
+            Some(version) => format!("{version}, "),
+            None if group.source.is_managed() => "custom AMI, ".to_owned(),
             None => String::new(),
         }
     }

@@ -18,6 +18,8 @@ const PAGE_WIDTH: usize = 80;
 /// Further lines of a note stand under its first word.
 const NOTE_INDENT: usize = 6;
 
+/// Columns of a step's number, at least.
+const LEAST_NUMBER_WIDTH: usize = 4;
 /// Columns of the headline's words.
 const KEY_WIDTH: usize = 14;
 
@@ -66,12 +68,16 @@ pub fn render_text(
     }
     // The steps under their parts. One that is in no part stays under the heading before it.
     let mut group = "";
-    for (i, step) in planned.steps_left() {
+    let lines = fold_steps(planned, details);
+    let widest = lines.iter().map(|line| line.number_text().len()).max();
+    let width = widest.unwrap_or_default().max(LEAST_NUMBER_WIDTH);
+    for line in lines {
+        let step = line.step;
         if let Some(own) = step_group(&step.spec).filter(|own| *own != group) {
             let _ = writeln!(out, "\n{}", paint.bold(own));
             group = own;
         }
-        let _ = writeln!(out, "{}", step_line(planned, i, step, paint));
+        let _ = writeln!(out, "{}", step_line(planned, &line, width, paint));
         if details {
             write_details(&mut out, planned, step, paint);
         }
@@ -95,14 +101,76 @@ pub fn render_text(
     out
 }
 
-fn step_line(planned: &PlannedRoute<'_>, i: usize, step: &RouteStep, paint: Painter) -> String {
-    let time = paint.dim(&format!("{:>6}", format_estimate(step.estimate)));
+/// A line of the steps: one step, or several in a row that do the same to one group after another.
+struct StepLine<'a> {
+    step: &'a RouteStep,
+    numbers: std::ops::RangeInclusive<usize>,
+    title: String,
+    estimate: Duration,
+}
+
+/// The steps that are left, a line each; without `details` those that do the same in a row share one.
+fn fold_steps<'a>(planned: &PlannedRoute<'a>, details: bool) -> Vec<StepLine<'a>> {
+    let mut lines: Vec<StepLine<'a>> = Vec::new();
+    // What a title says beside the group's name, and the names so far.
+    let mut last: Option<(String, Vec<&str>)> = None;
+    for (i, step) in planned.steps_left() {
+        let named = step.spec.prepared_group().filter(|_| !details);
+        let named = named.filter(|_| planned.step_marks(step).is_empty());
+        let pattern = named.map(|name| (step.title.replacen(name, "\0", 1), name));
+        let same = match (&pattern, &last) {
+            (Some((pattern, _)), Some((before, _))) => pattern == before,
+            (Some(_) | None, _) => false,
+        };
+        if let (true, Some(line), Some((text, names)), Some((_, name))) =
+            (same, lines.last_mut(), &mut last, &pattern)
+        {
+            names.push(name);
+            line.numbers = *line.numbers.start()..=i;
+            line.title = text.replacen('\0', &names.join(", "), 1);
+            line.estimate += step.estimate;
+            continue;
+        }
+        last = pattern.map(|(pattern, name)| (pattern, vec![name]));
+        lines.push(StepLine {
+            step,
+            numbers: i..=i,
+            title: step.title.clone(),
+            estimate: step.estimate,
+        });
+    }
+    lines
+}
+
+impl StepLine<'_> {
+    fn number_text(&self) -> String {
+        let (first, last) = (self.numbers.start(), self.numbers.end());
+        match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        }
+    }
+}
+
+fn step_line(
+    planned: &PlannedRoute<'_>,
+    line: &StepLine<'_>,
+    width: usize,
+    paint: Painter,
+) -> String {
+    let time = paint.dim(&format!("{:>6}", format_estimate(line.estimate)));
+    let step = line.step;
     let marks: Vec<String> = planned
         .step_marks(step)
         .into_iter()
         .map(|mark| format!(" [{}]", paint.yellow(mark)))
         .collect();
-    format!("{i:>4}. {time}  {}{}", step.title, marks.concat())
+    // Further lines of a title stand under its first word.
+    let indent = width + 10;
+    let title = wrap_text(&line.title, PAGE_WIDTH - indent);
+    let title = title.join(&format!("\n{:indent$}", ""));
+    let number = line.number_text();
+    format!("{number:>width$}. {time}  {title}{}", marks.concat())
 }
 
 fn write_details(out: &mut String, planned: &PlannedRoute<'_>, step: &RouteStep, paint: Painter) {
