@@ -225,6 +225,8 @@ impl<'a> PlannedRoute<'a> {
                 }),
             }
         };
+        // A group that stops over has several greens: they share the row of the group that was there first.
+        let mut origins: BTreeMap<&str, &str> = BTreeMap::new();
         for step in &self.route.steps {
             match &step.spec {
                 // A route of several hops sets one row again and again: only its first and its last version are shown.
@@ -241,7 +243,8 @@ impl<'a> PlannedRoute<'a> {
                     kubelet,
                     ..
                 } => {
-                    // Blue and green have a row each, and blue's changes only when it is retired.
+                    let origin = origins.remove(blue.as_str()).unwrap_or(blue);
+                    origins.insert(&group.name, origin);
                     let version =
                         kubelet.map_or_else(|| "custom AMI".to_owned(), |v| v.to_string());
                     let nodes = nodes_text(self.green_size(blue, group.scaling.desired));
@@ -250,14 +253,8 @@ impl<'a> PlannedRoute<'a> {
                         self.blue_version(blue),
                         nodes_text(self.blue_size(blue))
                     );
-                    set(self.group_words(blue), was.clone(), was);
-                    let what = self.group_words(&group.name);
-                    set(what, "-".to_owned(), format!("{version}, {nodes}"));
-                }
-                // The row exists since blue's green was planned; only its end changes.
-                StepSpec::Retire { blue, delete, .. } => {
-                    let after = if *delete { "deleted" } else { "0 nodes" };
-                    set(self.group_words(blue), "-".to_owned(), after.to_owned());
+                    let after = format!("{}: {version}, {nodes}", group.name);
+                    set(self.group_words(origin), was, after);
                 }
                 StepSpec::Shift { shift, .. } => {
                     // By rule and not by target group: a rule is what sends traffic, and several may share a target
@@ -301,6 +298,7 @@ impl<'a> PlannedRoute<'a> {
                 | StepSpec::DetachTargets { .. }
                 | StepSpec::Drain { .. }
                 | StepSpec::Soak { .. }
+                | StepSpec::Retire { .. }
                 | StepSpec::ReleaseGreen { .. }
                 | StepSpec::HoldPool { .. }
                 | StepSpec::ReleasePool { .. } => {}

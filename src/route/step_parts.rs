@@ -37,11 +37,12 @@ impl StepSpec {
         Some(pool)
     }
 
-    /// The group that this step prepares or leaves, where it does nothing else: such steps come in a row, one a group.
-    pub fn prepared_group(&self) -> Option<&str> {
+    /// The group of a step that comes in a row with those of other groups.
+    pub fn serial_group(&self) -> Option<&str> {
         match self {
             Self::HoldPool { pool, .. } | Self::ReleasePool { pool } => Some(pool),
             Self::HoldBlue { blue, .. } | Self::CordonBlue { blue, .. } => Some(blue),
+            Self::Drain { blue, .. } | Self::Retire { blue, .. } => Some(blue),
             Self::HoldGreen { green } | Self::ReleaseGreen { green } => Some(green),
             Self::Addon { .. }
             | Self::ControlPlane { .. }
@@ -52,9 +53,7 @@ impl StepSpec {
             | Self::AddToRules { .. }
             | Self::Shift { .. }
             | Self::DetachTargets { .. }
-            | Self::Drain { .. }
             | Self::Soak { .. }
-            | Self::Retire { .. }
             | Self::DriftPool { .. }
             | Self::RestartFargate { .. }
             | Self::WaitAutoMode { .. } => None,
