@@ -315,7 +315,12 @@ mod tests {
         let green = pool("green", open(), &ORIGIN_MARKS);
         assert!(find_marks_on_pools(std::slice::from_ref(&green), false).is_empty());
         assert_eq!(find_marks_on_pools(&[green], true).len(), 2);
-        for mark in [marks::DRIFT_HELD, marks::LIMITS_BEFORE, marks::WANTED_NODES] {
+        for mark in [
+            marks::DRIFT_HELD,
+            marks::BUDGETS_BEFORE,
+            marks::LIMITS_BEFORE,
+            marks::WANTED_NODES,
+        ] {
             let marked = pool("general", open(), &[mark]);
             assert_eq!(find_marks_on_pools(&[marked], false).len(), 1, "{mark}");
         }

@@ -14,6 +14,8 @@ pub const DRAINING: &str = "eksup.dev/draining";
 pub const SKIPPED: &str = "eksup.dev/drain-skipped";
 /// Annotation on a NodePool to whose budgets eksup has added one; the value is the run's id.
 pub const DRIFT_HELD: &str = "eksup.dev/drift-held-by";
+/// Annotation on such a NodePool: the budgets that it has beside the run's, as JSON.
+pub const BUDGETS_BEFORE: &str = "eksup.dev/budgets-before";
 /// Annotation on what eksup created in Kubernetes; the value is the run's id.
 pub const CREATED_BY: &str = "eksup.dev/created-by";
 /// Annotation on a green NodePool: which blue it was cloned from.

@@ -120,6 +120,8 @@ pub struct GreenPool<'a> {
     pub name: &'a str,
     /// The node class; blue's own, or one that was made for it.
     pub class: &'a str,
+    /// Blue's budgets without the run's.
+    pub budgets: &'a [Value],
     pub run: &'a str,
     /// How many nodes the run makes for it.
     pub nodes: i32,
@@ -133,12 +135,7 @@ pub fn green_pool_object(blue: &NodePool, green: GreenPool<'_>) -> Value {
     if let Some(limits) = blue.annotations.get(marks::LIMITS_BEFORE) {
         spec["limits"] = serde_json::from_str(limits).unwrap_or(Value::Null);
     }
-    // Blue's budgets without the run's own, and the run's after them.
-    let held = blue.annotations.contains_key(marks::DRIFT_HELD);
-    let mut budgets = blue.budgets();
-    if held {
-        budgets.pop();
-    }
+    let mut budgets = green.budgets.to_vec();
     budgets.push(json!({"nodes": "0"}));
     spec["disruption"]["budgets"] = json!(budgets);
     let mut annotations = own_annotations(&blue.annotations);
@@ -146,6 +143,10 @@ pub fn green_pool_object(blue: &NodePool, green: GreenPool<'_>) -> Value {
         (marks::CREATED_BY.to_owned(), green.run.to_owned()),
         (marks::CLONED_FROM.to_owned(), blue.name.clone()),
         (marks::DRIFT_HELD.to_owned(), green.run.to_owned()),
+        (
+            marks::BUDGETS_BEFORE.to_owned(),
+            json!(green.budgets).to_string(),
+        ),
         (marks::WANTED_NODES.to_owned(), green.nodes.to_string()),
     ]);
     json!({

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::cluster_connection::ClusterConnection;
@@ -10,7 +11,7 @@ use crate::k8s::node_pools::{NodePoolChange, pool_patch};
 use crate::model::kube::Node;
 use crate::model::node_pool::{NodePool, pool_of};
 use crate::model::{ApiError, ErrorClass, Minor, marks};
-use crate::steps::node_pools::{BudgetChange, DriftBudget, change_budget, read_budget};
+use crate::steps::node_pools::{BudgetChange, DriftBudget, change_budget, open_until, read_budget};
 
 /// Adds a line for each NodePool, and one for Fargate and Auto Mode where they have nodes. `run`: whose marks are told;
 /// `reached_goal`: whether what it made is what the cluster runs on.
@@ -50,7 +51,8 @@ pub async fn add_other_nodes(
     };
     for pool in pools.iter().filter(|p| !p.is_auto_mode()) {
         let own = nodes.iter().filter(|n| pool_of(n) == Some(&pool.name));
-        add_pool(pool, own, run, out);
+        let held = describe_budget(pool, run, reached.clock.now());
+        add_pool(pool, own, &held, run, out);
         if let Some(run) = run {
             add_pool_marks(pool, (run, reached_goal), out);
         }
@@ -84,9 +86,31 @@ fn add_nodes_line<'a>(
     }
 }
 
+/// What the run's budget lets Karpenter do now, to be added to a line; empty where it has none.
+fn describe_budget(pool: &NodePool, run: Option<&str>, now: Timestamp) -> String {
+    let Some(run) = run else {
+        return String::new();
+    };
+    match (read_budget(pool, run), open_until(pool, run, now)) {
+        (DriftBudget::Absent, _) => String::new(),
+        (DriftBudget::TakenOff, _) => ", and somebody took this run's budget off".to_owned(),
+        (DriftBudget::Held, _) => ", held by this run".to_owned(),
+        (DriftBudget::Open, None) => ", its nodes may be replaced".to_owned(),
+        (DriftBudget::Open, Some(until)) if now < until => {
+            let until = until.strftime("%H:%M");
+            format!(", its nodes may be replaced until {until} UTC")
+        }
+        (DriftBudget::Open, Some(until)) => {
+            let until = until.strftime("%H:%M");
+            format!(", its nodes are not replaced since {until} UTC, as nobody watches")
+        }
+    }
+}
+
 fn add_pool<'a>(
     pool: &NodePool,
     nodes: impl Iterator<Item = &'a Node> + Clone,
+    held: &str,
     run: Option<&str>,
     out: &mut LiveStatus,
 ) {
@@ -97,11 +121,6 @@ fn add_pool<'a>(
         _ => format!("{}, ", count_kubelets(nodes)),
     };
     let budget = run.map_or(DriftBudget::Absent, |run| read_budget(pool, run));
-    let held = match budget {
-        DriftBudget::Held => ", held by this run",
-        DriftBudget::Open => ", its nodes may be replaced",
-        DriftBudget::Absent => "",
-    };
     out.lines.push(format!(
         "NodePool {}: {kubelets}{ready} of {all} nodes ready{held}",
         pool.name

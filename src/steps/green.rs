@@ -403,6 +403,9 @@ impl Step<StepWorld> for CreateGreenStep {
                 });
             }
         }
+        if seen.nodes.is_empty() {
+            return Decision::Done(format!("{name} is there, and has no node yet"));
+        }
         let mut zones: Vec<&str> = seen.nodes.iter().filter_map(|n| n.zone()).collect();
         zones.sort_unstable();
         zones.dedup();

@@ -18,6 +18,7 @@ use crate::model::pool_group::{
 };
 use crate::model::{ApiError, Minor, marks};
 use crate::steps::StepWorld;
+use crate::steps::node_pools::own_budgets;
 
 /// What is known of the machines of a NodePool.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,6 +75,7 @@ impl StepWorld {
         let of_green = GreenPool {
             name: green,
             class: &class,
+            budgets: &own_budgets(origin),
             run: &self.run,
             nodes,
         };

@@ -43,7 +43,7 @@ pub enum HoldPoolAct {
     Release,
 }
 
-/// Sets every budget of the run that is open on a NodePool of the route to 0 again.
+/// Sets every budget of the run that is open, or was taken off, on a NodePool of the route to 0 again.
 ///
 /// # Errors
 /// Those of reading and changing NodePools.
@@ -56,7 +56,10 @@ pub async fn hold_open_pools(world: &StepWorld, route: &Route) -> Result<(), Ste
         return Ok(());
     }
     for pool in world.kube.list_node_pools().await? {
-        if read_budget(&pool, &world.run) == DriftBudget::Open {
+        if matches!(
+            read_budget(&pool, &world.run),
+            DriftBudget::Open | DriftBudget::TakenOff
+        ) {
             let change = change_budget(&pool, &world.run, BudgetChange::Hold);
             world.kube.change_node_pool(&pool, &change).await?;
         }
@@ -96,7 +99,9 @@ impl HoldPoolStep {
         };
         match seen.as_ref().map(|pool| read_budget(pool, &self.run)) {
             None | Some(DriftBudget::Absent) => free(),
-            Some(DriftBudget::Held | DriftBudget::Open) => Decision::Act(HoldPoolAct::Release),
+            Some(DriftBudget::Held | DriftBudget::Open | DriftBudget::TakenOff) => {
+                Decision::Act(HoldPoolAct::Release)
+            }
         }
     }
 }
@@ -134,7 +139,9 @@ impl Step<StepWorld> for HoldPoolStep {
                 "Karpenter replaces no node of {} for a new version",
                 self.pool
             )),
-            DriftBudget::Absent | DriftBudget::Open => Decision::Act(HoldPoolAct::Hold),
+            DriftBudget::Absent | DriftBudget::Open | DriftBudget::TakenOff => {
+                Decision::Act(HoldPoolAct::Hold)
+            }
         }
     }
 

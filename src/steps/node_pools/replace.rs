@@ -2,7 +2,8 @@
 //!
 //! The run's budget is opened, and closed again as soon as a node is on its way out: what is under way is finished, the
 //! workloads are whole again and the plan's bake has passed before the next nodes go. So gates and windows hold between
-//! nodes, and a run that stops leaves nothing going on.
+//! nodes, and a run that stops leaves nothing going on. A process that dies leaves it open for some minutes at most: it ends
+//! by itself unless it is opened again.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,12 +11,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::budget::{BudgetChange, DriftBudget, change_budget, closed_by_itself, read_budget};
+use super::budget::{
+    BudgetChange, DriftBudget, OPEN_TIME, change_budget, end_of_opening, open_until, read_budget,
+};
+use super::openings::Openings;
 use super::progress::{ReplacedNodes, ReplacementProgress};
+use super::standstill::{explain_standstill, refuse_standstill};
 use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
 use crate::model::Minor;
+use crate::model::clock::signed_duration;
 use crate::steps::drain::timers::StateTimers;
 use crate::steps::workload_gate::{Shortage, WorkloadGate};
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
@@ -46,21 +52,28 @@ pub struct ReplacePoolStep {
     gate: WorkloadGate,
     /// Since when the same nodes are old.
     timers: Mutex<StateTimers>,
+    openings: Openings,
 }
 
 /// One look at the nodes and at the workloads.
 pub struct ReplaceObservation {
     progress: ReplacementProgress,
     budget: DriftBudget,
+    /// When an open budget ends by itself.
+    open_until: Option<Timestamp>,
     short: Shortage,
     /// How long this process has seen the same nodes old.
     unchanged_for: Duration,
     /// How long it has seen nothing under way and all workloads whole.
     quiet_for: Duration,
+    /// How long ago it first let nodes go without one having gone since; and what was in the way.
+    fruitless: Option<(Duration, Vec<String>)>,
 }
 
 /// The name of the timer of a quiet pool; that of an unchanged one is what does not change.
 const QUIET_TIMER: &str = "quiet";
+/// That of openings of which nothing came.
+const FRUITLESS_TIMER: &str = "fruitless";
 
 /// How many nodes there were, and how many of them were old.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,6 +91,12 @@ pub enum ReplaceAct {
         /// How many nodes were old then.
         old: usize,
     },
+    /// It ends by itself soon, and nothing has begun yet.
+    Renew {
+        /// How many nodes were old when it was opened.
+        old: usize,
+        until: Timestamp,
+    },
     Close {
         /// Why no further node is replaced, where a person has to look.
         stuck: Option<String>,
@@ -93,6 +112,7 @@ impl ReplacePoolStep {
             terms,
             gate: WorkloadGate::default(),
             timers: Mutex::default(),
+            openings: Openings::default(),
         }
     }
 
@@ -101,62 +121,41 @@ impl ReplacePoolStep {
         matches!(self.nodes, ReplacedNodes::Pool(_))
     }
 
-    /// Why nothing moves: what is known to stand in the way, or what Karpenter waits for.
-    fn explain_standstill(&self, seen: &ReplaceObservation) -> String {
-        let progress = &seen.progress;
-        let mut why = Vec::new();
-        let pool = progress.pool.as_ref();
-        if self.has_budget() && pool.is_some_and(|pool| closed_by_itself(pool, &self.run)) {
-            why.push("a budget of the NodePool itself allows no node to be replaced".to_owned());
-        }
-        why.extend(progress.troubles.iter().cloned());
-        why.extend(progress.blockers.iter().cloned());
-        if self.has_budget() && progress.drifted == 0 && progress.leaving.is_empty() {
-            why.push(
-                "Karpenter calls no node drifted: its node class selects the same image as before"
-                    .to_owned(),
-            );
-        }
-        if why.is_empty() {
-            why.push("nothing that eksup reads says why".to_owned());
-        }
-        why.join("; ")
-    }
-
-    fn refuse_standstill(&self, why: &str) -> Decision<ReplaceAct> {
-        let replacer = self.nodes.replacer();
-        let fix = match self.nodes {
-            ReplacedNodes::Pool(_) => {
-                "Remove what stands in the way; Karpenter's events on the NodePool, its NodeClaims and nodes say more"
-            }
-            ReplacedNodes::AutoMode => {
-                "Remove what stands in the way; EKS's events on nodes and NodeClaims say more, and it ends a node after 21 days at the latest"
-            }
-        };
-        Decision::Refuse(
-            StepRefusal::new(format!("{replacer} replaces no further node: {why}")).with_fix(fix),
-        )
-    }
-
     /// What is next while the run's budget is open.
-    fn decide_open(&self, seen: &ReplaceObservation, past: &StepHistory) -> Decision<ReplaceAct> {
+    fn decide_open(
+        &self,
+        seen: &ReplaceObservation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<ReplaceAct> {
         let progress = &seen.progress;
         // The first node on its way out closes the budget: the next ones wait until its pods are back.
         // One that went between two looks closes it too.
         let last = past.last_act.as_ref();
         let opened_with = match last.and_then(|act| ReplaceAct::deserialize(act).ok()) {
-            Some(ReplaceAct::Open { old }) => old,
+            Some(ReplaceAct::Open { old } | ReplaceAct::Renew { old, .. }) => old,
             Some(ReplaceAct::Close { .. }) | None => progress.old.len(),
         };
         if !progress.leaving.is_empty()
             || progress.old.len() < opened_with
             || progress.old.is_empty()
+            // Nobody watched for so long: it is opened anew when everything that has to hold between nodes does.
+            || seen.open_until.is_some_and(|until| now >= until)
         {
             return Decision::Act(ReplaceAct::Close { stuck: None });
         }
         if seen.unchanged_for > self.terms.timeout {
             return Decision::Act(ReplaceAct::Close {
-                stuck: Some(self.explain_standstill(seen)),
+                stuck: Some(explain_standstill(&self.nodes, &seen.progress)),
+            });
+        }
+        let renewed_at = seen
+            .open_until
+            .map(|until| until - signed_duration(OPEN_TIME / 2));
+        if renewed_at.is_none_or(|at| now >= at) {
+            return Decision::Act(ReplaceAct::Renew {
+                old: opened_with,
+                until: end_of_opening(now),
             });
         }
         let mut why = format!("Karpenter may replace nodes: {}", progress.describe());
@@ -174,16 +173,19 @@ impl ReplacePoolStep {
         let last = past.last_act.as_ref();
         let last = last.and_then(|act| ReplaceAct::deserialize(act).ok());
         if let Some(ReplaceAct::Close { stuck: Some(why) }) = &last {
-            return self.refuse_standstill(why);
+            return refuse_standstill(&self.nodes, why);
         }
         // What is under way is finished; a node that its pods do not leave holds up everything after it.
         if !progress.is_quiet() {
             if seen.unchanged_for > self.terms.timeout {
-                return self.refuse_standstill(&format!(
-                    "{}; {}",
-                    progress.describe(),
-                    self.explain_standstill(seen)
-                ));
+                return refuse_standstill(
+                    &self.nodes,
+                    &format!(
+                        "{}; {}",
+                        progress.describe(),
+                        explain_standstill(&self.nodes, progress)
+                    ),
+                );
             }
             return wait_watching(progress.describe());
         }
@@ -212,6 +214,17 @@ impl ReplacePoolStep {
                 self.terms.kubelet
             ));
         }
+        // Karpenter takes a node back when its replacement does not come up, and would begin again forever.
+        if let Some((since, troubles)) = &seen.fruitless
+            && *since > self.terms.timeout
+        {
+            let mut why = vec![format!(
+                "it began with a node of {}, and took it back as no replacement came up",
+                self.nodes.words()
+            )];
+            why.extend(troubles.iter().cloned());
+            return refuse_standstill(&self.nodes, &why.join("; "));
+        }
         Decision::Act(ReplaceAct::Open {
             old: progress.old.len(),
         })
@@ -235,7 +248,7 @@ impl ReplacePoolStep {
                 });
         }
         if seen.unchanged_for > self.terms.timeout {
-            return self.refuse_standstill(&self.explain_standstill(seen));
+            return refuse_standstill(&self.nodes, &explain_standstill(&self.nodes, progress));
         }
         let mut why = progress.describe();
         if !progress.blockers.is_empty() {
@@ -260,10 +273,9 @@ impl Step<StepWorld> for ReplacePoolStep {
     async fn observe_state(&self, world: &StepWorld) -> Result<ReplaceObservation, StepError> {
         let progress = self.nodes.read_progress(world, self.terms.kubelet).await?;
         let short = self.gate.read_shortage(world).await?;
-        let budget = match &progress.pool {
-            Some(pool) if self.has_budget() => read_budget(pool, &self.run),
-            Some(_) | None => DriftBudget::Absent,
-        };
+        let held = progress.pool.as_ref().filter(|_| self.has_budget());
+        let budget = held.map_or(DriftBudget::Absent, |pool| read_budget(pool, &self.run));
+        let open_until = held.and_then(|pool| open_until(pool, &self.run, world.clock.now()));
         // Every node that goes begins the time again, and so does a budget that opens.
         let so_now = format!(
             "{budget:?} {} {}",
@@ -272,17 +284,22 @@ impl Step<StepWorld> for ReplacePoolStep {
         );
         let quiet = progress.is_quiet() && short.workloads.is_empty();
         let quiet = quiet.then(|| QUIET_TIMER.to_owned());
+        let opening = self.openings.note_troubles(&progress);
+        let fruitless = opening.as_ref().map(|_| FRUITLESS_TIMER.to_owned());
         let elapsed = {
             let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
-            timers.update_all([so_now.clone()].into_iter().chain(quiet))
+            timers.update_all([so_now.clone()].into_iter().chain(quiet).chain(fruitless))
         };
         let so_for = |name: &str| elapsed.get(name).copied().unwrap_or_default();
+        let fruitless = opening.map(|o| (so_for(FRUITLESS_TIMER), o.troubles));
         Ok(ReplaceObservation {
             progress,
             budget,
+            open_until,
             short,
             unchanged_for: so_for(&so_now),
             quiet_for: so_for(QUIET_TIMER),
+            fruitless,
         })
     }
 
@@ -290,7 +307,7 @@ impl Step<StepWorld> for ReplacePoolStep {
         &self,
         seen: &ReplaceObservation,
         past: &StepHistory,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Decision<ReplaceAct> {
         if !self.has_budget() {
             return self.decide_watching(seen);
@@ -305,9 +322,10 @@ impl Step<StepWorld> for ReplacePoolStep {
             );
         }
         match seen.budget {
-            // Somebody, or a tool that keeps the cluster as Git has it, has taken the run's budget off.
-            DriftBudget::Absent => Decision::Act(ReplaceAct::Close { stuck: None }),
-            DriftBudget::Open => self.decide_open(seen, past),
+            DriftBudget::Absent | DriftBudget::TakenOff => {
+                Decision::Act(ReplaceAct::Close { stuck: None })
+            }
+            DriftBudget::Open => self.decide_open(seen, past, now),
             DriftBudget::Held => self.decide_held(seen, past),
         }
     }
@@ -329,7 +347,14 @@ impl Step<StepWorld> for ReplacePoolStep {
             return Ok(());
         };
         let change = match act {
-            ReplaceAct::Open { .. } => BudgetChange::Open(self.terms.budget.as_deref()),
+            ReplaceAct::Open { old } => {
+                self.openings.note(*old);
+                let until = end_of_opening(world.clock.now());
+                BudgetChange::Open(self.terms.budget.as_deref(), until)
+            }
+            ReplaceAct::Renew { until, .. } => {
+                BudgetChange::Open(self.terms.budget.as_deref(), *until)
+            }
             ReplaceAct::Close { .. } => BudgetChange::Hold,
         };
         let change = change_budget(&pool, &self.run, change);
@@ -374,6 +399,9 @@ impl Step<StepWorld> for ReplacePoolStep {
             (ReplaceAct::Open { .. }, None) => format!(
                 "let Karpenter replace drifted nodes of {name}, as many as its own budgets allow"
             ),
+            (ReplaceAct::Renew { until, .. }, _) => {
+                format!("let Karpenter replace drifted nodes of {name} until {until}")
+            }
             (ReplaceAct::Close { stuck: None }, _) => {
                 format!("set the budget of {name} for the reason Drifted to 0")
             }
@@ -418,9 +446,11 @@ mod tests {
                 ..ReplacementProgress::default()
             },
             budget,
+            open_until: (budget == DriftBudget::Open).then(|| end_of_opening(NOW)),
             short: Shortage::default(),
             unchanged_for: Duration::ZERO,
             quiet_for: Duration::ZERO,
+            fruitless: None,
         }
     }
 
@@ -429,8 +459,14 @@ mod tests {
             last_act: last.map(|act| serde_json::to_value(act).unwrap()),
             ..StepHistory::default()
         };
-        step().decide_next(seen, &past, Timestamp::UNIX_EPOCH)
+        step().decide_next(seen, &past, NOW)
     }
+
+    fn after_minutes(minutes: i64) -> Timestamp {
+        NOW + jiff::SignedDuration::from_mins(minutes)
+    }
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     const CLOSED: ReplaceAct = ReplaceAct::Close { stuck: None };
 
@@ -470,6 +506,37 @@ mod tests {
     }
 
     #[test]
+    fn an_open_budget_is_renewed_while_it_is_watched() {
+        let opened = ReplaceAct::Open { old: 2 };
+        let mut waits = seen(DriftBudget::Open, &["a", "b"], &[]);
+        assert!(matches!(
+            decide(&waits, Some(&opened)),
+            Decision::Wait { .. }
+        ));
+        let renewed = ReplaceAct::Renew {
+            old: 2,
+            until: after_minutes(10),
+        };
+        // The second is an opening of a version that knew no end.
+        for until in [Some(after_minutes(5)), None] {
+            waits.open_until = until;
+            let decided = decide(&waits, Some(&opened));
+            assert_eq!(decided, Decision::Act(renewed.clone()));
+        }
+        // What it was opened with is still known.
+        let missed = seen(DriftBudget::Open, &["b"], &[]);
+        assert_eq!(decide(&missed, Some(&renewed)), Decision::Act(CLOSED));
+    }
+
+    #[test]
+    fn an_opening_that_ended_while_nobody_watched_begins_anew_under_the_gates() {
+        let mut ended = seen(DriftBudget::Open, &["a", "b"], &[]);
+        ended.open_until = Some(NOW);
+        let opened = ReplaceAct::Open { old: 2 };
+        assert_eq!(decide(&ended, Some(&opened)), Decision::Act(CLOSED));
+    }
+
+    #[test]
     fn the_last_node_is_watched_too() {
         let mut last = seen(DriftBudget::Held, &[], &[]);
         assert!(matches!(
@@ -499,8 +566,25 @@ mod tests {
     }
 
     #[test]
+    fn openings_of_which_nothing_comes_end_and_say_what_was_in_the_way() {
+        let mut again = seen(DriftBudget::Held, &["a"], &[]);
+        again.quiet_for = Duration::from_secs(60);
+        again.fruitless = Some((Duration::from_secs(3600), Vec::new()));
+        let opened = Decision::Act(ReplaceAct::Open { old: 1 });
+        assert_eq!(decide(&again, Some(&CLOSED)), opened);
+        again.fruitless = Some((Duration::from_secs(3601), vec!["no capacity".into()]));
+        let refused = decide(&again, Some(&CLOSED));
+        assert!(
+            matches!(&refused, Decision::Refuse(why) if why.to_string().contains("no capacity")),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
     fn a_budget_that_somebody_took_off_is_set_again() {
-        let off = seen(DriftBudget::Absent, &["a"], &[]);
-        assert_eq!(decide(&off, None), Decision::Act(CLOSED));
+        for off in [DriftBudget::Absent, DriftBudget::TakenOff] {
+            let off = seen(off, &["a"], &[]);
+            assert_eq!(decide(&off, None), Decision::Act(CLOSED));
+        }
     }
 }

@@ -176,11 +176,58 @@ async fn a_workload_that_is_short_holds_the_next_node_back() {
     is_done(&rig).await;
 }
 
+/// The budget of the pool is open, with a time at which it ends.
+async fn is_open(rig: &Rig, pool: &str) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let last = objects(rig).await.and_then(|now| last_budget(&now, pool));
+        if last.is_some_and(|last| last["schedule"].is_string()) {
+            return;
+        }
+    }
+}
+
+/// Nothing may go yet when it dies; the way is free later, and nobody looks.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_leaves_karpenter_minutes_only() {
+    for (minutes, goes_on) in [(2, true), (12, false)] {
+        let rig = before_drift(PLAN).await;
+        happen(&rig, &["budget:expense/backend:3"]);
+        tokio::select! {
+            ended = Box::pin(rig.apply()) => panic!("{ended:?}\n{}", rig.log()),
+            () = is_open(&rig, "general") => {}
+        }
+        tokio::time::sleep(Duration::from_secs(minutes * 60)).await;
+        happen(&rig, &["budget:expense/backend:2"]);
+        let before = objects(&rig).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let after = objects(&rig).await.unwrap();
+        let same = machines(&before, "general") == machines(&after, "general");
+        assert_eq!(same, !goes_on, "after {minutes} minutes");
+        is_done(&rig).await;
+    }
+}
+
+/// A PodDisruptionBudget lets nothing go for longer than one opening lasts.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_watches_keeps_the_budget_open() {
+    let rig = before_drift(PLAN).await;
+    happen(&rig, &["budget:expense/backend:3"]);
+    let fixed_later = async {
+        is_open(&rig, "general").await;
+        tokio::time::sleep(Duration::from_secs(25 * 60)).await;
+        happen(&rig, &["budget:expense/backend:2"]);
+    };
+    let (ended, ()) = tokio::join!(Box::pin(rig.apply()), fixed_later);
+    assert_eq!(ended, RunOutcome::Done, "{}", rig.log());
+    no_marks(&rig.read().await);
+}
+
 /// Every node is a part of its own, and between two of them the budget is closed.
 #[tokio::test(start_paused = true)]
 async fn outside_its_windows_a_drift_pauses_between_nodes_with_the_budget_closed() {
     let from = before_drift(PLAN).await.clock.now();
-    // `batch` takes two minutes, and so does the first node of `general`: the second does not begin any more.
+    // `batch` takes three minutes with its watch, and so does the first node of `general`: the second does not begin any more.
     let at = |minutes: i64| {
         let at = from + jiff::SignedDuration::from_mins(minutes);
         at.strftime("%H:%M").to_string()
@@ -188,7 +235,7 @@ async fn outside_its_windows_a_drift_pauses_between_nodes_with_the_budget_closed
     let windows = format!(
         "windows:\n  - {{from: \"{}\", to: \"{}\"}}\n",
         at(-5 * 60),
-        at(3)
+        at(4)
     );
     let mut rig = rig_with(&format!("{PLAN}\n{windows}"));
     rig.apply_until(BEFORE_DRIFT).await;
@@ -232,6 +279,23 @@ async fn a_rollback_after_a_drift_keeps_the_nodes_and_takes_the_budget_off() {
     assert_eq!(pools(&after).len(), pools(&before).len());
     no_marks(&after);
     whole(&after);
+}
+
+/// EKS asks for another order of hops and node groups: the second route holds the same NodePools, in a run of its own.
+#[tokio::test(start_paused = true)]
+async fn another_route_takes_the_first_ones_budgets_over() {
+    let rig = rig_with(&PLAN.replace("to: 1.29", "to: 1.30"));
+    rig.twin
+        .with_world(|world| world.cloud.switches.node_groups_must_match = true);
+    let before = rig.read().await;
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
+    assert!(rig.log().contains("another route is needed"));
+    let after = rig.read().await;
+    no_marks(&after);
+    whole(&after);
+    let budgets =
+        |i: &Inventory| -> Vec<Vec<Value>> { i.node_pools().map(|p| p.budgets()).collect() };
+    assert_eq!(budgets(&after), budgets(&before));
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,7 +63,12 @@ fn marks_left(after: &Inventory) -> Vec<String> {
     }
     for pool in after.node_pools() {
         // A green says whose it is, and that is not a mark of a run under way.
-        for mark in [marks::DRIFT_HELD, marks::LIMITS_BEFORE, marks::WANTED_NODES] {
+        for mark in [
+            marks::DRIFT_HELD,
+            marks::BUDGETS_BEFORE,
+            marks::LIMITS_BEFORE,
+            marks::WANTED_NODES,
+        ] {
             if pool.annotations.contains_key(mark) {
                 left.push(format!("NodePool {} carries {mark}", pool.name));
             }

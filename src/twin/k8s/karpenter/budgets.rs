@@ -65,6 +65,14 @@ fn budget_of(pool: &Value, now: Timestamp, nodes: i64, reason: DisruptionReason)
     if value_at(pool, "spec.disruption.budgets").is_none() {
         budgets.push(json!({"nodes": "10%"}));
     }
+    // A schedule that cannot be read allows nothing, whatever the budget's reasons are.
+    let unreadable = |budget: &Value| {
+        let schedule = text_at(budget, "schedule");
+        !schedule.is_empty() && is_active(schedule, text_at(budget, "duration"), now).is_none()
+    };
+    if budgets.iter().any(unreadable) {
+        return 0;
+    }
     let of_reason = budgets.iter().filter(|b| {
         let reasons = value_at(b, "reasons").and_then(Value::as_array);
         reasons.is_none_or(|r| r.iter().any(|r| r == reason.as_str()))
@@ -76,7 +84,6 @@ fn budget_of(pool: &Value, now: Timestamp, nodes: i64, reason: DisruptionReason)
         };
         match active {
             Some(false) => UNLIMITED,
-            // A schedule that cannot be read allows nothing.
             None => 0,
             Some(true) => {
                 let text = text_at(budget, "nodes");
@@ -262,5 +269,7 @@ mod tests {
         let closed =
             json!([{"nodes": "0", "schedule": "0 11 * * *", "duration": "2h"}, {"nodes": "4"}]);
         assert_eq!(drifted(closed, 10), 0);
+        let of_another_reason = json!([{"nodes": "4"}, {"nodes": "9", "reasons": ["Empty"], "schedule": "a b c d e", "duration": "1h"}]);
+        assert_eq!(drifted(of_another_reason, 10), 0);
     }
 }
