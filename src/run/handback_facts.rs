@@ -38,7 +38,7 @@ pub async fn read_handback_facts(
     }
     let stands = |id: &str| state.find_step(id).is_some_and(|s| s.status.is_over());
     let mut groups = Vec::new();
-    for moved in moved_groups(route, &stands) {
+    for moved in moved_groups(route, stands) {
         groups.push(read_group(reached, moved).await?);
     }
     let pools = read_pools(reached, moved_pools(route, stands)).await?;
