@@ -151,6 +151,20 @@ def check_pulumi(text):
     return wrong + ([] if data["resources"] else ["no resource"])
 
 
+def check_manifests(text):
+    """Problems of a NodePool, and a node class before it, as their source would have them."""
+    wrong, kinds = [], []
+    for data in yaml.safe_load_all(text):
+        kinds.append((data["apiVersion"], data["kind"]))
+        metadata = data["metadata"]
+        wrong += [f"metadata has {key}" for key in sorted(metadata.keys() - {"name", "labels", "annotations"})]
+        marks = [key for key in metadata.get("annotations", {}) if key.startswith(("eksup.dev/", "karpenter.sh/"))]
+        wrong += [f"{data['kind']} has the annotation {key}" for key in marks]
+        wrong += [f"{data['kind']} has no spec"] if not data.get("spec") else []
+    allowed = [("karpenter.k8s.aws/v1", "EC2NodeClass"), ("karpenter.sh/v1", "NodePool")]
+    return wrong + ([] if kinds in (allowed, allowed[1:]) else [f"it has {kinds}"])
+
+
 def schema_of(kind):
     """A resource type as CloudFormation registers it, which cfn-lint carries."""
     from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
@@ -249,7 +263,9 @@ def check_document(text, schema, seen):
     }
     for name, part in by_name.items():
         try:
-            if name in checks:
+            if name.startswith("nodepool-"):
+                wrong += [f"{name}: {problem}" for problem in check_manifests(part)]
+            elif name in checks:
                 wrong += [f"{name}: {problem}" for problem in checks[name](part)]
             elif name.endswith(".json"):
                 json.loads(part)
@@ -279,7 +295,7 @@ def read_schema(path):
 
 FILES = {
     "handback.tf", "clusterconfig.yaml", "pulumi.yaml", "cdk-nodegroups.ts", "cdk-import.json", "cloudformation-import.json",
-    "cloudformation-resources.json",
+    "cloudformation-resources.json", "nodepool-general-green.yaml",
 }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ class Handback(unittest.TestCase):
         return problems(text.replace(old, new))
 
     def test_what_is_printed_is_right(self):
-        for tool in ("terraform", "terraform_module", "eksctl", "cloudformation", "cdk", "pulumi"):
+        for tool in ("terraform", "terraform_module", "eksctl", "cloudformation", "cdk", "pulumi", "node_pools"):
             self.assertEqual("", problems(document(tool)), tool)
 
     def test_terraform(self):
@@ -50,6 +50,11 @@ class Handback(unittest.TestCase):
         self.assertIn("cannot be read", self.change("eksctl", 'kind: "', "kind: '"))
         schema = {"type": "object", "properties": {"kind": {"enum": ["Other"]}}}
         self.assertIn("eksctl's schema: $.kind", problems(document("eksctl"), schema))
+
+    def test_node_pools(self):
+        self.assertIn("has the annotation eksup.dev/", self.change("node_pools", '"team":', '"eksup.dev/run":'))
+        self.assertIn("it has [", self.change("node_pools", 'kind: "NodePool"', 'kind: "Pool"'))
+        self.assertIn("cannot be read", self.change("node_pools", 'kind: "NodePool"', "kind: 'NodePool\""))
 
     def test_cloudformation(self):
         for old, new, said in [

@@ -149,6 +149,7 @@ fn print_nothing(cx: &CommandContext, reached: &ClusterConnection) -> Result<(),
         run: String::new(),
         notes: Vec::new(),
         tools: Vec::new(),
+        node_pools: None,
     };
     match cx.ui.format {
         OutputFormat::Json => print_document(cx, reached, &document),
@@ -176,6 +177,7 @@ fn print_document(
                 "run": (!document.run.is_empty()).then_some(&document.run),
                 "notes": document.notes,
                 "tools": document.tools,
+                "nodePools": document.node_pools,
             }))
         }
     }
@@ -189,7 +191,7 @@ fn write_files(
     let Some(folder) = &args.out else {
         return Ok(());
     };
-    for file in document.tools.iter().flat_map(|t| &t.files) {
+    for file in document.files() {
         let path = folder.join(&file.name);
         write_file(&path, &file.text)?;
         cx.ui.print_note(&format!("wrote {}", path.display()));

@@ -66,7 +66,7 @@ pub async fn check_version_rollback(
         )));
     };
     // Read again, as EKS's answer changes with nodes, add-ons and time.
-    let facts = version_rollback::read_facts(reached, &hop).await?;
+    let facts = version_rollback::read_facts(reached, &hop, route).await?;
     let against =
         version_rollback::rollback_blockers(&facts, &hop, route, scope, reached.clock.now());
     if against.is_empty() {

@@ -6,7 +6,7 @@ use super::args::OutputFormat;
 use super::context::CommandContext;
 use super::route_summary::PlannedRoute;
 use super::route_view::DoneSteps;
-use super::ui::Ui;
+use super::ui::{Ui, page_columns, terminal_width};
 use super::{findings, route_view};
 use crate::model::{Inventory, Timestamp};
 use crate::plan::Plan;
@@ -76,7 +76,8 @@ pub async fn prepare_route(
             // What is about to be done is said beside the run's own output.
             OutputFormat::Text => {
                 annotate_route(&cx.ui, &shown)?;
-                cx.ui.print_note(&shown.render_text(cx.ui.paint)?);
+                cx.ui
+                    .print_note(&shown.render_text(terminal_width(), cx.ui.paint)?);
             }
             OutputFormat::Json | OutputFormat::Markdown => show_route(&cx.ui, &shown)?,
         }
@@ -113,7 +114,7 @@ pub struct ShownRoute<'a> {
 
 impl ShownRoute<'_> {
     /// Renders findings first, because they decide whether there is a run at all.
-    fn render_text(&self, paint: Painter) -> Result<String, RunError> {
+    fn render_text(&self, columns: usize, paint: Painter) -> Result<String, RunError> {
         let mut text = findings::render_text(self.found, paint);
         if let Some(route) = self.route {
             if !text.is_empty() {
@@ -121,7 +122,12 @@ impl ShownRoute<'_> {
             }
             let approvals = plan_gates::steps_to_approve(self.plan, route)?;
             let planned = self.planned(route, &approvals);
-            text += &route_view::render_text(&planned, &self.said.lines, self.details, paint);
+            text += &route_view::render_text(
+                &planned,
+                &self.said.lines,
+                (self.details, columns.clamp(80, 120)),
+                paint,
+            );
         }
         Ok(text)
     }
@@ -169,7 +175,7 @@ fn annotate_route(ui: &Ui, shown: &ShownRoute<'_>) -> Result<(), RunError> {
 pub fn show_route(ui: &Ui, shown: &ShownRoute<'_>) -> Result<(), RunError> {
     annotate_route(ui, shown)?;
     match ui.format {
-        OutputFormat::Text => ui.write_result(&shown.render_text(ui.out_paint)?),
+        OutputFormat::Text => ui.write_result(&shown.render_text(page_columns(), ui.out_paint)?),
         OutputFormat::Markdown => ui.write_result(&shown.render_markdown()?),
         OutputFormat::Json => {
             // How far back a rollback goes is a promise for a run that begins now; an open one is told by `status`.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::route_view::DoneSteps;
 use crate::model::kube::Node;
 use crate::model::node_pool::pool_of;
-use crate::model::node_source::NodeSource;
 use crate::model::{Inventory, Minor, Timestamp, Windows, elb};
 use crate::report::text::{format_estimate, time_between};
 use crate::route::{Route, RouteStep, StepSpec, step_gates};
@@ -226,6 +225,8 @@ impl<'a> PlannedRoute<'a> {
                 }),
             }
         };
+        // A group that stops over has several greens: they share the row of the group that was there first.
+        let mut origins: BTreeMap<&str, &str> = BTreeMap::new();
         for step in &self.route.steps {
             match &step.spec {
                 // A route of several hops sets one row again and again: only its first and its last version are shown.
@@ -242,7 +243,8 @@ impl<'a> PlannedRoute<'a> {
                     kubelet,
                     ..
                 } => {
-                    // Blue and green have a row each, and blue's changes only when it is retired.
+                    let origin = origins.remove(blue.as_str()).unwrap_or(blue);
+                    origins.insert(&group.name, origin);
                     let version =
                         kubelet.map_or_else(|| "custom AMI".to_owned(), |v| v.to_string());
                     let nodes = nodes_text(self.green_size(blue, group.scaling.desired));
@@ -251,14 +253,8 @@ impl<'a> PlannedRoute<'a> {
                         self.blue_version(blue),
                         nodes_text(self.blue_size(blue))
                     );
-                    set(self.group_words(blue), was.clone(), was);
-                    let what = self.group_words(&group.name);
-                    set(what, "-".to_owned(), format!("{version}, {nodes}"));
-                }
-                // The row exists since blue's green was planned; only its end changes.
-                StepSpec::Retire { blue, delete, .. } => {
-                    let after = if *delete { "deleted" } else { "0 nodes" };
-                    set(self.group_words(blue), "-".to_owned(), after.to_owned());
+                    let after = format!("{}: {version}, {nodes}", group.name);
+                    set(self.group_words(origin), was, after);
                 }
                 StepSpec::Shift { shift, .. } => {
                     // By rule and not by target group: a rule is what sends traffic, and several may share a target
@@ -302,6 +298,7 @@ impl<'a> PlannedRoute<'a> {
                 | StepSpec::DetachTargets { .. }
                 | StepSpec::Drain { .. }
                 | StepSpec::Soak { .. }
+                | StepSpec::Retire { .. }
                 | StepSpec::ReleaseGreen { .. }
                 | StepSpec::HoldPool { .. }
                 | StepSpec::ReleasePool { .. } => {}
@@ -332,19 +329,17 @@ impl<'a> PlannedRoute<'a> {
         let group = self
             .inventory
             .and_then(|i| i.nodegroups.iter().find(|g| g.name == blue));
-        match group {
-            Some(group) if group.source == NodeSource::NodePool => {
-                let of_pool = |n: &&Node| pool_of(n) == Some(blue);
-                let nodes = self.inventory.iter().flat_map(|i| &i.nodes).filter(of_pool);
-                let oldest = nodes
-                    .filter_map(|n| Minor::from_reported(&n.kubelet_version).ok())
-                    .min();
-                oldest.map_or_else(String::new, |version| format!("{version}, "))
-            }
-            Some(group) => match group.version {
-                Some(version) => format!("{version}, "),
-                None => "custom AMI, ".to_owned(),
-            },
+        let Some(group) = group else {
+            return String::new();
+        };
+        // Only EKS says a version of a group; of all others their nodes do.
+        let of_group = |n: &&Node| n.nodegroup_name() == Some(blue) || pool_of(n) == Some(blue);
+        let nodes = self.inventory.iter().flat_map(|i| &i.nodes);
+        let kubelets = nodes.filter(of_group);
+        let kubelets = kubelets.filter_map(|n| Minor::from_reported(&n.kubelet_version).ok());
+        match group.version.or_else(|| kubelets.min()) {
+            Some(version) => format!("{version}, "),
+            None if group.source.is_managed() => "custom AMI, ".to_owned(),
             None => String::new(),
         }
     }

@@ -8,25 +8,27 @@ use super::route_summary::{BeforeAfter, PlannedRoute, step_group};
 use crate::report::Painter;
 use crate::report::markdown::escape_cell;
 use crate::report::text::format_estimate;
-use crate::route::{Route, RouteStep};
+use crate::route::{Route, RouteStep, StepSpec};
 
 /// Ids of the steps of an open run that are over, and so no part of what is left.
 pub type DoneSteps = BTreeSet<String>;
 
-/// Longer text is broken here, so that a terminal of 80 columns shows it as it is.
-const PAGE_WIDTH: usize = 80;
+/// From that many lines of steps on, headings have no blank line before them.
+const LONG_ROUTE_LINES: usize = 24;
 /// Further lines of a note stand under its first word.
 const NOTE_INDENT: usize = 6;
 
+/// Columns of a step's number, at least.
+const LEAST_NUMBER_WIDTH: usize = 4;
 /// Columns of the headline's words.
 const KEY_WIDTH: usize = 14;
 
 /// What is left of the route, for people. `gates`: what is said of windows and approvals. With `details`, each step has
-/// its id, what it touches and why it stands there.
+/// its id, what it touches and why it stands there. Longer text than `page_width` columns is broken.
 pub fn render_text(
     planned: &PlannedRoute<'_>,
     gates: &[String],
-    details: bool,
+    (details, page_width): (bool, usize),
     paint: Painter,
 ) -> String {
     let route = planned.route;
@@ -42,7 +44,7 @@ pub fn render_text(
     // The head: key and value, in two columns. A key that repeats is shown once.
     let mut last = String::new();
     for (key, text) in planned.headline(gates) {
-        let text = wrap_text(&text, PAGE_WIDTH - KEY_WIDTH);
+        let text = wrap_text(&text, page_width - KEY_WIDTH);
         for (i, line) in text.iter().enumerate() {
             let key = if i == 0 && key != last {
                 key.as_str()
@@ -66,24 +68,36 @@ pub fn render_text(
     }
     // The steps under their parts. One that is in no part stays under the heading before it.
     let mut group = "";
-    for (i, step) in planned.steps_left() {
+    let lines = fold_steps(planned, details);
+    let widest = lines.iter().map(|line| line.number_text().len()).max();
+    let width = widest.unwrap_or_default().max(LEAST_NUMBER_WIDTH);
+    let space = match lines.len() < LONG_ROUTE_LINES || details {
+        true => "\n",
+        false => "",
+    };
+    if space.is_empty() {
+        let _ = writeln!(out);
+    }
+    for line in lines {
+        let step = line.step;
         if let Some(own) = step_group(&step.spec).filter(|own| *own != group) {
-            let _ = writeln!(out, "\n{}", paint.bold(own));
+            let _ = writeln!(out, "{space}{}", paint.bold(own));
             group = own;
         }
-        let _ = writeln!(out, "{}", step_line(planned, i, step, paint));
+        let line = step_line(planned, &line, (width, page_width), paint);
+        let _ = writeln!(out, "{line}");
         if details {
-            write_details(&mut out, planned, step, paint);
+            write_details(&mut out, planned, (step, page_width), paint);
         }
     }
     // Notes come last: they explain choices and ask for nothing.
     if !route.notes.is_empty() {
         let _ = writeln!(out);
-        for note in &route.notes {
+        for note in merge_notes(&route.notes) {
             let _ = writeln!(
                 out,
                 "{}",
-                wrap_text(&format!("note: {note}"), PAGE_WIDTH - NOTE_INDENT).join("\n      ")
+                wrap_text(&format!("note: {note}"), page_width - NOTE_INDENT).join("\n      ")
             );
         }
     }
@@ -95,19 +109,126 @@ pub fn render_text(
     out
 }
 
-fn step_line(planned: &PlannedRoute<'_>, i: usize, step: &RouteStep, paint: Painter) -> String {
-    let time = paint.dim(&format!("{:>6}", format_estimate(step.estimate)));
+/// Notes that say the same of several target groups, as one.
+fn merge_notes(notes: &[String]) -> Vec<String> {
+    const ONE: &str = "Target group ";
+    let mut merged: Vec<(Vec<&str>, &str)> = Vec::new();
+    for note in notes {
+        let of_group = note.strip_prefix(ONE).and_then(|n| n.split_once(": "));
+        let Some((name, text)) = of_group else {
+            merged.push((Vec::new(), note));
+            continue;
+        };
+        let same = |(names, said): &&mut (Vec<&str>, &str)| !names.is_empty() && *said == text;
+        match merged.iter_mut().find(same) {
+            Some((names, _)) => names.push(name),
+            None => merged.push((vec![name], text)),
+        }
+    }
+    let texts = merged
+        .into_iter()
+        .map(|(names, text)| match names.as_slice() {
+            [] => text.to_owned(),
+            [name] => format!("{ONE}{name}: {text}"),
+            names => format!("Target groups {}: {text}", names.join(", ")),
+        });
+    texts.collect()
+}
+
+/// A line of the steps: one step, or several in a row that do the same to one group after another.
+struct StepLine<'a> {
+    step: &'a RouteStep,
+    numbers: std::ops::RangeInclusive<usize>,
+    title: String,
+    estimate: Duration,
+}
+
+/// The steps that are left, a line each; without `details` those that do the same in a row share one.
+fn fold_steps<'a>(planned: &PlannedRoute<'a>, details: bool) -> Vec<StepLine<'a>> {
+    let mut lines: Vec<StepLine<'a>> = Vec::new();
+    // What a title says beside the group's name, and the names so far.
+    let mut last: Option<(String, Vec<&str>)> = None;
+    for (i, step) in planned.steps_left() {
+        // A green is kept from scale-down as soon as it is there.
+        if let (StepSpec::HoldGreen { green }, Some(line), false) =
+            (&step.spec, lines.last_mut(), details)
+            && line
+                .step
+                .spec
+                .created_group()
+                .is_some_and(|g| g.name == *green)
+        {
+            line.numbers = *line.numbers.start()..=i;
+            line.estimate += step.estimate;
+            continue;
+        }
+        let named = step.spec.serial_group().filter(|_| !details);
+        let marks = planned.step_marks(step).concat();
+        let pattern = named.map(|name| (step.title.replacen(name, "\0", 1) + &marks, name));
+        let same = match (&pattern, &last) {
+            (Some((pattern, _)), Some((before, _))) => pattern == before,
+            (Some(_) | None, _) => false,
+        };
+        if let (true, Some(line), Some((text, names)), Some((_, name))) =
+            (same, lines.last_mut(), &mut last, &pattern)
+        {
+            names.push(name);
+            line.numbers = *line.numbers.start()..=i;
+            let text = text.strip_suffix(&marks).unwrap_or(text);
+            line.title = text.replacen('\0', &names.join(", "), 1);
+            line.estimate += step.estimate;
+            continue;
+        }
+        last = pattern.map(|(pattern, name)| (pattern, vec![name]));
+        lines.push(StepLine {
+            step,
+            numbers: i..=i,
+            title: step.title.clone(),
+            estimate: step.estimate,
+        });
+    }
+    lines
+}
+
+impl StepLine<'_> {
+    fn number_text(&self) -> String {
+        let (first, last) = (self.numbers.start(), self.numbers.end());
+        match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        }
+    }
+}
+
+fn step_line(
+    planned: &PlannedRoute<'_>,
+    line: &StepLine<'_>,
+    (width, page_width): (usize, usize),
+    paint: Painter,
+) -> String {
+    let time = paint.dim(&format!("{:>6}", format_estimate(line.estimate)));
+    let step = line.step;
     let marks: Vec<String> = planned
         .step_marks(step)
         .into_iter()
         .map(|mark| format!(" [{}]", paint.yellow(mark)))
         .collect();
-    format!("{i:>4}. {time}  {}{}", step.title, marks.concat())
+    // Further lines of a title stand under its first word.
+    let indent = width + 10;
+    let title = wrap_text(&line.title, page_width - indent);
+    let title = title.join(&format!("\n{:indent$}", ""));
+    let number = line.number_text();
+    format!("{number:>width$}. {time}  {title}{}", marks.concat())
 }
 
-fn write_details(out: &mut String, planned: &PlannedRoute<'_>, step: &RouteStep, paint: Painter) {
+fn write_details(
+    out: &mut String,
+    planned: &PlannedRoute<'_>,
+    (step, page_width): (&RouteStep, usize),
+    paint: Painter,
+) {
     let mut add = |label: &str, text: &str| {
-        let lines = wrap_text(&format!("{label}{text}"), PAGE_WIDTH - 14);
+        let lines = wrap_text(&format!("{label}{text}"), page_width - 14);
         let _ = writeln!(out, "              {}", lines.join("\n                "));
     };
     add("", &paint.dim(&step.id));
@@ -140,9 +261,10 @@ fn render_before_after(rows: &[BeforeAfter], paint: Painter) -> String {
     out
 }
 
-/// Breaks text at spaces; a longer word has a line of its own.
+/// Breaks text at spaces, but not before a percent sign; a longer word has a line of its own.
 fn wrap_text(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = vec![String::new()];
+    let text = text.replace(" %", "\u{a0}%");
     for word in text.split(' ') {
         let last = lines.len() - 1;
         let used = lines[last].chars().count();
@@ -155,7 +277,8 @@ fn wrap_text(text: &str, width: usize) -> Vec<String> {
             lines[last].push_str(word);
         }
     }
-    lines
+    let lines = lines.into_iter();
+    lines.map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
 /// What is left of the route, as Markdown. Tables have blank lines around them, without which GitHub shows no table.
@@ -279,7 +402,7 @@ mod tests {
             now: Timestamp::from_second(1_790_000_000).unwrap(),
         };
         (
-            render_text(&planned, &[], false, Painter::default()),
+            render_text(&planned, &[], (false, 80), Painter::default()),
             render_markdown(&planned, &[]),
         )
     }
@@ -319,7 +442,7 @@ mod tests {
             "3 before, at most 6 meanwhile, 3 after; zones us-east-1a",
             "is emptied, one node at a time [after approval]",
             "Control plane 1.28 to 1.29 [no rollback]",
-            "node group expense-green  -",
+            "expense-green: 1.29, 3 nodes",
         ] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }

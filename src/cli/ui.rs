@@ -269,6 +269,15 @@ pub fn terminal_width() -> usize {
     size.map_or(80, |(_, columns)| usize::from(columns))
 }
 
+/// Columns of the terminal on stdout, or those that the environment names; 80 where neither does.
+pub fn page_columns() -> usize {
+    let size = console::Term::stdout().size_checked();
+    let named = || std::env::var("COLUMNS").ok()?.parse().ok();
+    size.map(|(_, columns)| usize::from(columns))
+        .or_else(named)
+        .unwrap_or(80)
+}
+
 fn stdout_failed(error: io::Error) -> RunError {
     let mut failed = RunError::new(
         RunErrorKind::Unexpected,

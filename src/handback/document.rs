@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::facts::{BlueState, HandbackFacts, ReplacedGroup};
+use super::node_pools::{PoolSection, tell_pool_source};
 use super::parts::{HandbackFile, HandbackOptions, HandbackStep};
 use super::{cdk, cloudformation, eksctl, pulumi, terraform};
 use crate::model::group_owner::OwningTool;
@@ -19,6 +20,9 @@ pub struct HandbackDocument {
     /// What a reader should know before anything else.
     pub notes: Vec<String>,
     pub tools: Vec<ToolSection>,
+    /// What to tell the source of NodePools; none where the run has replaced none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_pools: Option<PoolSection>,
 }
 
 /// What to tell one tool.
@@ -62,7 +66,9 @@ pub fn build_handback(facts: &HandbackFacts, options: &HandbackOptions) -> Handb
         ));
     }
     if facts.groups.is_empty() {
-        notes.push("The last run has no new group in place of another.".to_owned());
+        if facts.pools.is_empty() {
+            notes.push("The last run has no new group in place of another.".to_owned());
+        }
         // Versions may have been changed all the same, and a tool that was named is told them.
         if let Some(tool) = options.tool.filter(|_| facts.has_changed_versions()) {
             by_tool.insert(tool, Vec::new());
@@ -84,6 +90,7 @@ pub fn build_handback(facts: &HandbackFacts, options: &HandbackOptions) -> Handb
         run: facts.run.clone(),
         notes,
         tools: tools.collect(),
+        node_pools: tell_pool_source(facts),
     }
 }
 
@@ -162,28 +169,51 @@ impl HandbackDocument {
                     }
                 );
             }
-            for (i, step) in section.steps.iter().enumerate() {
-                let _ = write!(out, "\n{}. {}\n", i + 1, step.what);
-                match (&step.command, fence) {
-                    (Some(command), Some(fence)) => {
-                        let _ = write!(out, "\n   {fence}sh\n   {command}\n   {fence}\n");
-                    }
-                    (Some(command), None) => {
-                        let _ = write!(out, "\n       {command}\n");
-                    }
-                    (None, _) => {}
-                }
+            write_parts(&mut out, (&section.steps, &section.files), heading, fence);
+        }
+        if let Some(section) = &self.node_pools {
+            let _ = write!(out, "\n{}\n", heading(2, "NodePools"));
+            for pair in &section.node_pools {
+                let _ = writeln!(out, "- {} was replaced by {}", pair.blue, pair.green);
             }
-            for file in &section.files {
-                let _ = write!(out, "\n{}\n", heading(3, &file.name));
-                match fence {
-                    Some(fence) => {
-                        let _ = write!(out, "{fence}{}\n{}{fence}\n", file.language, file.text);
-                    }
-                    None => out.push_str(&file.text),
-                }
-            }
+            write_parts(&mut out, (&section.steps, &section.files), heading, fence);
         }
         out
+    }
+
+    /// All files that it has.
+    pub fn files(&self) -> impl Iterator<Item = &HandbackFile> {
+        let of_tools = self.tools.iter().flat_map(|t| &t.files);
+        of_tools.chain(self.node_pools.iter().flat_map(|s| &s.files))
+    }
+}
+
+/// Writes what to do, and each file whole.
+fn write_parts(
+    out: &mut String,
+    (steps, files): (&[HandbackStep], &[HandbackFile]),
+    heading: &dyn Fn(usize, &str) -> String,
+    fence: Option<&str>,
+) {
+    for (i, step) in steps.iter().enumerate() {
+        let _ = write!(out, "\n{}. {}\n", i + 1, step.what);
+        match (&step.command, fence) {
+            (Some(command), Some(fence)) => {
+                let _ = write!(out, "\n   {fence}sh\n   {command}\n   {fence}\n");
+            }
+            (Some(command), None) => {
+                let _ = write!(out, "\n       {command}\n");
+            }
+            (None, _) => {}
+        }
+    }
+    for file in files {
+        let _ = write!(out, "\n{}\n", heading(3, &file.name));
+        match fence {
+            Some(fence) => {
+                let _ = write!(out, "{fence}{}\n{}{fence}\n", file.language, file.text);
+            }
+            None => out.push_str(&file.text),
+        }
     }
 }

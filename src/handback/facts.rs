@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::node_pools::ReplacedPool;
 use crate::model::asg::Asg;
 use crate::model::ec2::LaunchTemplateVersion;
 use crate::model::eks::Nodegroup;
@@ -30,6 +31,7 @@ pub struct HandbackFacts {
     pub of_terraform_module: bool,
     pub addons: Vec<AddonFact>,
     pub groups: Vec<ReplacedGroup>,
+    pub pools: Vec<ReplacedPool>,
 }
 
 /// An add-on that the run changed.
@@ -104,7 +106,7 @@ pub fn moved_groups(route: &Route, stands: impl Fn(&str) -> bool) -> Vec<GroupMo
         else {
             continue;
         };
-        // No tool of AWS owns a NodePool; who owns it in Git is told before the run.
+        // No tool of AWS owns a NodePool: `moved_pools` has them.
         let kind = match route.source_of(&group.name) {
             NodeSource::ManagedGroup => GroupKind::ManagedGroup,
             NodeSource::AutoScalingGroup => GroupKind::AutoScalingGroup,
@@ -123,6 +125,26 @@ pub fn moved_groups(route: &Route, stands: impl Fn(&str) -> bool) -> Vec<GroupMo
             owner: route.owners.get(origin).cloned(),
             made_template: template_from.clone(),
         });
+    }
+    moves
+}
+
+/// The NodePools that the route replaces, each from before the run to the last green. `stands` as in [`moved_groups`].
+pub fn moved_pools(route: &Route, stands: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    let mut moves: Vec<(String, String)> = Vec::new();
+    let made = route.steps.iter().filter(|step| stands(&step.id));
+    for step in made {
+        let StepSpec::CreateGreen { blue, group, .. } = &step.spec else {
+            continue;
+        };
+        if route.source_of(&group.name) != NodeSource::NodePool {
+            continue;
+        }
+        // On a long way a green is the blue of the next.
+        match moves.iter_mut().find(|(_, green)| green == blue) {
+            Some((_, green)) => green.clone_from(&group.name),
+            None => moves.push((blue.clone(), group.name.clone())),
+        }
     }
     moves
 }

@@ -10,6 +10,7 @@ mod document;
 mod eksctl;
 mod facts;
 mod hcl;
+mod node_pools;
 mod parts;
 mod pulumi;
 mod terraform;
@@ -24,7 +25,8 @@ mod tests;
 pub use document::{HandbackDocument, SectionGroup, ToolSection, build_handback};
 pub use facts::{
     AddonFact, BlueState, GroupKind, GroupMove, HandbackFacts, Reading, ReplacedGroup,
-    changed_addons, moved_groups,
+    changed_addons, moved_groups, moved_pools,
 };
+pub use node_pools::{PoolPair, PoolSection, ReplacedPool};
 pub use parts::{HandbackFile, HandbackOptions, HandbackStep};
 pub use terraform_address::TerraformAddress;

@@ -239,6 +239,7 @@ fn facts(groups: Vec<ReplacedGroup>) -> HandbackFacts {
             },
         ],
         groups,
+        pools: Vec::new(),
     }
 }
 
@@ -411,4 +412,53 @@ fn a_text_that_begins_an_expression_in_pulumis_yaml_is_only_text() {
         text.contains("repairAction: \"Replace\""),
         "all of node repair: {text}"
     );
+}
+
+#[test]
+fn a_node_pool_is_told_as_its_source_has_it_without_marks_of_the_run() {
+    use crate::model::node_pool::{KarpenterObjects, NodeClass, NodePool};
+    use crate::model::pool_group::pool_manifests;
+    let marked = [
+        ("eksup.dev/created-by".to_owned(), "20261128-1".to_owned()),
+        ("karpenter.sh/nodepool-hash".to_owned(), "1".to_owned()),
+        ("team".to_owned(), "shop".to_owned()),
+    ];
+    let pool = NodePool {
+        name: "general-green".to_owned(),
+        annotations: marked.clone().into(),
+        spec: serde_json::json!({
+            "disruption": {"budgets": [{"nodes": "10%"}], "consolidateAfter": "30s"},
+            "weight": 10,
+            "limits": null,
+            "template": {"spec": {"nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "general-green"}}},
+        }),
+        ..NodePool::default()
+    };
+    let class = NodeClass {
+        name: "general-green".to_owned(),
+        annotations: marked.into(),
+        spec: serde_json::json!({"amiSelectorTerms": [{"alias": "al2023@latest"}], "role": AWKWARD}),
+        ..NodeClass::default()
+    };
+    let objects = KarpenterObjects {
+        pools: vec![pool],
+        classes: Some(vec![class]),
+        ..KarpenterObjects::default()
+    };
+    let mut facts = facts(Vec::new());
+    facts.pools = vec![
+        ReplacedPool {
+            blue: "general".to_owned(),
+            green: "general-green".to_owned(),
+            manifests: Reading::Known(pool_manifests(&objects, "general-green").unwrap()),
+        },
+        ReplacedPool {
+            blue: "spot".to_owned(),
+            green: "spot-green".to_owned(),
+            manifests: Reading::Unknown("as it is not there any more".to_owned()),
+        },
+    ];
+    let document = build_handback(&facts, &HandbackOptions::default());
+    insta::assert_snapshot!("node_pools", document.render_markdown());
+    assert_eq!(document.files().count(), 1);
 }

@@ -378,7 +378,14 @@ async fn read_karpenter(
     if nodes.iter().all(|n| pool_of(n).is_none()) {
         return Ok(Some(KarpenterObjects::default()));
     }
-    notes.or_none(Box::pin(kube.list_karpenter())).await
+    let read = notes.or_none(Box::pin(kube.list_karpenter())).await?;
+    if read.as_ref().is_some_and(|k| k.classes.is_none()) {
+        notes.add_note(
+            "list ec2nodeclasses",
+            "the caller may not list them, so that it is unknown which images NodePools select",
+        );
+    }
+    Ok(read)
 }
 
 /// By Auto Scaling group; one whose hooks could not be read is left out, and one that is gone too.

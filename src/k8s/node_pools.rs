@@ -34,10 +34,15 @@ impl KubeApi {
     pub async fn list_karpenter(&self) -> Result<KarpenterObjects, ApiError> {
         let (pools, claims) = futures::try_join!(self.list_node_pools(), self.list_node_claims())?;
         // Only AWS's own provider has these, and who may read the pools may still not read the classes.
-        let classes = match self.list_node_classes().await {
-            Ok(classes) => Some(classes),
-            Err(error) if error.class == ErrorClass::Denied => None,
-            Err(error) => return Err(error),
+        let asks = pools.iter().any(|pool| !pool.is_auto_mode());
+        let classes = if asks {
+            match self.list_node_classes().await {
+                Ok(classes) => Some(classes),
+                Err(error) if error.class == ErrorClass::Denied => None,
+                Err(error) => return Err(error),
+            }
+        } else {
+            Some(Vec::new())
         };
         Ok(KarpenterObjects {
             pools,

@@ -15,6 +15,8 @@ use super::node_source::NodeSource;
 
 /// The API version of Karpenter's objects.
 const KARPENTER_API: &str = "karpenter.sh/v1";
+/// The API version of AWS's node class.
+const CLASS_API: &str = "karpenter.k8s.aws/v1";
 /// The label of a node's zone.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Requirements of a claim that say where it belongs, and not what machine it takes.
@@ -155,6 +157,55 @@ pub fn green_pool_object(blue: &NodePool, green: GreenPool<'_>) -> Value {
     })
 }
 
+/// A NodePool, and its node class where a run made it one, as their source would have them: without a run's marks and its
+/// budget. None where there is no such NodePool.
+pub fn pool_manifests(objects: &KarpenterObjects, name: &str) -> Option<Vec<Value>> {
+    let pool = objects.find_pool(name)?;
+    let mut spec = pool.spec.clone();
+    if pool.annotations.contains_key(marks::DRIFT_HELD) {
+        let mut budgets = pool.budgets();
+        budgets.pop();
+        spec["disruption"]["budgets"] = json!(budgets);
+    }
+    let classes = objects.classes.iter().flatten();
+    let made = |class: &&NodeClass| {
+        class.name == pool.node_class().name && class.annotations.contains_key(marks::CREATED_BY)
+    };
+    let mut own = classes.filter(|_| pool.node_class().kind == "EC2NodeClass");
+    let class = own.find(made).map(|class| {
+        json!({
+            "apiVersion": CLASS_API,
+            "kind": "EC2NodeClass",
+            "metadata": own_metadata(&class.name, &class.labels, &class.annotations),
+            "spec": class.spec,
+        })
+    });
+    let pool = json!({
+        "apiVersion": KARPENTER_API,
+        "kind": "NodePool",
+        "metadata": own_metadata(&pool.name, &pool.labels, &pool.annotations),
+        "spec": spec,
+    });
+    Some(class.into_iter().chain([pool]).collect())
+}
+
+fn own_metadata(
+    name: &str,
+    labels: &BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
+) -> Value {
+    let mut metadata = json!({"name": name});
+    for (key, own) in [
+        ("labels", own_labels(labels)),
+        ("annotations", own_annotations(annotations)),
+    ] {
+        if !own.is_empty() {
+            metadata[key] = json!(own);
+        }
+    }
+    metadata
+}
+
 /// A node class like `class` with another image: an alias, or the id of one.
 pub fn green_class_object(class: &NodeClass, name: &str, image: &str, run: &str) -> Value {
     let mut spec = class.spec.clone();
@@ -178,7 +229,7 @@ pub fn green_class_object(class: &NodeClass, name: &str, image: &str, run: &str)
         (marks::CLONED_FROM.to_owned(), class.name.clone()),
     ]);
     json!({
-        "apiVersion": "karpenter.k8s.aws/v1",
+        "apiVersion": CLASS_API,
         "kind": "EC2NodeClass",
         "metadata": {"name": name, "labels": own_labels(&class.labels), "annotations": annotations},
         "spec": spec,

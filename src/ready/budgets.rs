@@ -23,7 +23,7 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 .push(budget.key.to_string());
         }
     }
-    for pod in case.moving_pods() {
+    for pod in case.evicted_pods() {
         if let Some(budgets) = over.get(&pod.key).filter(|b| b.len() > 1) {
             out.push(Finding::new(
                 Code::TwoBudgets,
@@ -53,14 +53,8 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             continue;
         }
         // Closed today. Pods that are not Ready can keep it closed, as their own eviction needs it open.
-        let sick: Vec<String> = held
-            .iter()
-            // Only a running pod counts: the API server evicts a Pending one whatever the budget says.
-            .filter(|p| !p.ready && p.phase == "Running")
-            .map(|p| p.key.to_string())
-            .collect();
-        let always = pdb.unhealthy_policy.as_deref() == Some("AlwaysAllow");
-        if !sick.is_empty() && !always && pdb.current_healthy < pdb.desired_healthy {
+        if holds_unready(pdb, &held) {
+            let sick: Vec<String> = unready_pods(&held).map(|p| p.key.to_string()).collect();
             out.push(Finding::new(
                 Code::SickUnderBudget,
                 subject,
@@ -89,8 +83,20 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     }
 }
 
+/// Pods that run and are not Ready: the API server evicts a Pending one whatever its budget says.
+fn unready_pods<'a>(held: &[&'a Pod]) -> impl Iterator<Item = &'a Pod> {
+    let running = held.iter().filter(|p| !p.ready && p.phase == "Running");
+    running.copied()
+}
+
+/// Whether a budget stays closed because of pods of its own that are not Ready and that it does not let go either.
+pub fn holds_unready(pdb: &Pdb, held: &[&Pod]) -> bool {
+    let always = pdb.unhealthy_policy.as_deref() == Some("AlwaysAllow");
+    !always && pdb.current_healthy < pdb.desired_healthy && unready_pods(held).next().is_some()
+}
+
 /// Whether the budget allows nothing even when every pod is healthy.
-fn allows_nothing(pdb: &Pdb) -> bool {
+pub fn allows_nothing(pdb: &Pdb) -> bool {
     let zero = matches!(pdb.max_unavailable.as_deref(), Some("0" | "0%"));
     zero || pdb.sync_failed.is_some()
         || (pdb.expected > 0 && pdb.desired_healthy >= pdb.expected)
@@ -307,6 +313,16 @@ fn blocking_finding(
     names: &[String],
 ) -> Finding {
     let closed = BlockingBudget::for_budget(case, pdb, held);
+    // A restart asks no budget.
+    if closed.restartable && held.iter().all(|p| case.is_restarted(p)) {
+        return Finding::new(
+            Code::BudgetNever,
+            subject,
+            closed.describe_problem(names),
+            "nothing to do: the Deployment is restarted, so that new pods are Ready before the old ones end",
+        )
+        .with_severity(Severity::Info);
+    }
     let detail = closed.describe_problem(names);
     let (severity, fix) = closed
         .consented_outcome(case)
@@ -325,7 +341,7 @@ pub fn surge_refusal(case: &ReadinessInput<'_>, pod: &Pod) -> Option<String> {
     no_restart(deployment, !pod.claims.is_empty())
 }
 
-/// The pods that move and that a budget selects.
+/// The pods that the run evicts and that a budget selects.
 pub fn held_pods<'a>(case: &ReadinessInput<'a>, budget: &Pdb) -> Vec<&'a Pod> {
-    case.moving_among(case.pods.selected_by(budget))
+    case.evicted_among(case.pods.selected_by(budget))
 }

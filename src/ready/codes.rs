@@ -56,6 +56,7 @@ codes! {
     Fargate = "EKSUP-N010", Warning, "Fargate pods keep their kubelet until they are recreated";
     SelfMoving = "EKSUP-N011", Info, "Karpenter or Auto Mode replaces its own nodes";
     CannotBeEmptied = "EKSUP-N012", Blocker, "A self-managed group cannot be emptied or deleted";
+    KeptNode = "EKSUP-N013", Blocker, "Something keeps a node from being replaced";
     AddressesUnknown = "EKSUP-N030", Warning, "It is unknown how many addresses green needs";
     SubnetGone = "EKSUP-N031", Blocker, "A subnet of a node group does not exist";
     AutoscalerMissesGreen = "EKSUP-N050", Warning, "A cluster autoscaler will not manage green";

@@ -1,6 +1,6 @@
 //! What the judges share: the plan, the inventory, the route, and who is blue.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Finding;
 use super::pod_search::PodSearch;
@@ -8,7 +8,7 @@ use super::workloads::WorkloadIndex;
 use crate::model::eks::{NewNodegroup, Nodegroup};
 use crate::model::kube::{Node, Pod};
 use crate::model::{Inventory, Minor};
-use crate::plan::{Drain, Plan};
+use crate::plan::{Drain, FargatePods, Plan};
 use crate::route::{self, Route, StepSpec};
 
 /// One blue group of the inventory and its first green, as the route has it.
@@ -30,6 +30,8 @@ pub struct ReadinessInput<'a> {
     pub blues: BTreeSet<&'a str>,
     /// The nodes of the groups that move, by name, with their groups.
     group_of_blue: HashMap<&'a str, &'a str>,
+    /// Nodes of Fargate whose pods the run replaces.
+    restarted_nodes: HashSet<&'a str>,
     pub workloads: WorkloadIndex<'a>,
     pub pods: PodSearch<'a>,
 }
@@ -74,6 +76,14 @@ impl<'a> ReadinessInput<'a> {
             blues.contains(group).then_some((n.name.as_str(), group))
         });
         let group_of_blue = group_of_blue.collect();
+        let is_old =
+            |n: &&Node| Minor::from_reported(&n.kubelet_version).map_or(true, |k| k < plan.to);
+        let restarts = plan.fargate == FargatePods::Restart;
+        let fargate = inventory
+            .nodes
+            .iter()
+            .filter(|n| restarts && n.is_fargate());
+        let restarted_nodes = fargate.filter(is_old).map(|n| n.name.as_str()).collect();
         Self {
             plan,
             inventory,
@@ -81,6 +91,7 @@ impl<'a> ReadinessInput<'a> {
             changes,
             blues,
             group_of_blue,
+            restarted_nodes,
             workloads: WorkloadIndex::new(inventory),
             pods: PodSearch::new(inventory),
         }
@@ -100,15 +111,30 @@ impl<'a> ReadinessInput<'a> {
 
     /// Those of `pods` that a drain moves off blue.
     pub fn moving_among(&self, pods: impl Iterator<Item = &'a Pod>) -> Vec<&'a Pod> {
-        pods.filter(|p| {
-            p.node
-                .as_deref()
-                .is_some_and(|n| self.group_of_blue.contains_key(n))
-        })
-        .filter(|p| {
-            !p.is_daemon_pod() && !p.mirror && !p.is_finished() && p.deletion_timestamp.is_none()
-        })
-        .collect()
+        let moves = |n: &str| self.group_of_blue.contains_key(n);
+        pods.filter(|p| p.node.as_deref().is_some_and(moves))
+            .filter(|p| can_be_evicted(p))
+            .collect()
+    }
+
+    /// The pods that the run evicts: those that a drain moves off blue, and those on Fargate.
+    pub fn evicted_pods(&self) -> Vec<&'a Pod> {
+        self.evicted_among(self.inventory.pods.iter())
+    }
+
+    /// Those of `pods` that the run evicts.
+    pub fn evicted_among(&self, pods: impl Iterator<Item = &'a Pod>) -> Vec<&'a Pod> {
+        let goes = |p: &&Pod| {
+            let node = p.node.as_deref();
+            self.is_restarted(p) || node.is_some_and(|n| self.group_of_blue.contains_key(n))
+        };
+        pods.filter(goes).filter(|p| can_be_evicted(p)).collect()
+    }
+
+    /// Whether a pod is on Fargate and replaced there.
+    pub fn is_restarted(&self, pod: &Pod) -> bool {
+        let node = pod.node.as_deref();
+        node.is_some_and(|n| self.restarted_nodes.contains(n))
     }
 
     /// The group of a node, where it moves.
@@ -171,6 +197,11 @@ impl<'a> ReadinessInput<'a> {
     pub fn minors_ahead(&self) -> impl Iterator<Item = Minor> {
         (self.inventory.cluster.version.number() + 1..=self.plan.to.number()).map(Minor::new)
     }
+}
+
+/// Whether a pod has to leave its node for the node to go: no DaemonSet's, no mirror of a static pod, none that has ended.
+pub fn can_be_evicted(pod: &Pod) -> bool {
+    !pod.is_daemon_pod() && !pod.mirror && !pod.is_finished() && pod.deletion_timestamp.is_none()
 }
 
 /// Names at most three of many.

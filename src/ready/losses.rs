@@ -16,7 +16,7 @@ use crate::plan::{Consent, Drain, duration};
 pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     // By the groups that have settings of their own; all others share the plan's.
     let mut by_group: BTreeMap<Option<&str>, Vec<&Pod>> = BTreeMap::new();
-    for pod in case.moving_pods() {
+    for pod in case.evicted_pods() {
         let blue = pod.node.as_deref().and_then(|n| case.blue_of_node(n));
         let own = |blue: &&str| !consents_alike(case.plan.drain_of(blue), &case.plan.drain);
         by_group.entry(blue.filter(own)).or_default().push(pod);

@@ -21,6 +21,7 @@ mod losses;
 mod metadata_access;
 mod nodes;
 mod operating_system;
+mod other_nodes;
 mod placement;
 mod pod_search;
 mod pods;
@@ -45,6 +46,8 @@ mod image_tests;
 mod limit_tests;
 #[cfg(test)]
 mod operator_tests;
+#[cfg(test)]
+mod other_node_tests;
 #[cfg(test)]
 mod placement_tests;
 #[cfg(test)]

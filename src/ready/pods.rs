@@ -151,7 +151,7 @@ fn held_up_by(case: &ReadinessInput<'_>, workload: &Workload) -> Option<String> 
 /// What concerns a workload as a whole, told once for each.
 fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
-    for pod in case.moving_pods() {
+    for pod in case.evicted_pods() {
         // The workload at the top: a Deployment and not its ReplicaSet.
         let top = case.workloads.workload_of(pod);
         // Jobs run to completion and have no number of pods to keep.
@@ -172,8 +172,17 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         };
         // A surge makes it harmless, where the Deployment allows one; otherwise it is told why not.
         if workload.desired == 1 && !budgeted() {
-            let surge = case.drain_of_pod(pod).single_replicas == SingleReplicas::Surge;
+            let restarted = case.is_restarted(pod);
+            let surge =
+                restarted || case.drain_of_pod(pod).single_replicas == SingleReplicas::Surge;
             out.push(match surge_refusal(case, pod).filter(|_| surge) {
+                None if restarted => Finding::new(
+                    Code::SingleReplica,
+                    &subject,
+                    "its only pod is replaced: the new pod is Ready before the old one ends",
+                    "nothing to do: its Deployment is restarted",
+                )
+                .with_severity(Severity::Info),
                 None if surge => Finding::new(
                     Code::SingleReplica,
                     &subject,

@@ -530,7 +530,7 @@ fn push_retirement(
             green: m.green.clone(),
         };
         let step_draft = StepDraft::new(
-            format!("Nodes of {}: free for the autoscaler again", m.green),
+            format!("Nodes of {}: may be scaled down again", m.green),
             [format!("node group {}", m.green)],
             estimate::HOLD,
             spec,

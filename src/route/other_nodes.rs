@@ -101,7 +101,7 @@ fn check_pool_of_group(draft: &mut RouteDraft<'_>, group: &Nodegroup, entry: &No
     let Some((objects, pool)) = objects.and_then(|k| Some((k, k.find_pool(&group.name)?))) else {
         return;
     };
-    check_owner(draft, pool, entry.delete_owned);
+    check_owner(draft, pool, entry.delete_owned, POOL_REPLACED);
     check_ready(draft, pool);
     let subject = format!("NodePool {}", pool.name);
     let class = objects.class_of(pool);
@@ -135,7 +135,7 @@ fn check_pool_of_group(draft: &mut RouteDraft<'_>, group: &Nodegroup, entry: &No
 
 /// What keeps a NodePool from being held and let go.
 fn check_pool(draft: &mut RouteDraft<'_>, pool: &NodePool, entry: &KarpenterPool) {
-    check_owner(draft, pool, entry.change_owned);
+    check_owner(draft, pool, entry.change_owned, POOL_HELD);
     let subject = format!("NodePool {}", pool.name);
     let class = draft.inventory.karpenter.as_ref();
     let class = class.and_then(|k| k.class_of(pool));
@@ -146,14 +146,31 @@ fn check_pool(draft: &mut RouteDraft<'_>, pool: &NodePool, entry: &KarpenterPool
             Obstacle::ImageMissing,
             &subject,
             format!("its EC2NodeClass {} names its images by id, so that Karpenter finds no newer one for another version", class.name),
-            format!("give {} an alias such as `al2023@latest` or another id in `amiSelectorTerms` after the hop; or write `strategy: blue-green` with `ami`, or `strategy: leave`", class.name),
+            format!("write `strategy: blue-green` with `ami` (an alias such as `al2023@latest`, or the id for the target), or `strategy: leave`; or select the images of {} by alias or by tags", class.name),
         );
     }
     check_ready(draft, pool);
 }
 
+/// What a run changes of a NodePool that another tool owns, and what to do about it there.
+struct OwnedChange {
+    done: &'static str,
+    in_git: &'static str,
+}
+
+/// Karpenter replaces its nodes.
+const POOL_HELD: OwnedChange = OwnedChange {
+    done: "adds a budget to `spec.disruption.budgets` and takes it off again",
+    in_git: "add `- nodes: \"0\"` with `reasons: [Drifted]` in Git before the run, have the tool ignore `spec.disruption.budgets` meanwhile, and remove both after it",
+};
+/// eksup replaces its nodes, with a NodePool beside it.
+const POOL_REPLACED: OwnedChange = OwnedChange {
+    done: "makes a green NodePool beside it, sets its limits to 0 and deletes it at the end",
+    in_git: "have the tool ignore the NodePool and delete nothing meanwhile, and put green in its place in Git after the run (`eksup handback` prints it)",
+};
+
 /// A tool that keeps the NodePool as its source has it.
-fn check_owner(draft: &mut RouteDraft<'_>, pool: &NodePool, consents: bool) {
+fn check_owner(draft: &mut RouteDraft<'_>, pool: &NodePool, consents: bool, change: OwnedChange) {
     let subject = format!("NodePool {}", pool.name);
     if let Some(tool) = pool.owning_tool()
         && !consents
@@ -161,8 +178,8 @@ fn check_owner(draft: &mut RouteDraft<'_>, pool: &NodePool, consents: bool) {
         draft.add_problem(
             Obstacle::PoolOwned,
             &subject,
-            format!("{tool} keeps it as its source has it, and the run adds a budget to `spec.disruption.budgets` and takes it off again"),
-            format!("write `changeOwned: true` in its entry of `karpenter` to consent; where {tool} takes changes back, add `- nodes: \"0\"` with `reasons: [Drifted]` in Git before the run, have {tool} ignore `spec.disruption.budgets` meanwhile, and remove both after it; or write `strategy: leave`"),
+            format!("{tool} keeps it as its source has it, and the run {}", change.done),
+            format!("write `changeOwned: true` in its entry of `karpenter` to consent; where {tool} takes changes back, {}; or write `strategy: leave`", change.in_git),
         );
     }
 }

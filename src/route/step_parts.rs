@@ -29,6 +29,37 @@ impl StepSpec {
         Some(group)
     }
 
+    /// The NodePool whose nodes this step keeps from being replaced.
+    pub fn held_pool(&self) -> Option<&str> {
+        let Self::HoldPool { pool, .. } = self else {
+            return None;
+        };
+        Some(pool)
+    }
+
+    /// The group of a step that comes in a row with those of other groups.
+    pub fn serial_group(&self) -> Option<&str> {
+        match self {
+            Self::HoldPool { pool, .. } | Self::ReleasePool { pool } => Some(pool),
+            Self::HoldBlue { blue, .. } | Self::CordonBlue { blue, .. } => Some(blue),
+            Self::Drain { blue, .. } | Self::Retire { blue, .. } => Some(blue),
+            Self::HoldGreen { green } | Self::ReleaseGreen { green } => Some(green),
+            Self::Addon { .. }
+            | Self::ControlPlane { .. }
+            | Self::Bake { .. }
+            | Self::LaunchTemplate { .. }
+            | Self::CreateGreen { .. }
+            | Self::AttachTargets { .. }
+            | Self::AddToRules { .. }
+            | Self::Shift { .. }
+            | Self::DetachTargets { .. }
+            | Self::Soak { .. }
+            | Self::DriftPool { .. }
+            | Self::RestartFargate { .. }
+            | Self::WaitAutoMode { .. } => None,
+        }
+    }
+
     /// The target groups and rules whose traffic this step shifts to green.
     pub fn shifted_traffic(&self) -> Option<&ShiftSpec> {
         let Self::Shift { shift, .. } = self else {

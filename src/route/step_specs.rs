@@ -28,7 +28,7 @@ pub fn push_hold_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, grows_f
         grows_first,
     };
     let step_draft = StepDraft::new(
-        format!("Nodes of {}: kept from the autoscaler's scale-down", m.blue),
+        format!("Nodes of {}: kept from scale-down", m.blue),
         [format!("nodes of {}", m.blue)],
         estimate::HOLD,
         spec,
@@ -183,10 +183,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     );
     // Held right after it is made: its nodes are idle until blue's pods come (CA-3).
     let hold = StepDraft::new(
-        format!(
-            "Nodes of {}: kept from the autoscaler's scale-down",
-            m.green
-        ),
+        format!("Nodes of {}: kept from scale-down", m.green),
         [subject],
         estimate::HOLD,
         StepSpec::HoldGreen {
@@ -258,15 +255,16 @@ pub fn push_cordon_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     };
     let touches = [m.blue_words(), format!("nodes of {}", m.blue)];
     let step_draft = StepDraft::new(
-        format!("{} takes no new pods and no new nodes", m.blue_title()),
+        format!("{}: no new pods and no new nodes", m.blue_title()),
         touches,
         estimate::CORDON,
         spec,
     );
     draft.push_step(
         format!("cordon-{}", m.blue),
-        step_draft
-            .with_reason("all blue node groups are closed before the first pod moves, so that no pod moves twice"),
+        step_draft.with_reason(
+            "all of blue is closed before the first pod moves, so that no pod moves twice",
+        ),
     );
 }
 

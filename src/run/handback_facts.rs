@@ -4,9 +4,10 @@ use super::cluster_connection::ClusterConnection;
 use super::error::RunError;
 use crate::handback::{
     AddonFact, BlueState, GroupKind, GroupMove, HandbackFacts, Reading, ReplacedGroup,
-    changed_addons, moved_groups,
+    ReplacedPool, changed_addons, moved_groups, moved_pools,
 };
 use crate::journal::RunState;
+use crate::model::pool_group::pool_manifests;
 use crate::model::{ApiError, ErrorClass};
 use crate::route::Route;
 
@@ -40,6 +41,7 @@ pub async fn read_handback_facts(
     for moved in moved_groups(route, stands) {
         groups.push(read_group(reached, moved).await?);
     }
+    let pools = read_pools(reached, moved_pools(route, stands)).await?;
     Ok(HandbackFacts {
         cluster: name.to_owned(),
         region: cluster.arn.split(':').nth(3).unwrap_or("").to_owned(),
@@ -49,7 +51,32 @@ pub async fn read_handback_facts(
         of_terraform_module: cluster.tags.contains_key("terraform-aws-modules"),
         addons,
         groups,
+        pools,
     })
+}
+
+/// Reads the greens of NodePools, as their source would have them.
+async fn read_pools(
+    reached: &ClusterConnection,
+    moved: Vec<(String, String)>,
+) -> Result<Vec<ReplacedPool>, RunError> {
+    if moved.is_empty() {
+        return Ok(Vec::new());
+    }
+    let objects = read(reached.kube.list_karpenter().await)?;
+    let manifests_of = |green: &str| match &objects {
+        Reading::Known(objects) => match pool_manifests(objects, green) {
+            Some(manifests) => Reading::Known(manifests),
+            None => Reading::Unknown("as it is not there any more".to_owned()),
+        },
+        Reading::Unknown(why) => Reading::Unknown(why.clone()),
+    };
+    let pools = moved.into_iter().map(|(blue, green)| ReplacedPool {
+        manifests: manifests_of(&green),
+        blue,
+        green,
+    });
+    Ok(pools.collect())
 }
 
 /// Reads blue, green, and what green is launched from.

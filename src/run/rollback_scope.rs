@@ -35,6 +35,8 @@ pub struct RollbackScope {
     pub barrier: Option<(String, String)>,
     /// Whether what is rolled back is worth the name: traffic, pods, node groups or versions.
     pub is_worthwhile: bool,
+    /// What others do once it is rolled back.
+    pub later: Vec<String>,
 }
 
 impl RollbackScope {
@@ -68,6 +70,7 @@ impl RollbackScope {
         for (why, steps) in by_reason {
             lines.push(format!("kept: {} ({why})", steps.join(", ")));
         }
+        lines.extend(self.later.iter().map(|what| format!("later: {what}")));
         lines
     }
 }
@@ -130,6 +133,21 @@ pub fn compute_scope(
     let rollback_order = route.rollback_order();
     out.undone
         .sort_by_cached_key(|id| rollback_order.iter().position(|s| s.id == *id));
+    // Nothing holds Karpenter after the run, and it follows the control plane.
+    let stays = hop.filter(|i| !out.undone.contains(&route.steps[*i].id));
+    let held = route
+        .steps
+        .iter()
+        .filter(|s| out.undone.contains(&s.id))
+        .filter_map(|s| s.spec.held_pool());
+    let held: Vec<&str> = held.collect();
+    if let (Some(hop), false) = (stays, held.is_empty()) {
+        out.later.push(format!(
+            "Karpenter replaces the nodes of NodePool {} for the version of `{}`, as the run's budget is taken off and the control plane stays",
+            held.join(", "),
+            route.steps[hop].id
+        ));
+    }
     out
 }
 

@@ -92,7 +92,7 @@ pub async fn read_rollback(
         let blockers = match hop.rollback_deadline() {
             Some(until) if until >= now => {
                 let with_hop = rollback_scope::compute_scope(state, route, true, &blues);
-                let facts = version_rollback::read_facts(reached, &hop).await?;
+                let facts = version_rollback::read_facts(reached, &hop, route).await?;
                 version_rollback::rollback_blockers(&facts, &hop, route, &with_hop, now)
             }
             // Past the deadline, or before the hop has ended, EKS refuses, whatever else could be read.

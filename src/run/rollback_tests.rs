@@ -116,6 +116,28 @@ fn without_the_flag_versions_stay_and_everything_else_rolls_back_last_first_but_
 }
 
 #[test]
+fn a_rollback_that_leaves_the_control_plane_says_that_karpenter_follows_it() {
+    let mut route = route();
+    let held = route.steps[0].clone();
+    route.steps.insert(
+        0,
+        route::RouteStep {
+            id: "hold-pool-general".into(),
+            spec: route::StepSpec::HoldPool {
+                pool: "general".into(),
+                all_reasons: false,
+            },
+            ..held
+        },
+    );
+    let state = run(&route, "drain-expense-blue");
+    let later = |flag| compute_scope(&state, &route, flag, &there()).later;
+    assert_eq!(later(false).len(), 1);
+    assert!(later(false)[0].contains("general"), "{:?}", later(false));
+    assert_eq!(later(true), Vec::<String>::new());
+}
+
+#[test]
 fn with_the_flag_the_last_hop_rolls_back_and_the_earlier_ones_are_said_to_stay() {
     let route = route();
     let state = run(&route, "drain-expense-blue");

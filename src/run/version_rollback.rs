@@ -135,9 +135,10 @@ pub struct RollbackFacts {
 pub async fn read_facts(
     reached: &ClusterConnection,
     hop: &LastHop,
+    route: &Route,
 ) -> Result<RollbackFacts, RunError> {
     let (aws, name) = (&reached.aws, reached.cluster.name.as_str());
-    let (cluster, ids, insights, versions, nodes, names) = tokio::try_join!(
+    let (cluster, ids, insights, versions, mut nodes, names) = tokio::try_join!(
         aws.describe_cluster(name),
         aws.list_updates(name, UpdateOf::Cluster),
         aws.list_insights(name),
@@ -145,6 +146,16 @@ pub async fn read_facts(
         reached.kube.list_nodes(),
         aws.list_addons(name),
     )?;
+    // Which nodes are of a green that the rollback deletes: those of managed groups say so themselves.
+    let members = &reached.kube.members;
+    let self_managed: Vec<String> = route.self_managed.iter().cloned().collect();
+    if !self_managed.is_empty() {
+        members.add_members(aws.describe_asgs(&self_managed).await?.values());
+    }
+    members.add_pools(route.node_pools.iter().cloned());
+    for node in &mut nodes {
+        members.name_group(node);
+    }
     // All updates of the cluster, whoever asked for them: while one is in progress EKS takes no other.
     let mut updates = Vec::new();
     for id in ids {

@@ -11,6 +11,7 @@ use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
 use crate::model::clock::signed_duration;
+use crate::model::node_source::NodeSource;
 use crate::steps::drain::timers::StateTimers;
 use crate::steps::workload_health::{ShortWorkload, describe_short};
 use crate::steps::{StepWorld, blue_capacity, evictable};
@@ -76,9 +77,13 @@ impl BakeStep {
     }
 
     /// Watches for `time` that `blue` stays empty and `green` is there.
-    pub fn new_soak(blue: String, green: Option<String>, time: Duration) -> Self {
+    pub fn new_soak(
+        (blue, source): (String, NodeSource),
+        green: Option<String>,
+        time: Duration,
+    ) -> Self {
         Self {
-            subject: format!("node group {blue} is empty"),
+            subject: format!("{} {blue} is empty", source.group_words()),
             time,
             empty_group: Some(blue),
             green_group: green,
@@ -168,7 +173,7 @@ impl Step<StepWorld> for BakeStep {
             &self.empty_group,
         ) {
             return Decision::Refuse(StepRefusal::new(format!(
-                "node group {green} has no nodes any more, and all pods have moved to it: nothing serves"
+                "{green} has no nodes any more, and all pods have moved to it: nothing serves"
             )).with_fix(format!("Make {green} healthy, or roll back: that opens {blue} again, which still has its nodes"))
             .with_next(NextStep::Rollback));
         }
@@ -180,7 +185,7 @@ impl Step<StepWorld> for BakeStep {
                 short => format!(". {}", describe_short(short)),
             };
             return Decision::Refuse(StepRefusal::new(format!(
-                "node group {green} has had no Ready node for {}s, and all pods have moved to it{short}",
+                "{green} has had no Ready node for {}s, and all pods have moved to it{short}",
                 seen.green_down_for.as_secs(),
             )).with_fix(format!("Make {green} healthy, or roll back: that opens {blue} again, which still has its nodes"))
             .with_next(NextStep::Rollback));
@@ -352,7 +357,7 @@ mod tests {
     #[test]
     fn a_soak_whose_green_is_gone_asks_for_a_person_at_once() {
         let soak = BakeStep::new_soak(
-            "blue".into(),
+            ("blue".into(), NodeSource::ManagedGroup),
             Some("green".into()),
             Duration::from_secs(3600),
         );
@@ -380,7 +385,11 @@ mod tests {
     #[test]
     fn a_soak_does_not_end_well_while_a_workload_is_short_and_ends_early_if_it_stays_so() {
         let time = Duration::from_secs(3600);
-        let soak = BakeStep::new_soak("blue".into(), Some("green".into()), time);
+        let soak = BakeStep::new_soak(
+            ("blue".into(), NodeSource::ManagedGroup),
+            Some("green".into()),
+            time,
+        );
         let started: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
         let past = StepHistory {
             started_at: Some(started),
@@ -403,7 +412,11 @@ mod tests {
     #[test]
     fn a_soak_whose_green_has_no_ready_node_does_not_go_on_for_its_whole_time() {
         let time = Duration::from_secs(3600);
-        let soak = BakeStep::new_soak("blue".into(), Some("green".into()), time);
+        let soak = BakeStep::new_soak(
+            ("blue".into(), NodeSource::ManagedGroup),
+            Some("green".into()),
+            time,
+        );
         let seen = |down| BakeObservation {
             green_down_for: Duration::from_secs(down),
             ..BakeObservation::default()

@@ -18,6 +18,7 @@ use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
 use crate::model::kube::Node;
 use crate::model::marks;
+use crate::model::node_source::NodeSource;
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::updates::EKS_POLL_INTERVAL;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, nodes};
@@ -27,6 +28,7 @@ pub struct BlueProtectionStep {
     id: String,
     run: String,
     blue: String,
+    source: NodeSource,
 }
 
 /// One look at blue: the node group, its Auto Scaling groups and its nodes.
@@ -71,8 +73,18 @@ pub enum BlueProtectionAct {
 
 impl BlueProtectionStep {
     /// Holds `blue`'s nodes in run `run`.
-    pub fn new(id: String, run: String, blue: String) -> Self {
-        Self { id, run, blue }
+    pub fn new(id: String, run: String, (blue, source): (String, NodeSource)) -> Self {
+        Self {
+            id,
+            run,
+            blue,
+            source,
+        }
+    }
+
+    /// Blue with what it is, as text.
+    fn blue_words(&self) -> String {
+        format!("{} {}", self.source.group_words(), self.blue)
     }
 
     fn node_names(
@@ -134,15 +146,15 @@ impl Step<StepWorld> for BlueProtectionStep {
     ) -> Decision<BlueProtectionAct> {
         if seen.group.is_none() {
             return Decision::Refuse(StepRefusal::new(format!(
-                "node group {} is gone; somebody else deleted it",
-                self.blue
+                "{} is gone; somebody else deleted it",
+                self.blue_words()
             )));
         }
         let free = self.node_names(seen, |n| !nodes::is_protected(n));
         if free.is_empty() {
             return Decision::Done(format!(
-                "the autoscaler does not remove {}'s {} nodes",
-                self.blue,
+                "nothing scales {} down: its {} nodes are kept",
+                self.blue_words(),
                 seen.nodes.len()
             ));
         }
@@ -208,18 +220,20 @@ impl Step<StepWorld> for BlueProtectionStep {
         let same = |g: &&Nodegroup| before.arn.as_ref().is_none_or(|was| *was == g.arn);
         let Some(group) = seen.group.as_ref().filter(same) else {
             return Decision::Refuse(StepRefusal::new(format!(
-                "node group {blue} is gone, and EKS creates node groups only at the cluster's version: it cannot be brought back"
+                "{} is gone, and new nodes are made only at the cluster's version: it cannot be brought back",
+                self.blue_words()
             )));
         };
         // Every wait of a rollback has an end: a person has to look at a blue that does not come.
         let late = trail.is_late(now, ROLLBACK_WAIT_LIMIT);
         match &group.status {
             NodegroupStatus::Updating | NodegroupStatus::Creating if !late => {
-                return wait_polling(format!("node group {blue} is {}", group.status));
+                return wait_polling(format!("{} is {}", self.blue_words(), group.status));
             }
             NodegroupStatus::Deleting | NodegroupStatus::DeleteFailed => {
                 return Decision::Refuse(StepRefusal::new(format!(
-                    "node group {blue} is {}: nothing can be moved back to it",
+                    "{} is {}: nothing can be moved back to it",
+                    self.blue_words(),
                     group.status
                 )));
             }
@@ -277,7 +291,7 @@ impl Step<StepWorld> for BlueProtectionStep {
         let held = self.node_names(seen, |n| nodes::is_protected_by(n, &self.run));
         if held.is_empty() {
             Decision::Done(format!(
-                "{blue} has its {} nodes, free for the autoscaler again",
+                "{blue} has its {} nodes, free to be scaled down again",
                 seen.nodes.len()
             ))
         } else {
@@ -317,7 +331,11 @@ mod tests {
     use crate::steps::closing::tests::node;
 
     fn hold() -> BlueProtectionStep {
-        BlueProtectionStep::new("hold-blue".into(), "run".into(), "expense-blue".into())
+        BlueProtectionStep::new(
+            "hold-blue".into(),
+            "run".into(),
+            ("expense-blue".into(), NodeSource::ManagedGroup),
+        )
     }
 
     /// Blue of `size`, with nodes of these names.

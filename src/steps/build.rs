@@ -130,8 +130,14 @@ pub fn build_step(
         StepSpec::ReleaseGreen { green } => {
             Box::new(GreenProtectionStep::new_releasing(green, run))
         }
-        StepSpec::HoldBlue { blue, .. } => Box::new(BlueProtectionStep::new(id, run, blue)),
-        StepSpec::CordonBlue { blue, taint } => Box::new(CordonBlueStep::new(id, run, blue, taint)),
+        StepSpec::HoldBlue { blue, .. } => {
+            let source = route.source_of(&blue);
+            Box::new(BlueProtectionStep::new(id, run, (blue, source)))
+        }
+        StepSpec::CordonBlue { blue, taint } => {
+            let source = route.source_of(&blue);
+            Box::new(CordonBlueStep::new(id, run, (blue, source), taint))
+        }
         StepSpec::AttachTargets {
             green,
             target_group,
@@ -180,7 +186,8 @@ pub fn build_step(
         StepSpec::Soak { blue, time } => {
             let green =
                 green_for(route, &blue).and_then(|green| created_before(route, step, green));
-            Box::new(BakeStep::new_soak(blue, green, time))
+            let source = route.source_of(&blue);
+            Box::new(BakeStep::new_soak((blue, source), green, time))
         }
         StepSpec::Retire {
             blue,

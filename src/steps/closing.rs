@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::kube::Node;
 use crate::model::marks;
+use crate::model::node_pool::pool_of;
 use crate::steps::nodes;
 
 /// Two rounds of the cluster autoscaler, which runs every 10 s, and a little.
@@ -54,14 +55,19 @@ pub fn next_closing<'a>(
     if !free.is_empty() {
         return Some(NodeClosing::Protect { nodes: free });
     }
-    let open = node_names(nodes.filter(|n| !n.unschedulable));
+    let open_nodes = nodes.filter(|n| !n.unschedulable);
+    // Karpenter makes and removes its nodes itself: no autoscaler keeps a template of them.
+    let autoscaled = open_nodes.clone().any(|n| pool_of(n).is_none());
+    let open = node_names(open_nodes);
     if open.is_empty() {
         return None;
     }
     // The autoscaler must see the taint on a schedulable node, or it would keep a template without it (CA-1).
-    let left = last_act.map_or(SignedDuration::ZERO, |t| {
-        AUTOSCALER_TAINT_WAIT - now.duration_since(t)
-    });
+    let left = last_act
+        .filter(|_| autoscaled)
+        .map_or(SignedDuration::ZERO, |t| {
+            AUTOSCALER_TAINT_WAIT - now.duration_since(t)
+        });
     if left > SignedDuration::ZERO {
         let why = format!(
             "a cluster autoscaler has to see the taint of {group} before {} {} cordoned, {}s more",

@@ -17,7 +17,8 @@ use crate::model::kube::Node;
 use crate::model::node_source::NodeSource;
 use crate::model::{ApiError, ErrorClass, marks};
 use crate::steps::attempts::{CallAttempt, NodegroupRequest, unchanged_since};
-use crate::steps::closing::{AUTOSCALER_TAINT_WAIT, NodeClosing, next_closing};
+use crate::steps::closing::{NodeClosing, next_closing};
+use crate::steps::cordon_act::CordonBlueAct;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, nodes};
 
 /// DescribeNodegroup may say ACTIVE, and the old taints, for some seconds after UpdateNodegroupConfig.
@@ -30,6 +31,7 @@ pub struct CordonBlueStep {
     id: String,
     run: String,
     blue: String,
+    source: NodeSource,
     taint: NodegroupTaint,
 }
 
@@ -51,44 +53,14 @@ pub struct CordonBlueBeforeImage {
     cordoned_nodes: Vec<String>,
 }
 
-/// An act on blue: on its Auto Scaling group, the node group, or nodes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(
-    rename_all = "kebab-case",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
-pub enum CordonBlueAct {
-    SuspendRebalance {
-        asg: String,
-    },
-    ResumeRebalance {
-        asg: String,
-    },
-    Configure {
-        change: NodegroupChange,
-        request: NodegroupRequest,
-    },
-    Taint {
-        nodes: Vec<String>,
-    },
-    Hold {
-        nodes: Vec<String>,
-    },
-    Cordon {
-        nodes: Vec<String>,
-    },
-    Reopen {
-        nodes: Vec<String>,
-    },
-    Release {
-        nodes: Vec<String>,
-    },
-}
-
 impl CordonBlueStep {
     /// Closes `blue` in run `run`; the taint's value is the run's id.
-    pub fn new(id: String, run: String, blue: String, taint: NodegroupTaint) -> Self {
+    pub fn new(
+        id: String,
+        run: String,
+        (blue, source): (String, NodeSource),
+        taint: NodegroupTaint,
+    ) -> Self {
         let taint = NodegroupTaint {
             value: Some(run.clone()),
             ..taint
@@ -97,6 +69,7 @@ impl CordonBlueStep {
             id,
             run,
             blue,
+            source,
             taint,
         }
     }
@@ -105,8 +78,13 @@ impl CordonBlueStep {
         taint.key == self.taint.key && taint.value.as_deref() == Some(&self.run)
     }
 
+    /// Blue with what it is, as text.
+    fn blue_words(&self) -> String {
+        format!("{} {}", self.source.group_words(), self.blue)
+    }
+
     fn gone_text(&self) -> String {
-        format!("node group {} is gone; somebody else deleted it", self.blue)
+        format!("{} is gone; somebody else deleted it", self.blue_words())
     }
 
     /// EKS was asked for that very change a moment ago, and it may not show yet.
@@ -121,7 +99,7 @@ impl CordonBlueStep {
         let same =
             matches!(last, CordonBlueAct::Configure { change: asked, .. } if asked == *change);
         (fresh && same).then(|| Decision::Wait {
-            why: format!("EKS was asked to change node group {}", self.blue),
+            why: format!("{} was asked to change", self.blue_words()),
             recheck: Duration::from_secs(2),
         })
     }
@@ -205,7 +183,7 @@ impl Step<StepWorld> for CordonBlueStep {
             NodegroupStatus::Active | NodegroupStatus::Degraded => {}
             NodegroupStatus::Updating | NodegroupStatus::Creating => {
                 return Decision::Wait {
-                    why: format!("node group {} is {}", self.blue, group.status),
+                    why: format!("{} is {}", self.blue_words(), group.status),
                     recheck: CONFIG_RECHECK_INTERVAL,
                 };
             }
@@ -214,8 +192,8 @@ impl Step<StepWorld> for CordonBlueStep {
             | NodegroupStatus::DeleteFailed
             | NodegroupStatus::Other(_)) => {
                 return Decision::Refuse(StepRefusal::new(format!(
-                    "node group {} is {status}; somebody else changes it",
-                    self.blue
+                    "{} is {status}; somebody else changes it",
+                    self.blue_words()
                 )));
             }
         }
@@ -366,7 +344,7 @@ impl Step<StepWorld> for CordonBlueStep {
             NodegroupStatus::Active | NodegroupStatus::Degraded => {}
             NodegroupStatus::Updating if !trail.is_late(now, ROLLBACK_WAIT_LIMIT) => {
                 return Decision::Wait {
-                    why: format!("node group {} is UPDATING", self.blue),
+                    why: format!("{} is UPDATING", self.blue_words()),
                     recheck: CONFIG_RECHECK_INTERVAL,
                 };
             }
@@ -377,8 +355,8 @@ impl Step<StepWorld> for CordonBlueStep {
             | NodegroupStatus::DeleteFailed
             | NodegroupStatus::Other(_)) => {
                 return Decision::Refuse(StepRefusal::new(format!(
-                    "node group {} is {status}",
-                    self.blue
+                    "{} is {status}",
+                    self.blue_words()
                 )));
             }
         }
@@ -426,49 +404,7 @@ impl Step<StepWorld> for CordonBlueStep {
     }
 
     fn describe_act(&self, act: &CordonBlueAct) -> String {
-        match act {
-            CordonBlueAct::SuspendRebalance { asg } => format!("suspend AZRebalance of {asg}"),
-            CordonBlueAct::ResumeRebalance { asg } => format!("resume AZRebalance of {asg}"),
-            // One call for size and taint, as EKS takes one change of a group at a time.
-            CordonBlueAct::Configure { change, .. } => {
-                let mut parts = Vec::new();
-                if let Some(max) = change.max {
-                    parts.push(format!("max size {max}"));
-                }
-                parts.extend(change.add_taints.iter().map(|t| {
-                    format!(
-                        "taint {}, and {} s after its nodes carry it they are cordoned: a cluster autoscaler has to see the taint first",
-                        t.key,
-                        AUTOSCALER_TAINT_WAIT.as_secs()
-                    )
-                }));
-                parts.extend(
-                    change
-                        .remove_taints
-                        .iter()
-                        .map(|t| format!("no taint {}", t.key)),
-                );
-                format!("UpdateNodegroupConfig {}: {}", self.blue, parts.join(", "))
-            }
-            CordonBlueAct::Taint { nodes } => format!(
-                "taint {} and annotate with {}; the cordon follows {} s later, when a cluster autoscaler has seen the taint",
-                nodes.join(", "),
-                marks::SCALE_DOWN_DISABLED,
-                AUTOSCALER_TAINT_WAIT.as_secs()
-            ),
-            CordonBlueAct::Hold { nodes } => format!(
-                "annotate {} with {}",
-                nodes.join(", "),
-                marks::SCALE_DOWN_DISABLED
-            ),
-            CordonBlueAct::Release { nodes } => format!(
-                "take {} off {}",
-                marks::SCALE_DOWN_DISABLED,
-                nodes.join(", ")
-            ),
-            CordonBlueAct::Cordon { nodes } => format!("cordon {}", nodes.join(", ")),
-            CordonBlueAct::Reopen { nodes } => format!("untaint and uncordon {}", nodes.join(", ")),
-        }
+        act.describe(self.source, &self.blue)
     }
 }
 
@@ -487,7 +423,7 @@ mod tests {
         CordonBlueStep::new(
             "cordon-blue".into(),
             "run".into(),
-            "expense-blue".into(),
+            ("expense-blue".into(), NodeSource::ManagedGroup),
             taint,
         )
     }

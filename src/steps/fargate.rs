@@ -22,12 +22,16 @@ use crate::model::workload_name::WorkloadName;
 use crate::plan::{OnDeadline, SingleReplicas};
 use crate::route::DrainSpec;
 use crate::steps::StepWorld;
+use crate::steps::drain::budget::{BudgetGate, Budgets};
+use crate::steps::drain::consent::{BudgetRule, budget_rule};
 use crate::steps::drain::timers::StateTimers;
 use crate::steps::evictable::{EvictionConsents, PodVerdict, judge_pod};
 use crate::steps::workload_gate::{Shortage, WorkloadGate};
 
 /// How long workloads may be short between two of them before a person is asked.
 const SHORTAGE_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// How long after an act the next one is asked for; the same eviction again, too.
+const ASK_AGAIN_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 /// How often is looked; changes of nodes and pods wake it sooner.
 const FARGATE_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -49,11 +53,18 @@ pub struct FargateObservation {
     leaving: Vec<NamespacedName>,
     /// The Deployments of these pods, by name.
     deployments: BTreeMap<NamespacedName, Workload>,
-    /// Budgets that allow no eviction now, by the pod they hold.
-    closed_budgets: BTreeMap<NamespacedName, NamespacedName>,
+    /// What holds pods by their budgets now, by pod.
+    closed_budgets: BTreeMap<NamespacedName, ClosedBudget>,
     short: Shortage,
     /// How long this process has seen the same pods old.
     unchanged_for: Duration,
+}
+
+/// Why the API server refuses to evict a pod, and what the plan says of that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClosedBudget {
+    why: String,
+    rule: BudgetRule,
 }
 
 /// How many pods there were on old nodes.
@@ -110,17 +121,12 @@ impl RestartFargateStep {
         let (leaving, staying): (Vec<_>, Vec<_>) = on_them
             .filter(|p| !p.is_finished())
             .partition(|p| p.deletion_timestamp.is_some());
-        let mut closed_budgets = BTreeMap::new();
-        for pod in &staying {
-            let closed = snapshot.pdbs.values().find(|pdb| {
-                pdb.key.namespace == pod.key.namespace
-                    && (pdb.selector.as_ref()).is_some_and(|s| s.matches(&pod.labels))
-                    && pdb.allowed <= 0
-            });
-            if let Some(budget) = closed {
-                closed_budgets.insert(pod.key.clone(), budget.key.clone());
-            }
-        }
+        let budgets = Budgets::new(snapshot.pdbs.values());
+        let closed_of = |pod: &Arc<Pod>| {
+            let closed = self.judge_budgets(pod, &budgets, snapshot)?;
+            Some((pod.key.clone(), closed))
+        };
+        let closed_budgets = staying.iter().filter_map(closed_of).collect();
         FargateObservation {
             old_nodes,
             leaving: leaving.into_iter().map(|p| p.key.clone()).collect(),
@@ -129,6 +135,36 @@ impl RestartFargateStep {
             closed_budgets,
             short: Shortage::default(),
             unchanged_for: Duration::ZERO,
+        }
+    }
+
+    /// What keeps the pod by its budgets now.
+    fn judge_budgets(
+        &self,
+        pod: &Pod,
+        budgets: &Budgets,
+        snapshot: &CacheSnapshot,
+    ) -> Option<ClosedBudget> {
+        match budgets.check_gate(pod) {
+            BudgetGate::Free | BudgetGate::Spend(_) => None,
+            BudgetGate::Closed { budget, why } => {
+                let single = || budgets.never_allows(pod);
+                let found = snapshot.pdbs.get(&budget);
+                let rule = found.map_or(BudgetRule::AsAtDeadlines, |budget| {
+                    budget_rule(&self.drain, budget, snapshot, single)
+                });
+                Some(ClosedBudget { why, rule })
+            }
+            BudgetGate::TwoBudgets(names) => {
+                let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+                Some(ClosedBudget {
+                    why: format!(
+                        "budgets {} select it, and the API server never evicts a pod of several budgets",
+                        names.join(" and ")
+                    ),
+                    rule: BudgetRule::AsAtDeadlines,
+                })
+            }
         }
     }
 
@@ -164,19 +200,41 @@ impl RestartFargateStep {
                 );
             }
         }
-        let Some(budget) = seen.closed_budgets.get(&pod.key) else {
-            return act_on(|pod, uid| FargateAct::Evict { pod, uid });
+        let evict = || act_on(|pod, uid| FargateAct::Evict { pod, uid });
+        let delete = || act_on(|pod, uid| FargateAct::Delete { pod, uid });
+        let late = seen.unchanged_for > self.drain.pod_deadline;
+        let Some(closed) = seen.closed_budgets.get(&pod.key) else {
+            // Evictions that no budget refuses and that come to nothing: a webhook refuses them, or a finalizer stays.
+            return if late {
+                Decision::Refuse(
+                    StepRefusal::new(format!(
+                        "pod {} was to be evicted from its Fargate node for {}s, and is still there",
+                        pod.key,
+                        seen.unchanged_for.as_secs()
+                    ))
+                    .with_fix(format!(
+                        "Find out what refuses it: kubectl -n {} delete pod {} --dry-run=server",
+                        pod.key.namespace, pod.key.name
+                    )),
+                )
+            } else {
+                evict()
+            };
         };
-        let waits = format!(
-            "PodDisruptionBudget {budget} allows no eviction of {}",
-            pod.key
-        );
-        if seen.unchanged_for <= self.drain.pod_deadline {
-            return wait_watching(waits);
-        }
-        match self.drain.on_deadline {
-            OnDeadline::Delete => act_on(|pod, uid| FargateAct::Delete { pod, uid }),
-            OnDeadline::Stop | OnDeadline::Skip => Decision::Refuse(
+        // A consent for this budget, or for single replicas, is the same as in a drain of nodes.
+        let deletes = match closed.rule {
+            BudgetRule::EndAtOnce => return delete(),
+            BudgetRule::Ask | BudgetRule::AskThenDelete if !late => return evict(),
+            BudgetRule::AskThenDelete => true,
+            BudgetRule::Ask | BudgetRule::AsAtDeadlines => {
+                self.drain.on_deadline == OnDeadline::Delete
+            }
+        };
+        let waits = format!("pod {} stays on its Fargate node: {}", pod.key, closed.why);
+        match (late, deletes) {
+            (false, _) => wait_watching(waits),
+            (true, true) => delete(),
+            (true, false) => Decision::Refuse(
                 StepRefusal::new(format!("{waits}, for {}s", seen.unchanged_for.as_secs()))
                     .with_fix(
                         "Make its workload healthy, or give it a budget that allows one pod less",
@@ -326,7 +384,7 @@ impl Step<StepWorld> for RestartFargateStep {
         }
         // What was just asked for shows a moment later; asked again at once it would be a second rollout.
         let asked = past.watched_from().map(|t| now.duration_since(t));
-        if asked.is_some_and(|since| since < jiff::SignedDuration::from_secs(5)) {
+        if asked.is_some_and(|since| since < ASK_AGAIN_AFTER) {
             return wait_watching("what was asked for a moment ago has to show".to_owned());
         }
         let consents = consents_of(&self.drain);

@@ -116,6 +116,15 @@ impl CreateGreenStep {
         &self.group_spec.group.name
     }
 
+    /// Green with what it is, as text.
+    fn green_words(&self) -> String {
+        format!(
+            "{} {}",
+            self.group_spec.source.group_words(),
+            self.green_name()
+        )
+    }
+
     /// What ends an empty green: EKS ends the nodes with the group, an Auto Scaling group is made empty first.
     fn decide_deletion(
         &self,
@@ -269,6 +278,7 @@ impl Step<StepWorld> for CreateGreenStep {
         now: Timestamp,
     ) -> Decision<GreenAct> {
         let name = self.green_name();
+        let group = self.green_words();
         let Some(green) = &seen.green else {
             // A failed group was deleted by this attempt. The next one needs a person first, or it would fail the same
             // way.
@@ -279,7 +289,7 @@ impl Step<StepWorld> for CreateGreenStep {
             {
                 return Decision::Refuse(
                     StepRefusal::new(format!(
-                        "EKS could not create node group {name}: {why}. It was deleted"
+                        "EKS could not create {group}: {why}. It was deleted"
                     ))
                     .with_fix("Fix the cause"),
                 );
@@ -301,11 +311,7 @@ impl Step<StepWorld> for CreateGreenStep {
         // touched.
         if !self.is_ours(green) {
             return Decision::Refuse(
-                StepRefusal::new(format!(
-                    "{} {name} exists and was not made by this run",
-                    self.group_spec.source.group_words()
-                ))
-                .with_fix(
+                StepRefusal::new(format!("{group} exists and was not made by this run")).with_fix(
                     "Name another `green` in the group's entry of the plan, or delete that group",
                 ),
             );
@@ -324,7 +330,7 @@ impl Step<StepWorld> for CreateGreenStep {
                         why: health_issues_text(&green.health),
                     }),
                     Decision::Refuse(refusal) => Decision::Refuse(refusal.with_preface(&format!(
-                        "EKS could not create node group {name}: {}. It is deleted when no pod is left on it: ",
+                        "EKS could not create {group}: {}. It is deleted when no pod is left on it: ",
                         health_issues_text(&green.health)
                     ))),
                     next @ (Decision::Act(_) | Decision::Wait { .. } | Decision::Yield { .. }) => next.map_act(|act| GreenAct::Leave {
@@ -333,11 +339,11 @@ impl Step<StepWorld> for CreateGreenStep {
                 };
             }
             NodegroupStatus::Deleting => {
-                return wait_polling(format!("node group {name} is being deleted"));
+                return wait_polling(format!("{group} is being deleted"));
             }
             NodegroupStatus::DeleteFailed => {
                 return Decision::Refuse(StepRefusal::new(format!(
-                    "node group {name} could not be deleted: {}",
+                    "{group} could not be deleted: {}",
                     health_issues_text(&green.health)
                 )));
             }
@@ -354,7 +360,7 @@ impl Step<StepWorld> for CreateGreenStep {
         let mut lacks = self.missing_conditions(green, seen);
         let (degraded_as_blue, new) = issues_beyond_blue(green, &seen.blue_health);
         if green.status != NodegroupStatus::Active && !degraded_as_blue {
-            lacks.insert(0, format!("node group {name} is {}", green.status));
+            lacks.insert(0, format!("{group} is {}", green.status));
         }
         if !new.is_empty() {
             lacks.push(format!("EKS reports {}", health_issues_text(&new)));
@@ -484,7 +490,7 @@ impl Step<StepWorld> for CreateGreenStep {
         now: Timestamp,
     ) -> Decision<GreenAct> {
         let name = self.green_name();
-        let group = format!("{} {name}", self.group_spec.source.group_words());
+        let group = self.green_words();
         let late = trail.is_late(now, GREEN_DELETE_TIMEOUT);
         let Some(green) = &seen.green else {
             // The control plane cannot go back while the API server still lists a kubelet of its version; and what dead
@@ -506,20 +512,21 @@ impl Step<StepWorld> for CreateGreenStep {
         };
         // Only a group that this run has made is deleted.
         if before.status.is_some() || !self.is_ours(green) {
-            return Decision::Done(format!(
-                "node group {name} was not created by this run, and stays"
-            ));
+            return Decision::Done(format!("{group} was not created by this run, and stays"));
         }
         match &green.status {
             NodegroupStatus::Deleting if !late => {
-                return wait_polling(format!("node group {name} is being deleted"));
+                return wait_polling(format!("{group} is being deleted"));
             }
             NodegroupStatus::Deleting | NodegroupStatus::DeleteFailed => {
-                return Decision::Refuse(StepRefusal::new(format!(
-                    "node group {name} could not be deleted, it is {}: {}. All pods have left it",
-                    green.status,
-                    health_issues_text(&green.health)
-                )).with_fix("Fix the cause and delete it by hand"));
+                return Decision::Refuse(
+                    StepRefusal::new(format!(
+                        "{group} could not be deleted, it is {}: {}. All pods have left it",
+                        green.status,
+                        health_issues_text(&green.health)
+                    ))
+                    .with_fix("Fix the cause and delete it by hand"),
+                );
             }
             NodegroupStatus::Creating
             | NodegroupStatus::Active
@@ -550,7 +557,7 @@ impl Step<StepWorld> for CreateGreenStep {
                 | Decision::Yield { .. }
                 | Decision::Refuse(_) => Decision::Yield {
                     refusal: StepRefusal::new(format!(
-                        "node group {name} is deleted when the traffic and its pods are back on blue"
+                        "{group} is deleted when the traffic and its pods are back on blue"
                     )),
                     recheck: EKS_POLL_INTERVAL,
                     overdue: true,

@@ -11,6 +11,7 @@ pub mod blue_protection;
 pub mod build;
 pub mod closing;
 pub mod control_plane;
+mod cordon_act;
 pub mod cordon_blue;
 mod departing_pods;
 pub mod drain;

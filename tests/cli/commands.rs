@@ -459,7 +459,11 @@ fn a_permission_that_the_plan_needs_and_the_caller_lacks_is_told_before_anything
             "resources: [nodes]\n    verbs: [get]",
         ),
         ("create pods/eviction", "pods/eviction", "pods/log"),
-        ("patch configmaps", "verbs: [get, patch]", "verbs: [get]"),
+        (
+            "patch configmaps",
+            "resourceNames: [eksup-run]\n    verbs: [get, patch]",
+            "resourceNames: [eksup-run]\n    verbs: [get]",
+        ),
     ] {
         assert!(rbac.contains(old), "{rbac}");
         let (code, err) = begun_under(dir.path(), &iam, &rbac.replacen(old, new, 1));

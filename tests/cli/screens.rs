@@ -93,6 +93,16 @@ fn plans_for_nodes_of_karpenter_and_pods_on_fargate_fit_the_width() {
 }
 
 #[test]
+fn the_plan_of_a_cluster_with_nodes_of_every_kind_fits_on_a_screen_and_a_half() {
+    let arguments = ["plan", "plans/mixed.yaml", "--snapshot", "mixed"];
+    let shown = screen_of_width("120", &[], &arguments);
+    let (_, plan) = shown.split_once("mixed: 1.28 -> 1.29").unwrap();
+    let (plan, _) = plan.split_once("--- standard error").unwrap();
+    assert!(plan.lines().count() <= 75, "{}", plan.lines().count());
+    insta::assert_snapshot!("plan_mixed_120", shown);
+}
+
+#[test]
 fn a_plan_with_the_details_of_each_step() {
     let plan = [
         "plan",

@@ -34,24 +34,24 @@ fn kube_request(request: &Request, method: Method, to: &str, body: Option<&Value
 
 #[test]
 fn a_program_that_lets_a_node_pool_go_while_the_control_plane_moves_is_caught() {
-    let (held, records) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let opens = move |request: &Request| {
-        if is(request, Method::PATCH, NODE_POOL) {
-            held.fetch_add(1, Ordering::SeqCst);
-        }
-        let record = is(request, Method::PATCH, "/configmaps/eksup-run");
-        if !record || held.load(Ordering::SeqCst) == 0 {
-            return Vec::new();
-        }
-        // Both NodePools are held by then, and the hop is written down.
-        if records.fetch_add(1, Ordering::SeqCst) != 6 {
-            return Vec::new();
-        }
-        let open = json!({"spec": {"disruption": {"budgets": []}}});
-        vec![kube_request(request, Method::PATCH, NODE_POOL, Some(&open))]
-    };
     for plan in ["karpenter-drift", "karpenter-blue-green"] {
-        let faults = faults_of(plan, Variation::default(), &asks_first(opens.clone()));
+        let (held, records) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let opens = move |request: &Request| {
+            if is(request, Method::PATCH, NODE_POOL) {
+                held.fetch_add(1, Ordering::SeqCst);
+            }
+            let record = is(request, Method::PATCH, "/configmaps/eksup-run");
+            if !record || held.load(Ordering::SeqCst) == 0 {
+                return Vec::new();
+            }
+            // Both NodePools are held by then, and the hop is written down.
+            if records.fetch_add(1, Ordering::SeqCst) != 6 {
+                return Vec::new();
+            }
+            let open = json!({"spec": {"disruption": {"budgets": []}}});
+            vec![kube_request(request, Method::PATCH, NODE_POOL, Some(&open))]
+        };
+        let faults = faults_of(plan, Variation::default(), &asks_first(opens));
         let law = "a NodePool that the run holds loses no node by Karpenter";
         assert!(faults.contains(law), "{plan}: {faults}");
     }
@@ -82,8 +82,11 @@ fn a_program_that_lets_more_nodes_be_replaced_at_once_than_the_plan_says_is_caug
                 wire.oneshot(match widens {
                     true => changed(request, |_, body| {
                         let text = String::from_utf8_lossy(body);
-                        let text = text.replace("\"nodes\":\"0\"", "\"nodes\":\"3\"");
-                        *body = text.replace("\"nodes\":\"1\"", "\"nodes\":\"3\"").into();
+                        // The NodePool's own budget would hold as well.
+                        let words = ["0", "1", "10%"].map(|n| format!("\"nodes\":\"{n}\""));
+                        let wide =
+                            |text: String, word: &String| text.replace(word, "\"nodes\":\"3\"");
+                        *body = words.iter().fold(text.into_owned(), wide).into();
                     }),
                     false => request,
                 })

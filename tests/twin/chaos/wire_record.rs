@@ -30,8 +30,18 @@ const PLANS: &[&str] = &[
     "windows",
 ];
 
+/// Those of them that ask AWS for different things, so that each refusal is met, and each call of a rollback is made.
+const REFUSED_PLANS: &[&str] = &[
+    "minimal",
+    "expense-dev",
+    "custom-ami",
+    "controller-ingress",
+    "multi-group",
+    "self-managed",
+];
+
 /// Seeds of chaos on each of two clusters.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 6;
 
 /// One refusal of each kind by each service that is asked often, so that every protocol's errors are in the record.
 const REFUSALS: &[&str] = &[
@@ -71,6 +81,9 @@ fn what_goes_over_the_wire_to_aws_is_written_down() {
         recorder.begin(format!("plans/{name}.yaml"));
         let report = trial.run_seed(&FaultSchedule::baseline(1)).unwrap();
         assert!(report.faults.is_empty(), "{name}: {:?}", report.faults);
+        if !REFUSED_PLANS.contains(name) {
+            continue;
+        }
         recorder.begin(format!("plans/{name}.yaml, everybody refuses"));
         let rules = REFUSALS.iter().map(|r| r.parse().unwrap()).collect();
         let refused = FaultSchedule {

@@ -116,7 +116,7 @@ async fn a_budget_that_lets_no_pod_on_fargate_go_holds_and_is_named() {
     let rig = before_restart(&cluster()).await;
     happen(&rig, &["budget:shop/queue:2"]);
     let (why, fewest) = fewest_ready(&rig, "shop/queue", stuck_in(&rig, RESTART)).await;
-    assert!(why.contains("PodDisruptionBudget shop/queue"), "{why}");
+    assert!(why.contains("PDB shop/queue"), "{why}");
     assert_eq!(fewest, 2);
     happen(&rig, &["budget:shop/queue:1"]);
     is_done(&rig).await;

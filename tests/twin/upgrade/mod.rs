@@ -275,6 +275,9 @@ rehearsed!(
     the_plan_fargate_ends_as_promised: "fargate",
     the_plan_auto_mode_ends_as_promised: "auto-mode",
     the_plan_windows_ends_as_promised: "windows",
+    the_plan_fargate_only_ends_as_promised: "fargate-only",
+    the_plan_eksctl_ends_as_promised: "eksctl",
+    the_plan_mixed_ends_as_promised: "mixed",
 );
 
 #[test]
@@ -299,12 +302,15 @@ fn every_plan_is_rehearsed() {
             "canary",
             "controller-ingress",
             "custom-ami",
+            "eksctl",
             "expense-dev",
             "fargate",
+            "fargate-only",
             "karpenter-blue-green",
             "karpenter-drift",
             "local-policy",
             "minimal",
+            "mixed",
             "multi-group",
             "multi-hop",
             "self-managed",

@@ -7,9 +7,9 @@
 //! seconds otherwise.
 //!
 //! # What the rest of the twin uses
-//! - `pool_notices` wakes the engine; [`run_round`] is one round of it ([`super::KubeEvent::Pools`]).
+//! - `pool_notices` wakes the engine; `run_round` is one round of it ([`super::KubeEvent::Pools`]).
 //! - `pool_rules` has the rules of the custom resource definitions.
-//! - `pool_state` is its state in the cluster, [`pool_actions`] what it did, and `PoolSwitches` what faults switch.
+//! - `pool_state` is its state in the cluster, `pool_actions` what it did, and `PoolSwitches` what faults switch.
 //! - EKS Auto Mode needs its CRD list in the snapshot (`/apis/eks.amazonaws.com/v1/nodeclasses`) and a NodePool that refers to
 //!   a class of it (`nodeClassRef.group: eks.amazonaws.com`); no Deployment. A class without `status.subnets` gets those of its
 //!   terms. Nodes get the label `eks.amazonaws.com/compute-type=auto` and a Bottlerocket image of the control plane's version,
