@@ -212,7 +212,7 @@ mod tests {
 
     use super::*;
     use crate::journal::{JOURNAL_FORMAT, JournalEntry, OpenedEntry, Record};
-    use crate::run::rollback_tests::{done_run, run_of_owned_group, run_that_held_pool};
+    use crate::run::rollback_tests::{self, done_run, run_of_owned_group};
 
     #[test]
     fn a_version_rollback_is_offered_only_until_its_seven_days_are_over() {
@@ -241,7 +241,13 @@ mod tests {
 
     #[test]
     fn a_rollback_that_leaves_node_pools_at_a_newer_control_plane_says_what_comes() {
-        let note = left_pools_note(&run_that_held_pool()).unwrap();
+        let mut route = rollback_tests::route();
+        route.steps[0].spec = StepSpec::HoldPool {
+            pool: "general".into(),
+            all_reasons: false,
+        };
+        let held = rollback_tests::run(&route, "control-plane-1.29");
+        let note = left_pools_note(&held).unwrap();
         assert!(
             note.starts_with("NodePool general: Karpenter replaces") && note.contains("1.29"),
             "{note}"

@@ -102,7 +102,7 @@ fn describe_budget(pool: &NodePool, run: Option<&str>, now: Timestamp) -> String
         }
         (DriftBudget::Open, Some(until)) => {
             let until = until.strftime("%H:%M");
-            format!(", its nodes are not replaced since {until} UTC, as nobody watches")
+            format!(", none of its nodes is replaced from {until} UTC on, as nobody watches")
         }
     }
 }

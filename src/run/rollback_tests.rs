@@ -24,13 +24,13 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds.cast_signed()).unwrap()
 }
 
-fn route() -> Route {
+pub(super) fn route() -> Route {
     let plan = parse_plan("p", "cluster: expense-dev\nto: 1.29\ntraffic: {routes: [{rule: every, blue: expense-blue-tg, green: expense-green-tg}]}\n").unwrap();
     route::build_route(&plan, &expense_dev()).unwrap()
 }
 
 /// The state after each step up to `until` has acted once and is done, a minute each.
-fn run(route: &Route, until: &str) -> RunState {
+pub(super) fn run(route: &Route, until: &str) -> RunState {
     let opened = OpenedEntry {
         format: JOURNAL_FORMAT,
         run: "r1".into(),
@@ -583,16 +583,6 @@ pub(super) fn run_of_owned_group() -> RunState {
     let owner = crate::model::group_owner::GroupOwner::from_tags(&tags).unwrap();
     route.owners.insert("expense-blue".to_owned(), owner);
     run(&route, "retire-expense-blue")
-}
-
-/// A run that held a NodePool, and has made its hop.
-pub(super) fn run_that_held_pool() -> RunState {
-    let mut route = route();
-    route.steps[0].spec = route::StepSpec::HoldPool {
-        pool: "general".into(),
-        all_reasons: false,
-    };
-    run(&route, "control-plane-1.29")
 }
 
 #[test]
