@@ -14,6 +14,7 @@ use crate::event::{self, RunEvent};
 use crate::journal::{RunPhase, RunState, StepState, StepStatus};
 use crate::model::Timestamp;
 use crate::report::{Reporter, RunView};
+use crate::route::StepSpec;
 
 /// Carries a run as far as it goes. Returns what was seen of it when it ends well.
 pub async fn execute_run(
@@ -80,15 +81,13 @@ pub async fn execute_run(
             let error = error
                 .with_state(stands)
                 .or_next_command(&context.commands.resume);
-            Err(
-                match state
-                    .as_ref()
-                    .and_then(|s| version_rollback_note(s, context.reached.clock.now()))
-                {
-                    Some(hint) => error.with_hint(hint),
-                    None => error,
-                },
-            )
+            let now = context.reached.clock.now();
+            let notes = [
+                state.as_ref().and_then(|s| version_rollback_note(s, now)),
+                state.as_ref().and_then(left_pools_note),
+            ];
+            let with_note = |error: RunError, note: String| error.with_hint(note);
+            Err(notes.into_iter().flatten().fold(error, with_note))
         }
         Err(error) => Err(error
             .with_state(stands)
@@ -154,6 +153,29 @@ fn version_rollback_note(state: &RunState, now: Timestamp) -> Option<String> {
     })
 }
 
+/// Karpenter goes on by itself where a rollback has let NodePools go and the control plane stays, which ends EKS's own way
+/// back.
+fn left_pools_note(state: &RunState) -> Option<String> {
+    let route = stored_route(state).ok()?;
+    let hop = version_rollback::find_last_hop(state, &route)?;
+    let pools = route.steps.iter().filter_map(|step| match &step.spec {
+        StepSpec::HoldPool { pool, .. } => {
+            let acted = state.find_step(&step.id).is_some_and(|s| s.acts > 0);
+            acted.then_some(pool.as_str())
+        }
+        _ => None,
+    });
+    let pools: Vec<&str> = pools.collect();
+    (!pools.is_empty()).then(|| {
+        format!(
+            "NodePool {}: Karpenter replaces their nodes by those of {} from now on, under their own budgets; EKS does not roll the control plane back while one is of {}",
+            pools.join(", "),
+            hop.to,
+            hop.to
+        )
+    })
+}
+
 /// Whoever is woken by a run that is stuck sees what is where in the cluster itself, what is left of the run, and, when
 /// it was being rolled back, the commands that take each piece back by hand.
 async fn add_live_status(
@@ -190,7 +212,7 @@ mod tests {
 
     use super::*;
     use crate::journal::{JOURNAL_FORMAT, JournalEntry, OpenedEntry, Record};
-    use crate::run::rollback_tests::{done_run, run_of_owned_group};
+    use crate::run::rollback_tests::{done_run, run_of_owned_group, run_that_held_pool};
 
     #[test]
     fn a_version_rollback_is_offered_only_until_its_seven_days_are_over() {
@@ -215,6 +237,16 @@ mod tests {
         assert_eq!(handback_note(Some(&done_run().0), &commands), None);
         commands.handback = None;
         assert_eq!(handback_note(Some(&state), &commands), None);
+    }
+
+    #[test]
+    fn a_rollback_that_leaves_node_pools_at_a_newer_control_plane_says_what_comes() {
+        let note = left_pools_note(&run_that_held_pool()).unwrap();
+        assert!(
+            note.starts_with("NodePool general: Karpenter replaces") && note.contains("1.29"),
+            "{note}"
+        );
+        assert_eq!(left_pools_note(&done_run().0), None);
     }
 
     #[test]

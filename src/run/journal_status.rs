@@ -133,7 +133,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
     lines.extend(
         groups
             .into_iter()
-            .map(|(name, text)| format!("node group {name}: {text}")),
+            .map(|(name, text)| format!("{} {name}: {text}", route.source_of(&name).group_words())),
     );
     lines
 }

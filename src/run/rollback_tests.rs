@@ -585,6 +585,16 @@ pub(super) fn run_of_owned_group() -> RunState {
     run(&route, "retire-expense-blue")
 }
 
+/// A run that held a NodePool, and has made its hop.
+pub(super) fn run_that_held_pool() -> RunState {
+    let mut route = route();
+    route.steps[0].spec = route::StepSpec::HoldPool {
+        pool: "general".into(),
+        all_reasons: false,
+    };
+    run(&route, "control-plane-1.29")
+}
+
 #[test]
 fn what_workloads_had_before_a_reroute_counts_only_for_the_route_that_follows_at_once() {
     let mut state = run(&route(), "control-plane-1.28");

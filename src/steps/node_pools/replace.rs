@@ -139,7 +139,7 @@ impl ReplacePoolStep {
         if !progress.leaving.is_empty()
             || progress.old.len() < opened_with
             || progress.old.is_empty()
-            // Nobody watched for so long: it is opened anew when everything that has to hold between nodes does.
+            // Nobody watched for so long: it is opened again when everything that has to hold between nodes does.
             || seen.open_until.is_some_and(|until| now >= until)
         {
             return Decision::Act(ReplaceAct::Close { stuck: None });
