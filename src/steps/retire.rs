@@ -551,7 +551,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_of_a_deleted_node_pool_that_nobody_ends_are_not_waited_for_for_ever() {
+    fn nodes_of_a_deleted_node_pool_that_nobody_ends_are_not_waited_for_endlessly() {
         let started: Timestamp = "2026-11-20T08:00:00Z".parse().unwrap();
         let past = StepHistory {
             started_at: Some(started),
