@@ -220,14 +220,3 @@ pub fn node_annotation<'w>(world: &'w SimWorld, node: &str, key: &str) -> Option
         .find_object(super::kinds::NODES, &ObjectName::new("", node))?;
     super::json::find_annotation(node, key)
 }
-
-/// Returns the node group of a node; empty for a node of none, none for a node that is not there.
-pub fn node_group_of<'w>(world: &'w SimWorld, node: &str) -> Option<&'w str> {
-    world
-        .kube
-        .store
-        .index
-        .nodes
-        .get(node)
-        .map(|n| n.node_group())
-}
