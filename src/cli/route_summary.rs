@@ -392,7 +392,6 @@ pub fn step_group(spec: &StepSpec) -> Option<&'static str> {
         | StepSpec::HoldBlue { .. }
         | StepSpec::HoldPool { .. }
         | StepSpec::DriftPool { .. }
-        | StepSpec::ReleasePool { .. }
         | StepSpec::RestartFargate { .. }
         | StepSpec::WaitAutoMode { .. } => Some("Nodes"),
         StepSpec::AttachTargets { .. }
@@ -403,7 +402,7 @@ pub fn step_group(spec: &StepSpec) -> Option<&'static str> {
         StepSpec::Soak { .. } | StepSpec::Retire { .. } | StepSpec::ReleaseGreen { .. } => {
             Some("Retire")
         }
-        StepSpec::Bake { .. } | StepSpec::CordonBlue { .. } => None,
+        StepSpec::Bake { .. } | StepSpec::CordonBlue { .. } | StepSpec::ReleasePool { .. } => None,
     }
 }
 

@@ -162,6 +162,19 @@ fn fold_steps<'a>(planned: &PlannedRoute<'a>, details: bool) -> Vec<StepLine<'a>
             line.estimate += step.estimate;
             continue;
         }
+        // A version of a template is made for the green that follows it.
+        if let (StepSpec::CreateGreen { template_from, .. }, Some(line), false) =
+            (&step.spec, lines.last_mut(), details)
+            && let StepSpec::LaunchTemplate { template, .. } = &line.step.spec
+            && template_from.as_ref() == Some(template)
+            && planned.step_marks(line.step).is_empty()
+        {
+            line.step = step;
+            line.numbers = *line.numbers.start()..=i;
+            line.title = format!("{}, by a new version of {template}", step.title);
+            line.estimate += step.estimate;
+            continue;
+        }
         let named = step.spec.serial_group().filter(|_| !details);
         let marks = planned.step_marks(step).concat();
         let pattern = named.map(|name| (step.title.replacen(name, "\0", 1) + &marks, name));
