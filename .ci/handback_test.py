@@ -52,7 +52,7 @@ class Handback(unittest.TestCase):
         self.assertIn("eksctl's schema: $.kind", problems(document("eksctl"), schema))
 
     def test_node_pools(self):
-        self.assertIn("has the annotation eksup.dev/", self.change("node_pools", '"team":', '"eksup.dev/run":'))
+        self.assertIn("has the annotation eksup.dev/", self.change("node_pools", '    team:', '    "eksup.dev/run":'))
         self.assertIn("it has [", self.change("node_pools", 'kind: "NodePool"', 'kind: "Pool"'))
         self.assertIn("cannot be read", self.change("node_pools", 'kind: "NodePool"', "kind: 'NodePool\""))
 
