@@ -78,7 +78,7 @@ pub static KARPENTER_POOL: KeyMap = KeyMap {
             default: KeyDefault::Written("false"),
             example: "true",
             meaning: "Consent to change a NodePool that Helm, Argo CD or Flux owns.",
-            more: "What keeps the cluster as Git has it takes the change back: eksup says what to write there.",
+            more: "What keeps the cluster as Git has it takes the change back: eksup says what to write there. It looks at its budget in the NodePool's own step only: one that is taken off during the hop lets Karpenter begin.",
             init: InitUse::LeftOut,
         },
         PlanKey {
