@@ -53,6 +53,8 @@ pub fn autoscaler_deployment(flags: &[String]) -> serde_json::Value {
                 "metadata": {"labels": labels},
                 "spec": {
                     "priorityClassName": "system-cluster-critical",
+                    // Beside nodes of Windows it has to say so.
+                    "nodeSelector": {"kubernetes.io/os": "linux"},
                     "containers": [{
                         "name": AUTOSCALER_NAME,
                         "image": format!("registry.k8s.io/autoscaling/{AUTOSCALER_NAME}:v1.27.3"),
