@@ -157,6 +157,7 @@ fn fold_steps<'a>(planned: &PlannedRoute<'a>, details: bool) -> Vec<StepLine<'a>
                 .spec
                 .created_group()
                 .is_some_and(|g| g.name == *green)
+            && planned.step_marks(step).is_empty()
         {
             line.numbers = *line.numbers.start()..=i;
             line.estimate += step.estimate;
@@ -462,6 +463,16 @@ mod tests {
         assert!(!text.contains("arn:") && !page.contains("arn:"), "{page}");
         let long = text.lines().filter(|l| l.chars().count() > 100);
         assert_eq!(long.collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_step_that_waits_for_an_approval_shares_no_line() {
+        let approvals = BTreeSet::from(["hold-expense-green".to_owned()]);
+        let (text, _) = show(&DoneSteps::new(), &approvals);
+        let mark = "Nodes of expense-green: kept from scale-down [after approval]";
+        assert!(text.contains(mark), "{text}");
+        let (text, _) = show(&DoneSteps::new(), &BTreeSet::new());
+        assert!(!text.contains("Nodes of expense-green: kept"), "{text}");
     }
 
     #[test]

@@ -88,6 +88,14 @@ fn write_manifest(object: &Value) -> String {
     }
 }
 
+/// Whether a key is a word that YAML takes for nothing else: `on`, `y` and `1` are no strings there.
+fn is_plain_key(key: &str) -> bool {
+    const OTHER: [&str; 8] = ["y", "n", "yes", "no", "on", "off", "true", "false"];
+    let word = key.starts_with(|c: char| c.is_ascii_lowercase())
+        && key.chars().all(|c| c.is_ascii_alphanumeric());
+    word && key != "null" && !OTHER.contains(&key.to_lowercase().as_str())
+}
+
 /// JSON as a value of the document. Keys without a value are left out, and numbers that are no integers are quoted: the
 /// objects of Karpenter have none.
 fn yaml_value(value: &Value) -> YamlValue {
@@ -103,8 +111,7 @@ fn yaml_value(value: &Value) -> YamlValue {
         Value::Object(entries) => {
             let entries = entries.iter().filter(|(_, value)| !value.is_null());
             let items = entries.map(|(key, value)| {
-                let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric());
-                let key = match plain {
+                let key = match is_plain_key(key) {
                     true => key.clone(),
                     false => quote_yaml(key),
                 };

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -182,6 +183,34 @@ impl ConditionState {
         let failed = self.status != "True" && self.reason == "LaunchFailed";
         (failed || self.status == "False").then_some(self.message.as_str())
     }
+}
+
+/// How long a pod asks not to be disrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DisruptionStay {
+    /// As long as it runs.
+    Always,
+    /// From its start on.
+    For(SignedDuration),
+}
+
+/// What the annotation of a pod asks for; Karpenter heeds no value but `true` and a duration.
+pub fn pod_stay(annotations: &BTreeMap<String, String>) -> Option<DisruptionStay> {
+    let value = annotations.get(DO_NOT_DISRUPT)?;
+    if value == "true" {
+        return Some(DisruptionStay::Always);
+    }
+    let duration: SignedDuration = value.parse().ok()?;
+    duration
+        .is_positive()
+        .then_some(DisruptionStay::For(duration))
+}
+
+/// Whether the annotation of a node keeps it: no value but `true` does.
+pub fn is_node_kept(annotations: &BTreeMap<String, String>) -> bool {
+    annotations
+        .get(DO_NOT_DISRUPT)
+        .is_some_and(|value| value == "true")
 }
 
 /// The NodePool of a node; none where Karpenter did not make it.

@@ -338,7 +338,9 @@ pub fn surge_refusal(case: &ReadinessInput<'_>, pod: &Pod) -> Option<String> {
             "it belongs to {kind}, and only a Deployment starts the new pod before the old one ends"
         ));
     };
-    no_restart(deployment, !pod.claims.is_empty())
+    // On Fargate the restart comes first whatever volumes there are: none of them is one node's.
+    let has_claims = !pod.claims.is_empty() && !case.is_restarted(pod);
+    no_restart(deployment, has_claims)
 }
 
 /// The pods that the run evicts and that a budget selects.

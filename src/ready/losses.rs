@@ -22,7 +22,7 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         by_group.entry(blue.filter(own)).or_default().push(pod);
     }
     for (blue, pods) in by_group {
-        check_losses_of(case, blue, &pods, out);
+        check_losses_of(case, LosingPods::Evicted { blue }, &pods, out);
     }
 }
 
@@ -34,13 +34,26 @@ fn consents_alike(one: &Drain, other: &Drain) -> bool {
     consents(one) == consents(other)
 }
 
-/// Judges what pods would lose that move in one way: that of a group, or the plan's own.
-fn check_losses_of(
+/// Who makes pods leave their nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LosingPods<'a> {
+    /// The run: as a group has it, or the plan itself.
+    Evicted { blue: Option<&'a str> },
+    /// Karpenter or EKS, which ask for no consent: the plan's only say that the loss is known.
+    Replaced { by: &'static str },
+}
+
+/// Judges what pods would lose that move in one way.
+pub fn check_losses_of(
     case: &ReadinessInput<'_>,
-    blue: Option<&str>,
+    losing: LosingPods<'_>,
     pods: &[&Pod],
     out: &mut Vec<Finding>,
 ) {
+    let (blue, replacer) = match losing {
+        LosingPods::Evicted { blue } => (blue, None),
+        LosingPods::Replaced { by } => (None, Some(by)),
+    };
     let drain = blue.map_or(&case.plan.drain, |blue| case.plan.drain_of(blue));
     let evicted = drain.jobs.evicted();
     let (mut bare, mut empty_dirs) = (Losses::default(), Losses::default());
@@ -51,12 +64,16 @@ fn check_losses_of(
     let (empty_scope, host_scope) = (drain.empty_dir.scope(), drain.host_path.scope());
     for pod in pods.iter().copied() {
         let name = case.workloads.name_of(pod);
-        if pod.runs_to_end() {
-            report_finite_pod(case, pod, &name, &evicted, out);
-            // What is waited for loses nothing.
-            if !covers_either_name(&evicted, pod, &name) {
-                continue;
+        match replacer {
+            Some(replacer) if pod.runs_to_end() => report_ended_job(pod, &name, replacer, out),
+            None if pod.runs_to_end() => {
+                report_finite_pod(case, pod, &name, &evicted, out);
+                // What is waited for loses nothing.
+                if !covers_either_name(&evicted, pod, &name) {
+                    continue;
+                }
             }
+            Some(_) | None => {}
         }
         // Each kind of loss has a consent of its own.
         if pod.owner.is_none() && !covers_either_name(&bare_scope, pod, &name) {
@@ -94,9 +111,13 @@ fn check_losses_of(
         |what| what.to_owned(),
         &format!("delete it, give it a controller, or consent to its loss: {consent}"),
     );
+    // Whoever has nodes replaced for them all the time knows of data on the disks; what a storage system keeps there is
+    // another matter.
+    let mut data = Vec::new();
+    let goes = replacer.map_or("blue is deleted", |_| "the node is replaced");
     let consent = snippet(&empty_dirs, "emptyDir", &drain.empty_dir);
     empty_dirs.report_losses(
-        out,
+        &mut data,
         Code::EmptyDir,
         |volumes| {
             format!("the data in its emptyDir volumes is lost when the pod is evicted: {volumes}")
@@ -108,9 +129,9 @@ fn check_losses_of(
         // A storage system that keeps replicas has a way of its own to move its data.
         match system {
             None => losses.report_losses(
-                out,
+                &mut data,
                 Code::HostPathData,
-                |volumes| format!("its data on the node's disk is lost when blue is deleted: {volumes}"),
+                |volumes| format!("its data on the node's disk is lost when {goes}: {volumes}"),
                 &format!("move the data with the application's own tools before the upgrade; if the data may be lost, \
                      consent to it: {consent}"),
             ),
@@ -118,15 +139,42 @@ fn check_losses_of(
                 let system = &STORAGE_SYSTEMS[at];
                 let detail = |volumes: &str| {
                     format!(
-                        "{} keeps the data of its volumes on the node's disk, and the data is lost when blue is deleted: \
-                         {volumes}",
+                        "{} keeps the data of its volumes on the node's disk, and the data is lost when {goes}: {volumes}",
                         system.name
                     )
                 };
-                losses.report_losses(out, Code::HostPathData, detail, &format!("{}: {consent}", system.fix_text()));
+                losses.report_losses(out, Code::HostPathData, detail, &match replacer {
+                    None => format!("{}: {consent}", system.fix_text()),
+                    Some(_) => format!(
+                        "write `strategy: blue-green` or `leave` for its NodePool, and have {} rebuild the copies elsewhere before the nodes go; if the data may be lost, consent to it: {consent}",
+                        system.name
+                    ),
+                });
             }
         }
     }
+    let known = |finding: Finding| match replacer {
+        Some(_) => finding.with_severity(Severity::Warning),
+        None => finding,
+    };
+    out.extend(data.into_iter().map(known));
+}
+
+/// Says what happens to a pod that runs to completion on a node that somebody else replaces. One of nobody is told as a loss.
+fn report_ended_job(pod: &Pod, name: &WorkloadName, replacer: &str, out: &mut Vec<Finding>) {
+    let Some(owner) = &pod.owner else {
+        return;
+    };
+    let finding = Finding::new(
+        Code::RunningJob,
+        name.to_string(),
+        format!(
+            "{replacer} evicts its pods before they end, and {} {} has to start them again",
+            owner.kind, owner.name
+        ),
+        "nothing to do where it may begin again; otherwise give its pods the annotation `karpenter.sh/do-not-disrupt`, and make sure that they end",
+    );
+    out.push(finding);
 }
 
 /// The path of a persistent volume that is a directory of whatever node its pod runs on.

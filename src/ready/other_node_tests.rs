@@ -5,7 +5,8 @@ use serde_json::json;
 use super::tests::{of, only, plan, with};
 use super::*;
 use crate::model::Inventory;
-use crate::model::node_pool::{KarpenterObjects, NODE_POOL_LABEL, NodePool};
+use crate::model::node_pool::{KarpenterObjects, NODE_POOL_LABEL, NodeClaim, NodePool};
+use crate::model::volumes::{NodeVolume, NodeVolumeSource};
 use crate::plan::Plan;
 use crate::route::fixture::*;
 
@@ -15,16 +16,19 @@ fn add_pool(i: &mut Inventory, grace: Option<&str>, needed: i32) {
     let labels = &mut node.labels;
     labels.insert(NODE_POOL_LABEL.to_owned(), "general".to_owned());
     i.nodes.push(node);
-    let mut pool = NodePool {
+    let pool = NodePool {
         name: "general".to_owned(),
         spec: json!({"template": {"spec": {"nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default"}}}}),
         ..NodePool::default()
     };
-    if let Some(grace) = grace {
-        pool.spec["template"]["spec"]["terminationGracePeriod"] = json!(grace);
-    }
+    let claim = NodeClaim {
+        node: Some("general-0".to_owned()),
+        spec: json!({"terminationGracePeriod": grace}),
+        ..NodeClaim::default()
+    };
     i.karpenter = Some(KarpenterObjects {
         pools: vec![pool],
+        claims: vec![claim],
         ..KarpenterObjects::default()
     });
     let nodes = ["general-0", "general-0"];
@@ -93,6 +97,79 @@ fn an_annotation_of_a_node_keeps_it_whatever_its_node_pool_says() {
     only(&found, Code::KeptNode, Severity::Blocker, "node general-0");
 }
 
+/// Adds a pod of a DaemonSet to `general-0`, with the annotation.
+fn add_agent(i: &mut Inventory, value: &str) {
+    add_pool(i, None, 1);
+    let mut pod = running_pod("shop", "agent-x", "agent", "DaemonSet", "general-0");
+    let annotations = &mut pod.annotations;
+    annotations.insert("karpenter.sh/do-not-disrupt".to_owned(), value.to_owned());
+    pod.created = Some(i.taken_at - jiff::SignedDuration::from_mins(30));
+    i.pods.push(pod);
+}
+
+#[test]
+fn an_annotation_of_a_pod_counts_as_karpenter_reads_it() {
+    let told = |value: &str| {
+        let found = changed(&plan(""), |i| add_agent(i, value));
+        let kept = found.iter().filter(|f| f.code == Code::KeptNode.as_str());
+        kept.map(|f| f.severity).collect::<Vec<_>>()
+    };
+    // A DaemonSet's pod keeps its node as any other does.
+    assert_eq!(told("true"), [Severity::Blocker]);
+    assert_eq!(told("1h"), [Severity::Warning]);
+    // It has run for longer, or the value is none that Karpenter knows.
+    for value in ["5m", "false", "yes", "-1h"] {
+        assert_eq!(told(value), [], "{value}");
+    }
+}
+
+#[test]
+fn data_on_a_node_of_karpenter_is_told_and_that_of_a_storage_system_blocks() {
+    let with_path = |app: &'static str, path: &'static str| {
+        move |i: &mut Inventory| {
+            add_pool(i, None, 1);
+            let mut pod = running_pod("shop", "store-0", app, "StatefulSet", "general-0");
+            pod.node_volumes.push(NodeVolume {
+                name: "data".to_owned(),
+                source: NodeVolumeSource::HostPath {
+                    path: path.to_owned(),
+                    path_type: String::new(),
+                },
+                mounts: Vec::new(),
+            });
+            i.pods.push(pod);
+        }
+    };
+    let found = changed(&plan(""), with_path("store", "/var/data"));
+    let told = found.iter().find(|f| f.code == Code::HostPathData.as_str());
+    let told = told.unwrap_or_else(|| panic!("{found:#?}"));
+    assert_eq!(told.severity, Severity::Warning);
+    assert!(told.detail.contains("the node is replaced"), "{told:?}");
+    let engine = changed(&plan(""), with_path("rook-ceph-osd", "/var/lib/rook"));
+    let told = engine
+        .iter()
+        .find(|f| f.code == Code::HostPathData.as_str());
+    let told = told.unwrap_or_else(|| panic!("{engine:#?}"));
+    assert_eq!(told.severity, Severity::Blocker);
+    assert!(told.fix.contains("NodePool"), "{told:?}");
+}
+
+#[test]
+fn a_job_on_a_node_of_karpenter_is_not_waited_for_and_that_is_said() {
+    let found = changed(&plan(""), |i| {
+        add_pool(i, None, 1);
+        let mut pod = running_pod("shop", "nightly-x", "nightly", "Job", "general-0");
+        pod.restart_always = false;
+        i.pods.push(pod);
+    });
+    only(&found, Code::RunningJob, Severity::Info, "Job shop/nightly");
+    let said = found.iter().find(|f| f.code == Code::RunningJob.as_str());
+    assert!(
+        said.unwrap().detail.contains("Karpenter evicts"),
+        "{said:?}"
+    );
+}
+
 #[test]
 fn pods_that_are_not_ready_keep_a_node_of_karpenter_under_their_budget() {
     let found = changed(&plan(""), |i| {
@@ -145,6 +222,13 @@ fn a_budget_that_never_opens_blocks_pods_on_fargate_that_are_evicted_and_not_tho
     only(&evicted, Code::BudgetNever, Severity::Blocker, budget);
     let restarted = changed(&plan(""), closed("Deployment"));
     only(&restarted, Code::BudgetNever, Severity::Info, budget);
+    // A volume of a pod on Fargate is of no node, and keeps no restart back.
+    let with_volume = changed(&plan(""), |i| {
+        closed("Deployment")(i);
+        let pods = i.pods.iter_mut().filter(|p| p.key.namespace == "shop");
+        pods.for_each(|p| p.claims.push("files".to_owned()));
+    });
+    only(&with_volume, Code::BudgetNever, Severity::Info, budget);
     let left = changed(&plan("fargate: leave\n"), closed("StatefulSet"));
     assert_eq!(of(&left, Code::BudgetNever), []);
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use super::budgets::{allows_nothing, holds_unready};
 use super::codes::Code;
 use super::input::{ReadinessInput, can_be_evicted, name_some};
-use super::losses::{Losses, covers_either_name};
+use super::losses::{LosingPods, check_losses_of};
 use super::{Finding, Severity};
 use crate::model::Minor;
 use crate::model::kube::{NamespacedName, Node, Pdb, Pod};
-use crate::model::node_pool::{DO_NOT_DISRUPT, pool_of};
+use crate::model::node_pool::{DO_NOT_DISRUPT, DisruptionStay, is_node_kept, pod_stay, pool_of};
 use crate::plan::{AutoModeNodes, PoolStrategy};
 
 /// A node that Karpenter or EKS replaces in this run.
@@ -17,7 +17,7 @@ struct ReplacedNode<'a> {
     node: &'a Node,
     /// Who replaces it.
     replacer: &'static str,
-    /// After how long its pods are ended whatever holds them, as its NodePool says; none: never.
+    /// After how long its pods are ended whatever holds them, as its NodeClaim says; none: never.
     ended_after: Option<&'a str>,
 }
 
@@ -27,7 +27,7 @@ pub fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     if nodes.is_empty() {
         return;
     }
-    for of in nodes.iter().filter(|n| is_kept(&n.node.annotations)) {
+    for of in nodes.iter().filter(|n| is_node_kept(&n.node.annotations)) {
         // Nothing passes over the annotation of a node.
         out.push(Finding::new(
             Code::KeptNode,
@@ -46,20 +46,23 @@ pub fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         nodes.iter().map(|n| (n.node.name.as_str(), n)).collect();
     let on_them = case.inventory.pods.iter().filter_map(|pod| {
         let of = *by_name.get(pod.node.as_deref()?)?;
-        can_be_evicted(pod).then_some((pod, of))
+        let active = !pod.is_finished() && pod.deletion_timestamp.is_none();
+        active.then_some((pod, of))
     });
-    let pods: Vec<(&Pod, &ReplacedNode<'_>)> = on_them.collect();
-    for (pod, of) in pods.iter().filter(|(pod, _)| is_kept(&pod.annotations)) {
-        out.push(kept_finding(
-            format!("pod {}", pod.key),
-            format!("it has the annotation {DO_NOT_DISRUPT}"),
-            std::slice::from_ref(of),
-            "take the annotation off, or end the pod before the upgrade",
-        ));
+    let active: Vec<(&Pod, &ReplacedNode<'_>)> = on_them.collect();
+    // Those of DaemonSets count as well.
+    for (pod, of) in &active {
+        out.extend(judge_annotation(case, pod, of));
     }
+    let evicted = active.into_iter().filter(|(pod, _)| can_be_evicted(pod));
+    let pods: Vec<(&Pod, &ReplacedNode<'_>)> = evicted.collect();
     check_budgets(case, &pods, out);
     check_single_pods(case, &pods, out);
-    check_losses(case, &pods, out);
+    for replacer in ["Karpenter", "EKS"] {
+        let of = pods.iter().filter(|(_, of)| of.replacer == replacer);
+        let of: Vec<&Pod> = of.map(|(pod, _)| *pod).collect();
+        check_losses_of(case, LosingPods::Replaced { by: replacer }, &of, out);
+    }
 }
 
 /// The nodes that the plan has Karpenter or EKS replace, older than the target.
@@ -79,8 +82,10 @@ fn replaced_nodes<'a>(case: &ReadinessInput<'a>) -> impl Iterator<Item = Replace
             let drifts = entry.is_some_and(|e| e.strategy == PoolStrategy::Drift);
             drifts.then_some("Karpenter")
         };
-        let ended_after =
-            pool.and_then(|pool| pool.spec["template"]["spec"]["terminationGracePeriod"].as_str());
+        // Karpenter goes by the claim, which a change of the NodePool does not reach.
+        let mut claims = karpenter.into_iter().flat_map(|k| &k.claims);
+        let claim = claims.find(|claim| claim.node.as_ref() == Some(&node.name));
+        let ended_after = claim.and_then(|c| c.spec["terminationGracePeriod"].as_str());
         replacer.map(|replacer| ReplacedNode {
             node,
             replacer,
@@ -89,14 +94,30 @@ fn replaced_nodes<'a>(case: &ReadinessInput<'a>) -> impl Iterator<Item = Replace
     })
 }
 
-/// Whether the annotation keeps a node or a pod where it is; a duration in it counts from the pod's start, and is told as
-/// well.
-fn is_kept(annotations: &BTreeMap<String, String>) -> bool {
-    let value = annotations.get(DO_NOT_DISRUPT);
-    value.is_some_and(|value| value != "false")
+/// A pod that asks not to be disrupted, where it still does.
+fn judge_annotation(
+    case: &ReadinessInput<'_>,
+    pod: &Pod,
+    of: &ReplacedNode<'_>,
+) -> Option<Finding> {
+    let told = |why: String| {
+        let fix = "take the annotation off, or end the pod before the upgrade";
+        kept_finding(format!("pod {}", pod.key), why, &[of], fix)
+    };
+    match pod_stay(&pod.annotations)? {
+        DisruptionStay::Always => Some(told(format!("it has the annotation {DO_NOT_DISRUPT}"))),
+        DisruptionStay::For(time) => {
+            let until = pod.created.and_then(|at| at.checked_add(time).ok());
+            let over = until.is_some_and(|until| until <= case.inventory.taken_at);
+            let until =
+                until.map_or_else(|| format!("{time:#} after its start"), |at| at.to_string());
+            let why = format!("it has the annotation {DO_NOT_DISRUPT} until {until}");
+            (!over).then(|| told(why).with_severity(Severity::Warning))
+        }
+    }
 }
 
-/// Something that keeps nodes, which only the grace period of their NodePools passes over.
+/// Something that keeps nodes, which only the grace period of their NodeClaims passes over.
 fn kept_finding(
     subject: String,
     why: String,
@@ -108,14 +129,14 @@ fn kept_finding(
     names.sort();
     names.dedup();
     let names = name_some(&names);
-    let passed_over = nodes.iter().map(|n| n.ended_after).max();
-    let for_good = nodes.iter().any(|n| n.ended_after.is_none());
-    match passed_over.flatten().filter(|_| !for_good) {
+    // Where one node has no such time, that one stays.
+    let times: Option<Vec<&str>> = nodes.iter().map(|n| n.ended_after).collect();
+    match times.as_deref().and_then(<[&str]>::first) {
         Some(after) => Finding::new(
             Code::KeptNode,
             subject,
             format!(
-                "{why}, and the terminationGracePeriod of its NodePool passes over that: {after} after {replacer} begins with {names}, what is left there is deleted"
+                "{why}, and the terminationGracePeriod of its NodeClaim passes over that: {after} after {replacer} begins with {names}, what is left there is deleted"
             ),
             fix,
         )
@@ -225,61 +246,4 @@ fn check_single_pods(
             "run a second replica for the upgrade, or accept the downtime",
         ));
     }
-}
-
-/// What goes with the pods. The run does not evict them, so that the plan's consents only say that it is known.
-fn check_losses(
-    case: &ReadinessInput<'_>,
-    pods: &[(&Pod, &ReplacedNode<'_>)],
-    out: &mut Vec<Finding>,
-) {
-    let drain = &case.plan.drain;
-    let (bare_scope, empty_scope) = (drain.bare_pods.scope(), drain.empty_dir.scope());
-    let host_scope = drain.host_path.scope();
-    let (mut bare, mut empty_dirs, mut host_paths) =
-        (Losses::default(), Losses::default(), Losses::default());
-    for (pod, _) in pods {
-        let name = case.workloads.name_of(pod);
-        if pod.owner.is_none() && !covers_either_name(&bare_scope, pod, &name) {
-            bare.add_loss(&name, "no controller would create it again".to_owned());
-        }
-        if !covers_either_name(&empty_scope, pod, &name) {
-            for volume in pod.empty_dirs_with_data() {
-                empty_dirs.add_loss(&name, volume.describe());
-            }
-        }
-        if !covers_either_name(&host_scope, pod, &name) {
-            for volume in pod.host_paths_with_data() {
-                host_paths.add_loss(&name, volume.describe());
-            }
-        }
-    }
-    let consent = bare.consent_snippet("barePods", &drain.bare_pods);
-    bare.report_losses(
-        out,
-        Code::BarePod,
-        str::to_owned,
-        &format!("delete it, give it a controller, or consent to its loss: {consent}"),
-    );
-    // Whoever has nodes replaced for them all the time knows this of data on their disks.
-    let mut data = Vec::new();
-    let consent = empty_dirs.consent_snippet("emptyDir", &drain.empty_dir);
-    empty_dirs.report_losses(
-        &mut data,
-        Code::EmptyDir,
-        |volumes| {
-            format!("the data in its emptyDir volumes is lost when its node is replaced: {volumes}")
-        },
-        &format!("if the data may be lost, nothing; to read no more of it: {consent}"),
-    );
-    let consent = host_paths.consent_snippet("hostPath", &drain.host_path);
-    host_paths.report_losses(
-        &mut data,
-        Code::HostPathData,
-        |volumes| {
-            format!("its data on the node's disk is lost when the node is replaced: {volumes}")
-        },
-        &format!("if the data may be lost, nothing; to read no more of it: {consent}"),
-    );
-    out.extend(data.into_iter().map(|f| f.with_severity(Severity::Warning)));
 }

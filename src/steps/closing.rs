@@ -139,6 +139,16 @@ pub mod tests {
     }
 
     #[test]
+    fn no_autoscaler_has_to_see_the_taint_of_a_node_of_karpenter() {
+        let mut made = held(tainted(node("made")));
+        let labels = &mut made.labels;
+        labels.insert("karpenter.sh/nodepool".to_owned(), "general".to_owned());
+        let closing = next(&[made], Some(100), 101);
+        let nodes = vec!["made".to_owned()];
+        assert_eq!(closing, Some(NodeClosing::Cordon { nodes }));
+    }
+
+    #[test]
     fn a_node_is_cordoned_only_when_the_autoscaler_has_had_time_to_see_its_taint() {
         let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
         let mut closed = held(tainted(node("old")));

@@ -110,3 +110,34 @@ impl CordonBlueAct {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::attempts::CallAttempt;
+
+    #[test]
+    fn a_change_of_a_group_is_told_by_the_operation_that_makes_it() {
+        let told = |source, max| {
+            let act = CordonBlueAct::Configure {
+                change: NodegroupChange {
+                    max: Some(max),
+                    ..NodegroupChange::default()
+                },
+                request: NodegroupRequest {
+                    attempt: CallAttempt::default(),
+                    modified: None,
+                },
+            };
+            act.describe(source, "web")
+        };
+        let managed = told(NodeSource::ManagedGroup, 3);
+        assert_eq!(managed, "UpdateNodegroupConfig web: max size 3");
+        let own = told(NodeSource::AutoScalingGroup, 3);
+        assert_eq!(own, "UpdateAutoScalingGroup web: max size 3");
+        let closed = told(NodeSource::NodePool, 1);
+        assert!(closed.contains("limits of NodePool web to 0"), "{closed}");
+        let opened = told(NodeSource::NodePool, i32::MAX);
+        assert!(opened.contains("its limits back"), "{opened}");
+    }
+}

@@ -440,7 +440,7 @@ impl Step<StepWorld> for RestartFargateStep {
             }
             FargateAct::Evict { pod, .. } => format!("evict {pod} from its old Fargate node"),
             FargateAct::Delete { pod, .. } => {
-                format!("delete {pod} past its budget, as the plan says at the deadline")
+                format!("delete {pod} past its budget, as the plan says")
             }
         }
     }
@@ -451,5 +451,94 @@ impl Step<StepWorld> for RestartFargateStep {
 
     fn is_at_rest(&self, seen: &FargateObservation) -> bool {
         seen.leaving.is_empty() && !seen.deployments.values().any(is_rolling)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::BudgetConsent;
+    use crate::steps::closing::tests::node;
+    use crate::steps::drain::budget::tests::pdb;
+    use crate::steps::drain::fixtures::{default_drain_spec, time_at};
+    use crate::steps::evictable::tests::pod;
+
+    const SOON: Duration = Duration::from_secs(60);
+    const LATE: Duration = Duration::from_secs(601);
+
+    /// What is next for the pod `shop/web-1` of an old Fargate node after `so_long`, under budgets of these names that
+    /// allow nothing.
+    fn decide(drain: DrainSpec, budgets: &[&str], so_long: Duration) -> Decision<FargateAct> {
+        let mut old = node("fargate-1");
+        old.kubelet_version = "v1.28.1".to_owned();
+        let labels = &mut old.labels;
+        labels.insert("eks.amazonaws.com/compute-type".into(), "fargate".into());
+        let mut snapshot = CacheSnapshot::from_lists(vec![old], vec![pod("web-1", "fargate-1")]);
+        for name in budgets {
+            let closed = pdb(name, 0, 1, 1, 1);
+            Arc::make_mut(&mut snapshot.pdbs).insert(closed.key.clone(), closed);
+        }
+        let step = RestartFargateStep::new(Minor::new(29), drain);
+        let mut seen = step.judge_snapshot(&snapshot);
+        seen.unchanged_for = so_long;
+        step.decide_next(&seen, &StepHistory::default(), time_at(0))
+    }
+
+    fn consenting(word: BudgetConsent) -> DrainSpec {
+        DrainSpec {
+            budgets: [("shop/web".to_owned(), word)].into(),
+            ..default_drain_spec()
+        }
+    }
+
+    fn is_eviction(decision: &Decision<FargateAct>) -> bool {
+        matches!(decision, Decision::Act(FargateAct::Evict { .. }))
+    }
+
+    fn is_deletion(decision: &Decision<FargateAct>) -> bool {
+        matches!(decision, Decision::Act(FargateAct::Delete { .. }))
+    }
+
+    #[test]
+    fn an_eviction_that_no_budget_refuses_and_that_comes_to_nothing_has_an_end() {
+        assert!(is_eviction(&decide(default_drain_spec(), &[], SOON)));
+        let ended = decide(default_drain_spec(), &[], LATE);
+        assert!(
+            matches!(&ended, Decision::Refuse(why) if why.to_string().contains("shop/web-1")),
+            "{ended:?}"
+        );
+    }
+
+    #[test]
+    fn a_pod_of_two_budgets_is_not_asked_to_go_and_a_person_is_in_the_end() {
+        let two = ["web", "all"];
+        let waits = decide(default_drain_spec(), &two, SOON);
+        assert!(matches!(waits, Decision::Wait { .. }), "{waits:?}");
+        let ended = decide(default_drain_spec(), &two, LATE);
+        assert!(
+            matches!(&ended, Decision::Refuse(why) if why.to_string().contains("several budgets")),
+            "{ended:?}"
+        );
+    }
+
+    #[test]
+    fn consents_for_one_budget_and_for_single_replicas_are_those_of_a_drain() {
+        let with = |word, so_long| decide(consenting(word), &["web"], so_long);
+        assert!(matches!(
+            with(BudgetConsent::Block, SOON),
+            Decision::Wait { .. }
+        ));
+        assert!(is_eviction(&with(BudgetConsent::Wait, SOON)));
+        assert!(matches!(
+            with(BudgetConsent::Wait, LATE),
+            Decision::Refuse(_)
+        ));
+        assert!(is_eviction(&with(BudgetConsent::Delete, SOON)));
+        assert!(is_deletion(&with(BudgetConsent::Delete, LATE)));
+        let singles = DrainSpec {
+            single_replicas: SingleReplicas::Evict,
+            ..default_drain_spec()
+        };
+        assert!(is_deletion(&decide(singles, &["web"], SOON)));
     }
 }

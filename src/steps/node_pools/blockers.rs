@@ -2,7 +2,7 @@
 
 use crate::k8s::cache::CacheSnapshot;
 use crate::model::kube::{Node, Pod};
-use crate::model::node_pool::DO_NOT_DISRUPT;
+use crate::model::node_pool::{DO_NOT_DISRUPT, is_node_kept, pod_stay};
 
 /// How many are told.
 const MAX_BLOCKERS: usize = 4;
@@ -14,7 +14,7 @@ pub fn find_blockers<'a>(
 ) -> Vec<String> {
     let mut found = Vec::new();
     for node in nodes {
-        if is_kept(&node.annotations) {
+        if is_node_kept(&node.annotations) {
             found.push(format!(
                 "node {} has the annotation {DO_NOT_DISRUPT}",
                 node.name
@@ -25,7 +25,7 @@ pub fn find_blockers<'a>(
             if pod.is_finished() || pod.deletion_timestamp.is_some() {
                 continue;
             }
-            if is_kept(&pod.annotations) {
+            if pod_stay(&pod.annotations).is_some() {
                 found.push(format!(
                     "pod {} on {} has the annotation {DO_NOT_DISRUPT}",
                     pod.key, node.name
@@ -46,13 +46,6 @@ pub fn find_blockers<'a>(
         found.push(format!("and {more} more"));
     }
     found
-}
-
-/// Whether the annotation says so; a duration in it counts from the pod's start, and is told as well.
-fn is_kept(annotations: &std::collections::BTreeMap<String, String>) -> bool {
-    annotations
-        .get(DO_NOT_DISRUPT)
-        .is_some_and(|value| value != "false")
 }
 
 fn find_closed_budget(snapshot: &CacheSnapshot, pod: &Pod) -> Option<String> {

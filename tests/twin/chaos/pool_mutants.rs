@@ -10,8 +10,8 @@ use http::Method;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::mutants::{changed, is, retarget};
-use super::workload_mutants::{asks_first, begins_node, believes_every_pod, trial_of};
+use super::mutants::{changed, is};
+use super::workload_mutants::{asks_first, begin_nodes, begins_node, believes_every_pod, trial_of};
 
 const NODE_POOL: &str = "/apis/karpenter.sh/v1/nodepools/general";
 
@@ -116,22 +116,8 @@ fn a_program_that_deletes_a_node_pool_before_it_is_empty_is_caught() {
 
 #[test]
 fn a_program_that_begins_a_node_of_a_node_pool_too_many_is_caught() {
-    let two = |request: &Request| match begins_node(request) {
-        true => ["ip-10-0-0-7", "ip-10-0-32-8", "ip-10-0-64-4"]
-            .map(|node| {
-                changed(request.clone(), |parts, bytes| {
-                    let path = parts.uri.path().to_owned();
-                    let other = format!("/api/v1/nodes/{node}.ec2.internal");
-                    retarget(parts, Method::PATCH, &path, &other);
-                    let mut patch: Value = serde_json::from_slice(bytes).unwrap();
-                    let meta = patch["metadata"].as_object_mut().unwrap();
-                    meta.remove("resourceVersion");
-                    *bytes = patch.to_string().into();
-                })
-            })
-            .to_vec(),
-        false => Vec::new(),
-    };
+    let two =
+        |request: &Request| begin_nodes(request, ["ip-10-0-0-7", "ip-10-0-32-8", "ip-10-0-64-4"]);
     let faults = faults_of(
         "karpenter-blue-green",
         Variation::default(),

@@ -224,26 +224,29 @@ fn a_program_that_evicts_a_single_replica_where_the_plan_says_surge_is_caught_wi
     assert!(faults.contains(law), "{faults}");
 }
 
+/// The beginning of each of these nodes, where the request is that of one.
+pub fn begin_nodes<const N: usize>(request: &Request, nodes: [&str; N]) -> Vec<Request> {
+    if !begins_node(request) {
+        return Vec::new();
+    }
+    let begin = |node: &str| {
+        changed(request.clone(), |parts, bytes| {
+            let path = parts.uri.path().to_owned();
+            let other = format!("/api/v1/nodes/{node}.ec2.internal");
+            retarget(parts, Method::PATCH, &path, &other);
+            let mut patch: Value = serde_json::from_slice(bytes).unwrap();
+            let meta = patch["metadata"].as_object_mut().unwrap();
+            meta.remove("resourceVersion");
+            *bytes = patch.to_string().into();
+        })
+    };
+    nodes.map(begin).to_vec()
+}
+
 #[test]
 fn a_program_that_begins_a_node_too_many_is_caught() {
-    let two = |request: &Request| match begins_node(request) {
-        true => ["ip-10-0-0-4", "ip-10-0-32-4", "ip-10-0-64-4"]
-            .map(|node| {
-                changed(request.clone(), |parts, bytes| {
-                    let path = parts.uri.path().to_owned();
-                    let other = format!("/api/v1/nodes/{node}.ec2.internal");
-                    retarget(parts, Method::PATCH, &path, &other);
-                    let mut patch: Value = serde_json::from_slice(bytes).unwrap();
-                    patch["metadata"]
-                        .as_object_mut()
-                        .unwrap()
-                        .remove("resourceVersion");
-                    *bytes = patch.to_string().into();
-                })
-            })
-            .to_vec(),
-        false => Vec::new(),
-    };
+    let two =
+        |request: &Request| begin_nodes(request, ["ip-10-0-0-4", "ip-10-0-32-4", "ip-10-0-64-4"]);
     let faults = faults_of(Variation::default(), &asks_first(two));
     let law = "no more nodes are emptied at once than the plan says";
     assert!(faults.contains(law), "{faults}");
