@@ -194,7 +194,7 @@ pub enum DisruptionStay {
     For(SignedDuration),
 }
 
-/// What the annotation of a pod asks for; Karpenter heeds no value but `true` and a duration.
+/// What the annotation of a pod asks for; Karpenter heeds no value but `true` and a duration (KARP-21).
 pub fn pod_stay(annotations: &BTreeMap<String, String>) -> Option<DisruptionStay> {
     let value = annotations.get(DO_NOT_DISRUPT)?;
     if value == "true" {
@@ -206,7 +206,7 @@ pub fn pod_stay(annotations: &BTreeMap<String, String>) -> Option<DisruptionStay
         .then_some(DisruptionStay::For(duration))
 }
 
-/// Whether the annotation of a node keeps it: no value but `true` does.
+/// Whether the annotation of a node keeps it: no value but `true` does (KARP-21).
 pub fn is_node_kept(annotations: &BTreeMap<String, String>) -> bool {
     annotations
         .get(DO_NOT_DISRUPT)

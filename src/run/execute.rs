@@ -14,7 +14,6 @@ use crate::event::{self, RunEvent};
 use crate::journal::{RunPhase, RunState, StepState, StepStatus};
 use crate::model::Timestamp;
 use crate::report::{Reporter, RunView};
-use crate::route::StepSpec;
 
 /// Carries a run as far as it goes. Returns what was seen of it when it ends well.
 pub async fn execute_run(
@@ -158,14 +157,9 @@ fn version_rollback_note(state: &RunState, now: Timestamp) -> Option<String> {
 fn left_pools_note(state: &RunState) -> Option<String> {
     let route = stored_route(state).ok()?;
     let hop = version_rollback::find_last_hop(state, &route)?;
-    let pools = route.steps.iter().filter_map(|step| match &step.spec {
-        StepSpec::HoldPool { pool, .. } => {
-            let acted = state.find_step(&step.id).is_some_and(|s| s.acts > 0);
-            acted.then_some(pool.as_str())
-        }
-        _ => None,
-    });
-    let pools: Vec<&str> = pools.collect();
+    let acted = |id: &str| state.find_step(id).is_some_and(|s| s.acts > 0);
+    let acted = route.steps.iter().filter(|step| acted(&step.id));
+    let pools: Vec<&str> = acted.filter_map(|step| step.spec.held_pool()).collect();
     (!pools.is_empty()).then(|| {
         format!(
             "NodePool {}: Karpenter replaces their nodes by those of {} from now on, under their own budgets; EKS does not roll the control plane back while one is of {}",
@@ -212,6 +206,7 @@ mod tests {
 
     use super::*;
     use crate::journal::{JOURNAL_FORMAT, JournalEntry, OpenedEntry, Record};
+    use crate::route::StepSpec;
     use crate::run::rollback_tests::{self, done_run, run_of_owned_group};
 
     #[test]
