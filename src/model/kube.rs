@@ -95,6 +95,12 @@ impl Node {
         compute_type.is_some_and(|value| value == "fargate")
     }
 
+    /// Whether it is a machine outside of AWS (EKS Hybrid Nodes).
+    pub fn is_hybrid(&self) -> bool {
+        let compute_type = self.labels.get("eks.amazonaws.com/compute-type");
+        compute_type.is_some_and(|value| value == "hybrid")
+    }
+
     /// The group the node belongs to: EKS's by its label, or a self-managed one.
     pub fn nodegroup_name(&self) -> Option<&str> {
         let managed = self.labels.get(super::marks::NODEGROUP_LABEL);

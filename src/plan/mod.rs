@@ -43,5 +43,5 @@ pub use types::*;
 pub use words::{
     AddonConflicts, AddonPolicy, AutoModeNodes, BudgetConsent, DeadKubelets, DrainOrder,
     FargatePods, Insights, OnDeadline, OnUnhealthy, OperatorBudgets, PoolCapacity, PoolStrategy,
-    RetireHow, SingleReplicas, Strategy,
+    RetireHow, SingleReplicas, Strategy, UngroupedNodes,
 };

@@ -11,7 +11,7 @@ use super::words::{
     AddonConflicts, AddonPolicy, AutoModeNodes, BudgetConsent, ConsentWord, DeadKubelets,
     DrainOrder, EveryRule, FargatePods, Insights, JobsWord, OnDeadline, OnUnhealthy,
     OperatorBudgets, PoolCapacity, PoolStrategy, RetireHow, SingleReplicas, Strategy,
-    WholeCapacity,
+    UngroupedNodes, WholeCapacity,
 };
 use super::written_forms::{self, WrittenCapacity, WrittenConsent, WrittenRule};
 use crate::model::consent::{ConsentScope, WorkloadPattern};
@@ -37,11 +37,13 @@ pub struct Plan {
     /// Empty: every NodePool of Karpenter, by drift.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub karpenter: Vec<KarpenterPool>,
-    /// Both left out of the digest where they have their defaults, as for windows.
+    /// These three are left out of the digest where they have their defaults, as for windows.
     #[serde(default = "restart_fargate", skip_serializing_if = "is_restart")]
     pub fargate: FargatePods,
     #[serde(default = "wait_for_auto_mode", skip_serializing_if = "is_wait")]
     pub auto_mode: AutoModeNodes,
+    #[serde(default = "check_other_nodes", skip_serializing_if = "is_check")]
+    pub other_nodes: UngroupedNodes,
     pub drain: Drain,
     pub traffic: Traffic,
     pub retire: Retire,
@@ -70,6 +72,14 @@ fn wait_for_auto_mode() -> AutoModeNodes {
 
 fn is_wait(nodes: &AutoModeNodes) -> bool {
     *nodes == wait_for_auto_mode()
+}
+
+fn check_other_nodes() -> UngroupedNodes {
+    UngroupedNodes::Check
+}
+
+fn is_check(nodes: &UngroupedNodes) -> bool {
+    *nodes == check_other_nodes()
 }
 
 fn has_no_windows(windows: &Windows) -> bool {

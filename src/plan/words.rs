@@ -85,6 +85,14 @@ plan_words! {
 }
 
 plan_words! {
+    /// What hybrid nodes and nodes of no group mean for the run, which replaces neither.
+    UngroupedNodes {
+        Check = "check", "the plan is refused where one would be too old for the target";
+        Leave = "leave", "they are named, and stay however old they are";
+    }
+}
+
+plan_words! {
     /// What an EKS upgrade insight in ERROR means.
     Insights {
         Block = "block", "it is a blocker";

@@ -7,7 +7,7 @@ use super::migration::push_migration;
 use super::node_groups::{self, GroupMigration, MigrationTrigger};
 use super::problem::{Obstacle, RouteProblem};
 use super::traffic::{self, TargetGroupPair};
-use super::{AcceptedLosses, Route, StepSpec, addons, estimate, other_nodes};
+use super::{AcceptedLosses, Route, StepSpec, addons, estimate, other_nodes, unmoved_nodes};
 use crate::model::Inventory;
 use crate::model::group_owner::GroupOwner;
 use crate::model::{elb, marks};
@@ -48,7 +48,7 @@ fn build_with_trigger(
     let movers = node_groups::find_migrations(&mut draft);
     other_nodes::check_replaced_pools(&mut draft, &movers);
     let others = other_nodes::find_other_moves(&mut draft);
-    node_groups::check_unmoved_nodes(&mut draft, &movers, &others);
+    unmoved_nodes::check_unmoved_nodes(&mut draft, &movers, &others);
     if rule == MigrationTrigger::Match {
         check_all_groups_move(&mut draft, &movers);
     }

@@ -20,6 +20,7 @@ pub mod step_patterns;
 mod step_specs;
 mod traffic;
 pub mod types;
+mod unmoved_nodes;
 mod user_data;
 
 #[cfg(test)]
@@ -45,4 +46,7 @@ pub use served_targets::{
     targets_by_group,
 };
 pub use types::*;
-pub use user_data::{UserDataMisfit, blue_os_family, find_misfits, green_os_family};
+pub use user_data::{
+    UserDataMisfit, blue_os_family, blue_windows_release, find_misfits, green_os_family,
+    green_windows_release,
+};

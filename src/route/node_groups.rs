@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::draft::RouteDraft;
-use super::other_node_kinds::OtherMove;
 use super::problem::Obstacle;
 use crate::model::eks::Nodegroup;
 use crate::model::kube::Node;
@@ -359,113 +358,6 @@ pub fn schedule_kubelets(
     }
 }
 
-/// Nodes the plan does not move must be within skew of the target; each that is not becomes a problem.
-pub fn check_unmoved_nodes(
-    draft: &mut RouteDraft<'_>,
-    movers: &[GroupMigration<'_>],
-    others: &[OtherMove],
-) {
-    let (inventory, to) = (draft.inventory, draft.plan.to);
-    // Gathered by owner, because one group with fifty old nodes is one problem.
-    let mut told: BTreeMap<String, (Minor, Vec<&str>)> = BTreeMap::new();
-    let mut unreadable: Vec<&Node> = Vec::new();
-    for node in &inventory.nodes {
-        let moved = node
-            .nodegroup_name()
-            .is_some_and(|g| movers.iter().any(|m| m.origin.name == g));
-        if moved || others.iter().any(|m| m.nodes.has_node(node)) {
-            continue;
-        }
-        let Ok(kubelet) = Minor::from_reported(&node.kubelet_version) else {
-            unreadable.push(node);
-            continue;
-        };
-        if kubelet >= to || kubelet.kubelet_may_join(to) {
-            continue;
-        }
-        // Those that the plan leaves to Karpenter or Auto Mode have a note of their own.
-        if is_replaced_by_provisioner(node) {
-            continue;
-        }
-        // Each kind of owner has another remedy, and the message has to name the right one.
-        let owner = match node.nodegroup_name() {
-            Some(group) => group_subject(inventory, group),
-            None if node
-                .labels
-                .get("eks.amazonaws.com/compute-type")
-                .is_some_and(|v| v == "fargate") =>
-            {
-                "Fargate pods".to_owned()
-            }
-            None => format!("node {}", node.name),
-        };
-        let entry = told.entry(owner).or_insert((kubelet, Vec::new()));
-        entry.0 = entry.0.min(kubelet);
-        entry.1.push(&node.name);
-    }
-    // Whether such a node may stay is unknown, which is no consent.
-    for node in unreadable {
-        if !is_replaced_by_provisioner(node) {
-            draft.add_problem(
-                Obstacle::NodeLeftBehind,
-                format!("node {}", node.name),
-                format!(
-                    "its kubelet says `{}`, which is not a version, so whether it works with an API server of {to} is unknown; and the plan does not move it",
-                    node.kubelet_version
-                ),
-                "look at the node; name its node group under `nodeGroups`, or remove the node",
-            );
-        }
-    }
-    // A group without nodes has no kubelet to show, but the next node it launches would.
-    for group in &inventory.nodegroups {
-        let moved = movers.iter().any(|m| m.origin.name == group.name);
-        let kubelet = oldest_kubelet(inventory, group);
-        if !moved && !is_retired(inventory, group) && kubelet < to && !kubelet.kubelet_may_join(to)
-        {
-            told.entry(group_subject(inventory, &group.name))
-                .or_insert((kubelet, Vec::new()));
-        }
-    }
-    for (owner, (kubelet, nodes)) in told {
-        // A group with a custom AMI has been complained about already.
-        if draft.has_problem_with(&owner) {
-            continue;
-        }
-        let fix = if owner.starts_with("node group") {
-            format!(
-                "name it under `nodeGroups`, or move it to {} or newer by hand first",
-                oldest_allowed_kubelet(to)
-            )
-        } else if owner.starts_with("Auto Scaling group") {
-            format!(
-                "list it under `autoScalingGroups` with an image, or move it to {} or newer by hand first",
-                oldest_allowed_kubelet(to)
-            )
-        } else if owner == "Fargate pods" {
-            "write `fargate: restart`, or delete these pods before the upgrade: new ones come up with the cluster's version"
-                .to_owned()
-        } else {
-            format!(
-                "it belongs to no managed node group: replace it by hand with kubelet {} or newer first",
-                oldest_allowed_kubelet(to)
-            )
-        };
-        draft.add_problem(
-            Obstacle::NodeLeftBehind,
-            owner,
-            format!("kubelet {kubelet} may not work with an API server of {to}, and the plan does not move {}", summarize_nodes(&nodes)),
-            fix,
-        );
-    }
-}
-
-/// What a group is called in problems.
-fn group_subject(inventory: &Inventory, name: &str) -> String {
-    let source = inventory.find_nodegroup(name).map(|g| g.source);
-    format!("{} {name}", source.unwrap_or_default().group_words())
-}
-
 /// The oldest kubelet that may work with `server`.
 pub fn oldest_allowed_kubelet(server: Minor) -> Minor {
     (0..=3)
@@ -473,12 +365,4 @@ pub fn oldest_allowed_kubelet(server: Minor) -> Minor {
         .map(|n| Minor::new(server.number().saturating_sub(n)))
         .find(|k| k.kubelet_may_join(server))
         .unwrap_or(server)
-}
-
-fn summarize_nodes(names: &[&str]) -> String {
-    match names {
-        [one] => format!("node {one}"),
-        [first, rest @ ..] => format!("node {first} and {} more", rest.len()),
-        [] => "it (it has no node now, and its next one would be as old)".to_owned(),
-    }
 }

@@ -3,7 +3,7 @@
 use super::node_groups::{launch_template_of, launch_template_of_green};
 use crate::model::Inventory;
 use crate::model::eks::Nodegroup;
-use crate::model::image::OsFamily;
+use crate::model::image::{OsFamily, WindowsRelease};
 use crate::model::user_data::UserDataTraits;
 use crate::plan::{AUTO_IMAGE, NodeGroup};
 
@@ -55,6 +55,36 @@ pub fn green_os_family(
         launch_template_of_green(inventory, blue, plan_entry).and_then(|t| t.image.as_deref());
     let image = plan_entry.ami.as_deref().or(of_template)?;
     image_os_family(inventory, image)
+}
+
+/// The release of Windows that blue's nodes run; none where they run none, or nobody says which.
+pub fn blue_windows_release(inventory: &Inventory, blue: &Nodegroup) -> Option<WindowsRelease> {
+    let of_type = blue.ami_type.as_deref().and_then(WindowsRelease::named_in);
+    let of_nodes = || {
+        let mut nodes = inventory.nodes_of(&blue.name);
+        nodes.find_map(|n| WindowsRelease::named_in(&n.os_image))
+    };
+    of_type.or_else(of_nodes)
+}
+
+/// The release of Windows that green's nodes will run. `ami_type`: green's; none where a custom AMI decides.
+pub fn green_windows_release(
+    inventory: &Inventory,
+    blue: &Nodegroup,
+    plan_entry: &NodeGroup,
+    ami_type: Option<&str>,
+) -> Option<WindowsRelease> {
+    if let Some(ami_type) = ami_type.filter(|t| *t != "CUSTOM") {
+        return WindowsRelease::named_in(ami_type);
+    }
+    if plan_entry.ami.as_deref() == Some(AUTO_IMAGE) {
+        return blue_windows_release(inventory, blue);
+    }
+    let of_template =
+        launch_template_of_green(inventory, blue, plan_entry).and_then(|t| t.image.as_deref());
+    let image = plan_entry.ami.as_deref().or(of_template)?;
+    let found = inventory.images.iter().find(|i| i.id == image);
+    found.and_then(|i| WindowsRelease::named_in(&i.name))
 }
 
 /// What of the template's user data does not suit green's image.

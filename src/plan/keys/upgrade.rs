@@ -8,6 +8,7 @@ use super::{
 };
 use crate::plan::words::{
     AddonConflicts, AddonPolicy, AutoModeNodes, FargatePods, Insights, RetireHow, Strategy,
+    UngroupedNodes,
 };
 
 /// The whole file.
@@ -136,6 +137,15 @@ pub static UPGRADE_PLAN: KeyMap = KeyMap {
             example: "leave",
             meaning: "Whether the run waits until EKS Auto Mode has replaced its nodes.",
             more: "EKS begins once the control plane is upgraded, and nothing holds it back.",
+            init: InitUse::LeftOut,
+        },
+        PlanKey {
+            name: "otherNodes",
+            kind: ValueKind::Choice(&choice("UngroupedNodesSchema", UngroupedNodes::WORDS)),
+            default: KeyDefault::Written("check"),
+            example: "leave",
+            meaning: "Hybrid nodes and nodes of no group, which the run does not replace.",
+            more: "A kubelet that is more minors older than the API server than Kubernetes allows may stop working, with the pods of its node. `leave` is consent to that. EKS's own insight about such nodes needs `controlPlane.insights: warn` besides.",
             init: InitUse::LeftOut,
         },
         section(

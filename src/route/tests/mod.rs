@@ -4,6 +4,7 @@ mod self_managed;
 mod sizes;
 mod tied_routes;
 mod traffic;
+mod unmoved;
 mod unread;
 mod zones;
 

@@ -1,51 +1,6 @@
 //! Auto Scaling groups that no managed node group owns.
 
 use super::*;
-use crate::model::asg::AsgLaunch;
-use crate::model::image::AmiImage;
-use crate::model::node_source::{self, cluster_tag};
-
-const IMAGE: &str = "ami-0aaaaaaaaaaaaaaa1";
-const NEW_IMAGE: &str = "ami-0bbbbbbbbbbbbbbb2";
-const PARAMETER: &str =
-    "/aws/service/eks/optimized-ami/1.29/amazon-linux-2023/x86_64/standard/recommended/image_id";
-
-/// A cluster of 1.28 with a self-managed group of three nodes whose image is of AWS.
-fn cluster() -> Inventory {
-    let mut inventory = empty_cluster("shop", 28);
-    add_group(&mut inventory, "workers", 28, 3);
-    with_template(&mut inventory, "workers", Some(IMAGE), None);
-    let managed = inventory.nodegroups.pop().unwrap();
-    let mut asg = inventory.asgs.remove(&managed.asgs[0]).unwrap();
-    asg.name = "workers".into();
-    asg.subnets = managed.subnets;
-    asg.launch = AsgLaunch {
-        template: managed.launch_template,
-        ..AsgLaunch::default()
-    };
-    asg.tags.push(crate::model::asg::AsgTag {
-        key: cluster_tag("shop"),
-        value: "owned".into(),
-        propagate: true,
-    });
-    inventory.nodegroups.push(node_source::to_node_group(&asg));
-    inventory.asgs.insert(asg.name.clone(), asg);
-    for node in &mut inventory.nodes {
-        node.labels.remove(crate::model::marks::NODEGROUP_LABEL);
-        node.self_managed_group = Some("workers".into());
-    }
-    inventory.images.push(AmiImage {
-        id: IMAGE.into(),
-        name: "amazon-eks-node-al2023-x86_64-standard-1.28-v20240807".into(),
-        description: None,
-        architecture: Some("x86_64".into()),
-        metadata_support: None,
-    });
-    inventory
-        .optimized_images
-        .insert(PARAMETER.into(), NEW_IMAGE.into());
-    inventory
-}
 
 fn auto_plan() -> Plan {
     plan("cluster: shop\nto: 1.29\nautoScalingGroups: [{blue: workers, ami: auto}]\n")
@@ -53,7 +8,7 @@ fn auto_plan() -> Plan {
 
 #[test]
 fn a_self_managed_group_moves_with_the_newest_image_of_its_line() {
-    let route = build_route(&auto_plan(), &cluster()).unwrap();
+    let route = build_route(&auto_plan(), &self_managed_cluster()).unwrap();
     let own = ["workers", "workers-green"].map(str::to_owned);
     assert_eq!(route.self_managed, own.into());
     let steps = ids(&route);
@@ -91,7 +46,7 @@ fn a_self_managed_group_moves_with_the_newest_image_of_its_line() {
 #[test]
 fn a_self_managed_group_that_the_plan_does_not_list_stays() {
     let plan = plan("cluster: shop\nto: 1.29\n");
-    let route = build_route(&plan, &cluster()).unwrap();
+    let route = build_route(&plan, &self_managed_cluster()).unwrap();
     assert!(route.self_managed.is_empty());
     assert!(ids(&route).iter().all(|id| !id.contains("workers")));
 }
@@ -99,7 +54,7 @@ fn a_self_managed_group_that_the_plan_does_not_list_stays() {
 #[test]
 fn each_kind_of_group_is_listed_under_its_own_key() {
     let misplaced = plan("cluster: shop\nto: 1.29\nnodeGroups: [{blue: workers}]\n");
-    let problems = build_route(&misplaced, &cluster()).unwrap_err();
+    let problems = build_route(&misplaced, &self_managed_cluster()).unwrap_err();
     let told = problems
         .iter()
         .find(|p| p.what == Obstacle::NoSuchGroup)
@@ -113,7 +68,7 @@ fn each_kind_of_group_is_listed_under_its_own_key() {
 #[test]
 fn what_keeps_a_clone_from_having_the_targets_kubelet_is_a_problem_before_anything_moves() {
     let of = |change: fn(&mut Inventory)| {
-        let mut inventory = cluster();
+        let mut inventory = self_managed_cluster();
         change(&mut inventory);
         codes(&auto_plan(), &inventory)
     };
@@ -138,7 +93,7 @@ fn what_keeps_a_clone_from_having_the_targets_kubelet_is_a_problem_before_anythi
 
 #[test]
 fn a_self_managed_group_that_is_too_old_for_the_target_is_to_be_listed() {
-    let mut inventory = cluster();
+    let mut inventory = self_managed_cluster();
     for node in &mut inventory.nodes {
         node.kubelet_version = "v1.25.16-eks-473151a".into();
     }
@@ -155,7 +110,7 @@ fn a_self_managed_group_that_is_too_old_for_the_target_is_to_be_listed() {
 
 #[test]
 fn the_overrides_of_a_mixed_policy_say_which_types_green_may_get() {
-    let mut inventory = cluster();
+    let mut inventory = self_managed_cluster();
     inventory.launch_templates[0].instance_type = Some("t3.large".into());
     let entry = auto_plan().node_group("workers");
     let types = |i: &Inventory| green_instance_types(i, &i.nodegroups[0], &entry);
