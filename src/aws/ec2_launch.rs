@@ -242,6 +242,10 @@ pub(super) fn to_launch_options(data: &types::ResponseLaunchTemplateData) -> Lau
             let group = t.capacity_reservation_resource_group_arn.as_ref();
             t.capacity_reservation_id.as_ref().or(group).cloned()
         }),
+        instance_profile: data.iam_instance_profile.as_ref().and_then(|p| {
+            let name = p.name.as_ref();
+            p.arn.as_ref().or(name).cloned()
+        }),
         user_data: None,
         // User data that cannot be read gives no registration, which is unknown; absent user data registers nothing,
         // which is known.

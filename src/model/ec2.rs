@@ -83,6 +83,8 @@ pub struct LaunchOptions {
     pub market: Option<String>,
     /// The capacity reservation, or the group of them, that instances must run in.
     pub reservation: Option<String>,
+    /// Name or ARN of the instance profile.
+    pub instance_profile: Option<String>,
     /// What the user data does; kept where the user data itself is not.
     pub user_data: Option<UserDataTraits>,
     /// What nodes register themselves with; none where it was not read.

@@ -101,6 +101,49 @@ impl OsFamily {
     }
 }
 
+/// A release of Windows Server, whose containers start on its own hosts only (WIN-3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WindowsRelease {
+    Server2019,
+    Server2022,
+    Server2025,
+}
+
+impl WindowsRelease {
+    const ALL: [Self; 3] = [Self::Server2019, Self::Server2022, Self::Server2025];
+
+    /// As names of images and of nodes' systems have it.
+    pub const fn year(self) -> &'static str {
+        match self {
+            Self::Server2019 => "2019",
+            Self::Server2022 => "2022",
+            Self::Server2025 => "2025",
+        }
+    }
+
+    /// As kubelets label their node.
+    pub const fn build(self) -> &'static str {
+        match self {
+            Self::Server2019 => "10.0.17763",
+            Self::Server2022 => "10.0.20348",
+            Self::Server2025 => "10.0.26100",
+        }
+    }
+
+    /// The release that an `amiType`, an image's name or a node's `osImage` names; none where it names none, or no Windows.
+    pub fn named_in(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        let of_windows = text.contains("windows");
+        let mut known = Self::ALL.into_iter();
+        known.find(|release| of_windows && text.contains(release.year()))
+    }
+
+    /// Whether containers built for `older` start on a host of this release.
+    pub fn runs_containers_of(self, older: Self) -> bool {
+        self == older || (self, older) == (Self::Server2025, Self::Server2022)
+    }
+}
+
 /// What an instance computes with beside its processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Accelerator {

@@ -4,8 +4,8 @@ use super::codes::Code;
 use super::input::{ReadinessCheck, ReadinessInput};
 use super::workloads::name_workloads;
 use super::{
-    Finding, Severity, addons, admission, autoscaler, budgets, cluster, losses, nodes, other_nodes,
-    pods, quotas, replacements, traffic, unhealthy, volumes, webhooks,
+    Finding, Severity, addons, admission, autoscaler, budgets, cluster, losses, node_access, nodes,
+    other_nodes, pods, quotas, replacements, traffic, unhealthy, volumes, webhooks, windows,
 };
 use crate::model::Inventory;
 use crate::model::inventory::Unread;
@@ -15,7 +15,9 @@ use crate::route::{Route, RouteProblem};
 const READINESS_CHECKS: &[ReadinessCheck] = &[
     cluster::check_control_plane,
     nodes::check_node_groups,
+    node_access::check_node_access,
     other_nodes::check_other_nodes,
+    windows::check_windows,
     autoscaler::check_autoscalers,
     addons::check_addons,
     budgets::check_budgets,

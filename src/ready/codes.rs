@@ -57,6 +57,10 @@ codes! {
     SelfMoving = "EKSUP-N011", Info, "Karpenter or Auto Mode replaces its own nodes";
     CannotBeEmptied = "EKSUP-N012", Blocker, "A self-managed group cannot be emptied or deleted";
     KeptNode = "EKSUP-N013", Blocker, "Something keeps a node from being replaced";
+    SystemNotNamed = "EKSUP-N014", Warning, "Pods may be scheduled to nodes of another operating system";
+    OtherWindows = "EKSUP-N015", Warning, "Green runs another release of Windows than blue";
+    WindowsAddresses = "EKSUP-N016", Warning, "Pods on Windows nodes get no address";
+    NodeAccess = "EKSUP-N017", Warning, "It is unknown whether green's nodes may join the cluster";
     AddressesUnknown = "EKSUP-N030", Warning, "It is unknown how many addresses green needs";
     SubnetGone = "EKSUP-N031", Blocker, "A subnet of a node group does not exist";
     AutoscalerMissesGreen = "EKSUP-N050", Warning, "A cluster autoscaler will not manage green";

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::input::{BlueGreenPair, ReadinessInput};
 use crate::model::ec2::InstanceSize;
 use crate::model::eks::NodegroupTaint;
-use crate::model::image::{ami_type_is_arm, is_arm};
+use crate::model::image::{WindowsRelease, ami_type_is_arm, is_arm};
 use crate::model::kube::{Node, Resources, Taint};
 use crate::model::marks::NODEGROUP_LABEL;
 use crate::model::node_registration::NodeRegistration;
@@ -293,6 +293,9 @@ fn node_labels(
         };
         set("kubernetes.io/os", os);
         set("beta.kubernetes.io/os", os);
+        if let Some(release) = WindowsRelease::named_in(ami_type) {
+            set("node.kubernetes.io/windows-build", release.build());
+        }
     } else if like.is_none() {
         set("kubernetes.io/os", "linux");
     }

@@ -19,6 +19,7 @@ mod input;
 mod limits;
 mod losses;
 mod metadata_access;
+mod node_access;
 mod nodes;
 mod operating_system;
 mod other_nodes;
@@ -34,6 +35,7 @@ mod unhealthy;
 mod volume_nodes;
 mod volumes;
 mod webhooks;
+mod windows;
 mod workloads;
 
 #[cfg(test)]
@@ -58,6 +60,8 @@ mod traffic_tests;
 mod unknown_tests;
 #[cfg(test)]
 mod webhook_tests;
+#[cfg(test)]
+mod windows_tests;
 
 pub use addon_config::configured_versions;
 pub use checks::check_readiness;

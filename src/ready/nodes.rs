@@ -218,7 +218,6 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for node in &case.inventory.nodes {
         // A kubelet that tells no version may be old.
         let old = !Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k >= case.plan.to);
-        let kind = node.labels.get("eks.amazonaws.com/compute-type");
         if node.nodegroup_name().is_some() || !old {
             continue;
         }
@@ -231,7 +230,7 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             if is_left_to_provisioner(case, node) {
                 moving.push(node.name.clone());
             }
-        } else if kind.is_some_and(|k| k == "hybrid") {
+        } else if node.is_hybrid() {
             hybrid.push(node.name.clone());
         } else {
             own.push(node.name.clone());

@@ -37,7 +37,8 @@ pub struct NodeRequirements<'a> {
 }
 
 impl<'a> NodeRequirements<'a> {
-    fn of_pod(pod: &'a Pod) -> Self {
+    /// As its spec has it.
+    pub fn of_pod(pod: &'a Pod) -> Self {
         Self {
             node_selector: &pod.node_selector,
             affinity: pod.scheduling.node_affinity.as_ref(),

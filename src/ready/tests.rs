@@ -1,5 +1,6 @@
 //! Findings for clusters as people have them.
 
+mod access;
 mod groups;
 mod losses;
 mod unread;

@@ -229,6 +229,14 @@ fn seed_options(options: &LaunchOptions) -> Map<String, Value> {
         };
         json!({"CapacityReservationTarget": {member: target}})
     });
+    let profile = options.instance_profile.as_ref().map(|profile| {
+        let member = if profile.starts_with("arn:") {
+            "Arn"
+        } else {
+            "Name"
+        };
+        json!({member: profile})
+    });
     let all = object(vec![
         ("MetadataOptions", metadata),
         (
@@ -236,6 +244,7 @@ fn seed_options(options: &LaunchOptions) -> Map<String, Value> {
             object(vec![("MarketType", text(&options.market))]),
         ),
         ("CapacityReservationSpecification", target),
+        ("IamInstanceProfile", profile),
     ]);
     match all {
         Some(Value::Object(all)) => all,
