@@ -59,7 +59,7 @@ async fn green_has_blues_metrics_and_suspended_processes_however_often_the_proce
     assert_eq!(green.metrics, metrics);
     assert_eq!(green.suspended, ["AlarmNotification", "ReplaceUnhealthy"]);
     // What blue has of the run itself is no setting of blue's.
-    let until = rig.apply_until("soak-web-blue").await;
+    let until = rig.apply_until("drain-web-blue").await;
     assert!(matches!(until, RunOutcome::Paused { .. }), "{}", rig.log());
     let blue = group(&rig, "web-blue").await;
     assert!(
