@@ -236,6 +236,13 @@ pub(super) fn to_asg(g: types::AutoScalingGroup) -> Asg {
         .filter_map(|p| p.process_name)
         .collect();
     suspended.sort();
+    let mut metrics: Vec<String> = g
+        .enabled_metrics
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|m| m.metric)
+        .collect();
+    metrics.sort();
     let mut tags: Vec<AsgTag> = g
         .tags
         .unwrap_or_default()
@@ -261,6 +268,7 @@ pub(super) fn to_asg(g: types::AutoScalingGroup) -> Asg {
         load_balancers: load_balancers.into_iter().collect(),
         arn: g.auto_scaling_group_arn,
         suspended,
+        metrics,
         tags,
         warm_pool: g.warm_pool_configuration.is_some(),
         protects_new: g.new_instances_protected_from_scale_in.unwrap_or(false),

@@ -16,6 +16,8 @@ type Result<T> = std::result::Result<T, ApiError>;
 
 /// How many instances one SetInstanceProtection takes.
 const PROTECTED_PER_CALL: usize = 50;
+/// The only granularity that Auto Scaling takes.
+const METRICS_GRANULARITY: &str = "1Minute";
 /// Groups of managed node groups have this tag.
 const MANAGED_GROUP_TAG: &str = "eks:nodegroup-name";
 
@@ -156,6 +158,22 @@ impl AwsApi {
                 .await
                 .map_err(|e| failed("autoscaling:SetInstanceProtection", e))?;
         }
+        Ok(())
+    }
+
+    /// Has the group send these metrics to CloudWatch; those that it sends already stay (ASG-13).
+    ///
+    /// # Errors
+    /// Those of EnableMetricsCollection.
+    pub async fn collect_metrics(&self, asg: &str, metrics: &[String]) -> Result<()> {
+        self.asg
+            .enable_metrics_collection()
+            .auto_scaling_group_name(asg)
+            .set_metrics(Some(metrics.to_vec()))
+            .granularity(METRICS_GRANULARITY)
+            .send()
+            .await
+            .map_err(|e| failed("autoscaling:EnableMetricsCollection", e))?;
         Ok(())
     }
 

@@ -23,6 +23,9 @@ pub struct Asg {
     #[serde(default)]
     pub arn: Option<String>,
     pub suspended: Vec<String>,
+    /// Names of the metrics that the group sends to CloudWatch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<String>,
     pub tags: Vec<AsgTag>,
     /// It keeps instances ready beside those in service.
     #[serde(default)]

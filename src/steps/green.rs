@@ -5,6 +5,7 @@
 mod acts;
 mod group;
 mod machines;
+mod settings;
 
 use std::time::Duration;
 
@@ -31,7 +32,6 @@ use crate::steps::empty_proof::prove_group_empty;
 use crate::steps::green_baseline::{is_ready_on, issues_beyond_blue};
 use crate::steps::green_daemons::missing_daemon_pods;
 use crate::steps::green_launches::failed_launches;
-use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::launch_template::TemplateSource;
 use crate::steps::pool_source::PoolMachines;
 use crate::steps::updates::{EKS_POLL_INTERVAL, health_issues_text};
@@ -87,6 +87,7 @@ pub struct GreenObservation {
     blue_health: Vec<String>,
     blue_tags: Vec<AsgTag>,
     blue_suspended: Vec<String>,
+    blue_metrics: Vec<String>,
     /// The template version to use, when it had to be looked up.
     template_version: Option<i64>,
     nodes: Vec<std::sync::Arc<Node>>,
@@ -249,8 +250,7 @@ impl Step<StepWorld> for CreateGreenStep {
             .as_ref()
             .map(|a| a.desired)
             .or(blue.as_ref().map(|b| b.scaling.desired));
-        let (blue_tags, blue_suspended) =
-            blue_asg.map(|a| (a.tags, a.suspended)).unwrap_or_default();
+        let blue_asg = blue_asg.unwrap_or_default();
         Ok(GreenObservation {
             green,
             asg,
@@ -260,8 +260,9 @@ impl Step<StepWorld> for CreateGreenStep {
                 .flat_map(|b| b.health.iter())
                 .map(|i| i.code.clone())
                 .collect(),
-            blue_tags,
-            blue_suspended,
+            blue_tags: blue_asg.tags,
+            blue_suspended: blue_asg.suspended,
+            blue_metrics: blue_asg.metrics,
             template_version,
             nodes,
             missing_daemon_pods: daemons,
@@ -379,29 +380,8 @@ impl Step<StepWorld> for CreateGreenStep {
                 wait_polling(text)
             };
         }
-        // Tags and suspensions last: they matter to autoscalers once green carries pods, and CreateNodegroup takes
-        // neither (EKS-NG-23).
-        if self.group_spec.copy_asg_tags
-            && let Some(asg) = &seen.asg
-        {
-            let missing = missing_tags(&seen.blue_tags, asg);
-            if !missing.is_empty() {
-                return Decision::Act(GreenAct::CopyTags {
-                    asg: asg.name.clone(),
-                    tags: missing,
-                });
-            }
-        }
-        // A process that somebody suspended for blue stays suspended for green, or green would do what blue was kept
-        // from.
-        if let Some(asg) = &seen.asg {
-            let processes = missing_suspensions(&seen.blue_tags, &seen.blue_suspended, asg);
-            if !processes.is_empty() {
-                return Decision::Act(GreenAct::Suspend {
-                    asg: asg.name.clone(),
-                    processes,
-                });
-            }
+        if let Some(act) = self.missing_setting(seen) {
+            return Decision::Act(act);
         }
         if seen.nodes.is_empty() {
             return Decision::Done(format!("{name} is there, and has no node yet"));
@@ -473,6 +453,9 @@ impl Step<StepWorld> for CreateGreenStep {
             GreenAct::Suspend { asg, processes } => {
                 let processes: Vec<&str> = processes.iter().map(String::as_str).collect();
                 Ok(world.aws.suspend_processes(asg, &processes).await?)
+            }
+            GreenAct::CollectMetrics { asg, metrics } => {
+                Ok(world.aws.collect_metrics(asg, metrics).await?)
             }
             GreenAct::Leave { act } => self.green_drain.perform_act(world, act).await,
         }

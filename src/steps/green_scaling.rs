@@ -15,6 +15,12 @@ pub fn missing_suspensions(tags: &[AsgTag], suspended: &[String], green: &Asg) -
         .collect()
 }
 
+/// Metrics that blue's group sends to CloudWatch and green's does not.
+pub fn missing_metrics(metrics: &[String], green: &Asg) -> Vec<String> {
+    let missing = metrics.iter().filter(|m| !green.metrics.contains(m));
+    missing.cloned().collect()
+}
+
 /// Tags of blue's Auto Scaling group that EKS does not set by itself and green's lacks.
 pub fn missing_tags(blue: &[AsgTag], green: &Asg) -> Vec<AsgTag> {
     let owned = |k: &str| {
@@ -76,6 +82,22 @@ mod tests {
                 "team"
             ]
         );
+    }
+
+    #[test]
+    fn green_sends_the_metrics_that_blue_sends_and_keeps_its_own() {
+        let names = ["GroupDesiredCapacity", "GroupTotalInstances"].map(str::to_owned);
+        let mut green = Asg {
+            metrics: vec!["GroupMinSize".to_owned()],
+            ..Asg::default()
+        };
+        assert_eq!(missing_metrics(&names, &green), names);
+        // A process that died between two calls finds one of them done.
+        green.metrics.push(names[0].clone());
+        assert_eq!(missing_metrics(&names, &green), ["GroupTotalInstances"]);
+        green.metrics.push(names[1].clone());
+        assert!(missing_metrics(&names, &green).is_empty());
+        assert!(missing_metrics(&[], &green).is_empty());
     }
 
     #[test]

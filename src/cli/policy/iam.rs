@@ -221,6 +221,7 @@ fn self_managed_statements(needs: &PermissionNeeds) -> [IamStatement; 3] {
                 "autoscaling:UpdateAutoScalingGroup",
                 "autoscaling:DeleteAutoScalingGroup",
                 "autoscaling:SetInstanceProtection",
+                "autoscaling:EnableMetricsCollection",
             ],
             resources: needs.self_managed.iter().cloned().collect(),
             condition: None,

@@ -358,9 +358,10 @@ pub fn writes_by_action(
 }
 
 /// What makes a self-managed green, and in a rollback ends it.
-const SELF_MANAGED_GREEN: [&str; 5] = [
+const SELF_MANAGED_GREEN: [&str; 6] = [
     "autoscaling:CreateAutoScalingGroup",
     "autoscaling:CreateOrUpdateTags",
+    "autoscaling:EnableMetricsCollection",
     "autoscaling:UpdateAutoScalingGroup",
     "autoscaling:SetInstanceProtection",
     "autoscaling:DeleteAutoScalingGroup",

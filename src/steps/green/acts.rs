@@ -35,6 +35,11 @@ pub enum GreenAct {
         asg: String,
         processes: Vec<String>,
     },
+    /// Metrics that blue's group sends to CloudWatch are sent by green's too.
+    CollectMetrics {
+        asg: String,
+        metrics: Vec<String>,
+    },
     /// On rollback: what empties it.
     Leave {
         act: Box<drain::DrainStepAct>,
@@ -76,6 +81,10 @@ impl GreenAct {
             GreenAct::Suspend { asg, processes } => format!(
                 "suspend {} of Auto Scaling group {asg}, as for blue's",
                 processes.join(", ")
+            ),
+            GreenAct::CollectMetrics { asg, metrics } => format!(
+                "EnableMetricsCollection of Auto Scaling group {asg}: {}, as for blue's",
+                metrics.join(", ")
             ),
             GreenAct::Leave { act } => step.green_drain.describe_act(act),
             GreenAct::Delete => {

@@ -17,6 +17,7 @@ mod remaining_targets;
 mod reroute;
 mod rollback_outage;
 mod screens;
+mod self_managed;
 mod world;
 
 use std::time::Duration;
