@@ -1,5 +1,5 @@
 //! Deterministic simulation: whole upgrades under a seed's schedule of faults, the twin's laws checked at every event. `cargo test` runs
-//! two hundred seeds (a debug build takes about two seconds for each), and with `EKSUP_CHAOS_SEEDS` as many as asked; so does
+//! eighty seeds (a debug build takes about two seconds for each), and with `EKSUP_CHAOS_SEEDS` as many as asked; so does
 //! `eksup rehearse plans/expense-dev.yaml --chaos --seeds 10000`.
 
 mod crashes;
@@ -35,7 +35,7 @@ fn under_every_fault_schedule_every_upgrade_ends_well_and_breaks_no_law() {
         before: Some(&before),
         ..trial
     };
-    let seeds = asked("EKSUP_CHAOS_SEEDS", 200);
+    let seeds = asked("EKSUP_CHAOS_SEEDS", 80);
     let tally = batch::run_seeds(&trial, asked("EKSUP_CHAOS_FIRST", 1), seeds, 2, &|t| {
         t.failed.is_empty()
     })
@@ -86,7 +86,7 @@ fn six_groups_that_are_rolled_back_in_turns_break_no_law() {
         before: Some(&before),
         ..trial
     };
-    let seeds = asked("EKSUP_GROUP_SEEDS", 3);
+    let seeds = asked("EKSUP_GROUP_SEEDS", 1);
     for (first, seeds) in [(48, 1), (asked("EKSUP_CHAOS_FIRST", 1), seeds)] {
         let go_on = |t: &batch::TrialTally| t.failed.is_empty();
         let tally = batch::run_seeds(&trial, first, seeds, 2, &go_on).unwrap();

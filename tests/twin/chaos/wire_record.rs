@@ -41,7 +41,7 @@ const REFUSED_PLANS: &[&str] = &[
 ];
 
 /// Seeds of chaos on each of two clusters.
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 4;
 
 /// One refusal of each kind by each service that is asked often, so that every protocol's errors are in the record.
 const REFUSALS: &[&str] = &[
