@@ -161,7 +161,7 @@ impl AwsApi {
         Ok(())
     }
 
-    /// Has the group send these metrics to CloudWatch; those that it sends already stay (ASG-13).
+    /// Has the group send these metrics to CloudWatch (ASG-13).
     ///
     /// # Errors
     /// Those of EnableMetricsCollection.

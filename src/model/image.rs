@@ -131,11 +131,15 @@ impl WindowsRelease {
     }
 
     /// The release that an `amiType`, an image's name or a node's `osImage` names; none where it names none, or no Windows.
+    /// A year elsewhere is a date: of `Windows_Server-2022-English-Core-EKS_Optimized-1.30-2025.02.14` the first counts.
     pub fn named_in(text: &str) -> Option<Self> {
-        let text = text.to_ascii_lowercase();
-        let of_windows = text.contains("windows");
-        let mut known = Self::ALL.into_iter();
-        known.find(|release| of_windows && text.contains(release.year()))
+        let text = text.to_ascii_lowercase().replace(['_', '-'], " ");
+        let named = |release: &Self| {
+            let before = ["windows server", "windows core", "windows full"];
+            let mut names = before.iter().map(|b| format!("{b} {}", release.year()));
+            names.any(|name| text.contains(&name))
+        };
+        Self::ALL.into_iter().find(named)
     }
 
     /// Whether containers built for `older` start on a host of this release.
@@ -211,6 +215,26 @@ mod tests {
             description: Some(description.to_owned()),
             architecture: None,
             metadata_support: None,
+        }
+    }
+
+    #[test]
+    fn a_release_of_windows_is_named_by_image_types_images_and_nodes_and_a_date_is_none() {
+        for (text, release) in [
+            ("WINDOWS_CORE_2019_x86_64", Some(WindowsRelease::Server2019)),
+            ("WINDOWS_FULL_2025_x86_64", Some(WindowsRelease::Server2025)),
+            (
+                "Windows_Server-2022-English-Core-EKS_Optimized-1.30-2025.02.14",
+                Some(WindowsRelease::Server2022),
+            ),
+            (
+                "Windows Server 2022 Datacenter",
+                Some(WindowsRelease::Server2022),
+            ),
+            ("windows-golden-2025-03-01", None),
+            ("AL2023_x86_64_STANDARD", None),
+        ] {
+            assert_eq!(WindowsRelease::named_in(text), release, "{text}");
         }
     }
 

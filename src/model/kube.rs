@@ -83,22 +83,25 @@ impl Node {
             .map(String::as_str)
     }
 
+    /// What EKS says it is: auto, fargate or hybrid.
+    fn compute_type(&self) -> Option<&str> {
+        let label = self.labels.get("eks.amazonaws.com/compute-type");
+        label.map(String::as_str)
+    }
+
     /// Whether it is a node of EKS Auto Mode, which EKS itself replaces.
     pub fn is_auto_mode(&self) -> bool {
-        let compute_type = self.labels.get("eks.amazonaws.com/compute-type");
-        compute_type.is_some_and(|value| value == "auto")
+        self.compute_type() == Some("auto")
     }
 
     /// Whether it is the node of one pod on Fargate.
     pub fn is_fargate(&self) -> bool {
-        let compute_type = self.labels.get("eks.amazonaws.com/compute-type");
-        compute_type.is_some_and(|value| value == "fargate")
+        self.compute_type() == Some("fargate")
     }
 
     /// Whether it is a machine outside of AWS (EKS Hybrid Nodes).
     pub fn is_hybrid(&self) -> bool {
-        let compute_type = self.labels.get("eks.amazonaws.com/compute-type");
-        compute_type.is_some_and(|value| value == "hybrid")
+        self.compute_type() == Some("hybrid")
     }
 
     /// The group the node belongs to: EKS's by its label, or a self-managed one.

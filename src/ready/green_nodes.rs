@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::input::{BlueGreenPair, ReadinessInput};
 use crate::model::ec2::InstanceSize;
 use crate::model::eks::NodegroupTaint;
-use crate::model::image::{WindowsRelease, ami_type_is_arm, is_arm};
+use crate::model::image::{ami_type_is_arm, is_arm};
 use crate::model::kube::{Node, Resources, Taint};
 use crate::model::marks::NODEGROUP_LABEL;
 use crate::model::node_registration::NodeRegistration;
@@ -293,11 +293,14 @@ fn node_labels(
         };
         set("kubernetes.io/os", os);
         set("beta.kubernetes.io/os", os);
-        if let Some(release) = WindowsRelease::named_in(ami_type) {
-            set("node.kubernetes.io/windows-build", release.build());
-        }
     } else if like.is_none() {
         set("kubernetes.io/os", "linux");
+    }
+    let plan_entry = case.plan.node_group(&change.blue.name);
+    let ami_type = change.green.ami_type.as_deref();
+    let release = route::green_windows_release(case.inventory, change.blue, &plan_entry, ami_type);
+    if let Some(release) = release {
+        set("node.kubernetes.io/windows-build", release.build());
     }
     if let Some(capacity) = change.green.capacity_type.as_deref() {
         set(CAPACITY_LABEL, capacity);

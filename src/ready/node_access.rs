@@ -22,6 +22,10 @@ pub fn check_node_access(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             (Some(blue), Some(green)) if profile_name(blue) != profile_name(green) => {
                 format!("green's instance profile is {green} and blue's {blue}")
             }
+            // Where the template was read, it names none.
+            (Some(blue), None) if green.is_some() => {
+                format!("green's launch template names no instance profile, and blue's is {blue}")
+            }
             _ if !nodes.any(|n| n.is_ready()) => {
                 "blue has no Ready node, which would show that its role may".to_owned()
             }

@@ -13,8 +13,8 @@ use crate::model::node_pool::{DO_NOT_DISRUPT, DisruptionStay, is_node_kept, pod_
 use crate::plan::{AutoModeNodes, PoolStrategy};
 
 /// A node that Karpenter or EKS replaces in this run.
-struct ReplacedNode<'a> {
-    node: &'a Node,
+pub struct ReplacedNode<'a> {
+    pub node: &'a Node,
     /// Who replaces it.
     replacer: &'static str,
     /// After how long its pods are ended whatever holds them, as its NodeClaim says; none: never.
@@ -66,7 +66,7 @@ pub fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 }
 
 /// The nodes that the plan has Karpenter or EKS replace, older than the target.
-fn replaced_nodes<'a>(case: &ReadinessInput<'a>) -> impl Iterator<Item = ReplacedNode<'a>> {
+pub fn replaced_nodes<'a>(case: &ReadinessInput<'a>) -> impl Iterator<Item = ReplacedNode<'a>> {
     let (plan, inventory) = (case.plan, case.inventory);
     let old = inventory
         .nodes

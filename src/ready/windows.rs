@@ -1,12 +1,13 @@
-//! Windows nodes: containers that were built for another release of Windows, and pods that do not say which operating system
-//! they are for, and the addresses that pods get there.
+//! Windows nodes: containers that were built for another release of Windows, pods that do not say which operating system they
+//! are for, and the addresses that pods get there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::codes::Code;
-use super::input::{BlueGreenPair, ReadinessInput, name_some};
+use super::input::{BlueGreenPair, ReadinessInput, can_be_evicted, name_some};
 use super::placement::{self, NodeRequirements};
-use super::{Finding, Severity};
+use super::{Finding, Severity, other_nodes};
+use crate::model::image::OsFamily;
 use crate::model::kube::{Node, Pod};
 use crate::plan::AddonConflicts;
 use crate::route;
@@ -32,12 +33,14 @@ fn check_release(case: &ReadinessInput<'_>, change: &BlueGreenPair<'_>, out: &mu
     let ami_type = change.green.ami_type.as_deref();
     let blue = route::blue_windows_release(case.inventory, change.blue);
     let green = route::green_windows_release(case.inventory, change.blue, &plan_entry, ami_type);
-    let (Some(blue), Some(green)) = (blue, green) else {
-        return;
+    let Some(blue) = blue else { return };
+    let family = route::green_os_family(case.inventory, change.blue, &plan_entry, ami_type);
+    let runs = match green {
+        Some(green) if green.runs_containers_of(blue) => return,
+        Some(green) => format!("green's nodes run Windows Server {}", green.year()),
+        None if family.is_some_and(|f| f != OsFamily::Windows) => return,
+        None => "green's image does not say which release of Windows it is of".to_owned(),
     };
-    if green.runs_containers_of(blue) {
-        return;
-    }
     let on_blue = |p: &&Pod| {
         let node = p.node.as_deref();
         node.and_then(|n| case.blue_of_node(n)) == Some(&change.blue.name)
@@ -56,20 +59,19 @@ fn check_release(case: &ReadinessInput<'_>, change: &BlueGreenPair<'_>, out: &mu
         Code::OtherWindows,
         format!("{} {}", change.blue.source.group_words(), change.blue.name),
         format!(
-            "green's nodes run Windows Server {} and blue's {}: a container that was built for {} alone does not start there; {pods}",
-            green.year(),
+            "{runs}, and blue's nodes run Windows Server {}: a container that was built for {} alone does not start on another release; {pods}",
             blue.year(),
             blue.year()
         ),
         format!(
-            "keep Windows Server {} (leave out `amiType`), or first give these workloads images that hold a build for {} as well",
-            blue.year(),
-            green.year()
+            "keep Windows Server {}, or first give these workloads images that hold a build for green's release as well",
+            blue.year()
         ),
     ));
 }
 
-/// A pod that may run on nodes of both systems starts on one of them only. As it was placed once, nobody may have noticed.
+/// A pod that may run on nodes of both systems starts on one of them only (WIN-8). As it was placed once, nobody may have
+/// noticed.
 fn check_system_named(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let greens = placement::green_candidates(case);
     let blue = |n: &Node| n.nodegroup_name().is_some_and(|g| case.blues.contains(g));
@@ -81,15 +83,26 @@ fn check_system_named(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     if windows.is_empty() || linux.is_empty() {
         return;
     }
+    // Those that a drain evicts, and those whose nodes Karpenter or EKS replaces. Pods on Fargate come back there.
+    let replaced: HashSet<&str> = other_nodes::replaced_nodes(case)
+        .map(|of| of.node.name.as_str())
+        .collect();
+    let on_replaced = case.inventory.pods.iter().filter(|p| {
+        let node = p.node.as_deref();
+        node.is_some_and(|n| replaced.contains(n)) && can_be_evicted(p)
+    });
+    let nodes = case.inventory.nodes.iter();
+    let by_name: HashMap<&str, &Node> = nodes.map(|n| (n.name.as_str(), n)).collect();
     let mut astray: BTreeMap<String, bool> = BTreeMap::new();
-    for pod in case.evicted_pods() {
+    for pod in case.moving_pods().into_iter().chain(on_replaced) {
         let wants = NodeRequirements::of_pod(pod);
         let takes = |n: &&&Node| {
             wants.missing_on(n).is_empty()
                 && tolerations::first_untolerated(&n.taints, wants.tolerations).is_none()
         };
-        let from = pod.node.as_deref().and_then(|n| find_node(case, n));
-        let Some(from) = from else { continue };
+        let Some(from) = pod.node.as_deref().and_then(|n| by_name.get(n)) else {
+            continue;
+        };
         let runs_on_windows = is_windows(from);
         let wrong = if runs_on_windows { &linux } else { &windows };
         if wrong.iter().any(|n| takes(&n)) {
@@ -118,7 +131,7 @@ fn check_system_named(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 }
 
 /// Pods on Windows nodes get addresses only while the network plugin has the VPC resource controller manage them (WIN-4,
-/// WIN-5).
+/// WIN-5), and an update of the add-on may end that (WIN-7).
 fn check_addresses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut nodes: Vec<&Node> = case.blue_nodes().filter(|n| is_windows(n)).collect();
     nodes.retain(|n| n.is_ready());
@@ -148,15 +161,20 @@ fn check_addresses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let updated = changes.any(|c| c.name == "vpc-cni");
     let addon = case.inventory.addons.iter().find(|a| a.name == "vpc-cni");
     let values = addon.and_then(|a| a.configuration_values.as_deref());
-    if updated
-        && case.plan.addons.conflicts == AddonConflicts::Overwrite
-        && !values.is_some_and(enables_windows)
-    {
+    let conflicts = case.plan.addons.conflicts;
+    let lost = match conflicts {
+        AddonConflicts::Preserve => return,
+        AddonConflicts::Overwrite => {
+            "sets `enable-windows-ipam` back to \"false\", and no new pod on a Windows node gets an address then"
+        }
+        AddonConflicts::None => "fails, as `enable-windows-ipam` is not \"false\"",
+    };
+    if updated && !values.is_some_and(enables_windows) {
         out.push(
             Finding::new(
                 Code::WindowsAddresses,
                 subject,
-                "the update of vpc-cni with `addons.conflicts: overwrite` sets `enable-windows-ipam` back to \"false\", as the add-on's configuration does not say otherwise: no new pod on a Windows node gets an address then",
+                format!("the update of vpc-cni with `addons.conflicts: {}` {lost}: the add-on's configuration does not say otherwise", conflicts.as_str()),
                 "add `\"enableWindowsIpam\": \"true\"` to the configuration of add-on vpc-cni, or write `addons.conflicts: preserve`",
             )
             .with_severity(Severity::Blocker),
@@ -166,15 +184,10 @@ fn check_addresses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 
 /// Whether an add-on's configuration, JSON or YAML, says so.
 fn enables_windows(values: &str) -> bool {
-    let Some((_, rest)) = values.split_once("enableWindowsIpam") else {
-        return false;
-    };
-    rest.trim_start_matches(['"', '\'', ':', ' '])
-        .starts_with("true")
-}
-
-fn find_node<'a>(case: &ReadinessInput<'a>, name: &str) -> Option<&'a Node> {
-    case.inventory.nodes.iter().find(|n| n.name == name)
+    let read: Result<serde_json::Value, _> = serde_saphyr::from_str(values);
+    let Ok(values) = read else { return false };
+    let value = &values["enableWindowsIpam"];
+    value == "true" || value.as_bool() == Some(true)
 }
 
 fn is_windows(node: &Node) -> bool {

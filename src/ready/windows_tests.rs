@@ -56,6 +56,32 @@ fn another_release_of_windows_is_told_with_the_pods_unless_it_runs_their_contain
 }
 
 #[test]
+fn an_image_that_does_not_say_its_release_of_windows_is_unknown_and_told() {
+    let own = "ami-0bbbbbbbbbbbbbbb2";
+    let with_image = |name: &str| {
+        with(&groups(&format!(", ami: {own}")), |i| {
+            add_windows(i);
+            with_template(i, "win", Some("ami-0aaaaaaaaaaaaaaa1"), None);
+            for node in i.nodes.iter_mut().filter(|n| n.name.starts_with("win-")) {
+                node.os_image = "Windows Server 2022 Datacenter".to_owned();
+            }
+            i.images.push(crate::model::image::AmiImage {
+                id: own.to_owned(),
+                name: name.to_owned(),
+                description: None,
+                architecture: Some("x86_64".to_owned()),
+                metadata_support: None,
+            });
+        })
+    };
+    let unknown = with_image("golden-windows-2025-03-01");
+    let subject = "node group win";
+    only(&unknown, Code::OtherWindows, Severity::Warning, subject);
+    let same = with_image("Windows_Server-2022-English-Core-EKS_Optimized-1.29-2025.02.14");
+    assert_eq!(of(&same, Code::OtherWindows), []);
+}
+
+#[test]
 fn a_pod_that_selects_blues_windows_build_does_not_fit_on_a_green_of_another() {
     let newer = groups(", amiType: WINDOWS_CORE_2025_x86_64");
     let pinned = |i: &mut Inventory| {
@@ -75,22 +101,31 @@ fn a_pod_that_selects_blues_windows_build_does_not_fit_on_a_green_of_another() {
 
 #[test]
 fn pods_that_nothing_keeps_off_nodes_of_the_other_system_are_told() {
-    let found = with(&groups(""), |i| {
-        add_windows(i);
-        select_os(i, "frontend", "linux");
-    });
-    let told: Vec<&str> = found
-        .iter()
-        .filter(|f| f.code == Code::SystemNotNamed.as_str())
-        .map(|f| f.detail.as_str())
-        .collect();
-    // Those of Linux that select nothing; `iis` and `frontend` do.
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].starts_with("nodes of windows may get the pods of"));
-    assert!(
-        !told[0].contains("iis") && !told[0].contains("frontend"),
-        "{told:?}"
-    );
+    let told = |change: &dyn Fn(&mut Inventory)| -> Vec<String> {
+        let found = with(&groups(""), |i| {
+            add_windows(i);
+            select_os(i, "frontend", "linux");
+            change(i);
+        });
+        let named = found.iter().filter(|f| f.code == "EKSUP-N014");
+        named.map(|f| f.detail.clone()).collect()
+    };
+    let found = told(&|_| {});
+    // Those of Linux that select nothing: `iis` and `frontend` do.
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("nodes of windows may get the pods of"));
+    assert!(!found[0].contains("frontend"), "{found:?}");
+    // Pods on Fargate come back on Fargate. Those whose node Karpenter replaces may go astray as well.
+    let add_node = |i: &mut Inventory, label: &str, value: &str| {
+        let mut node = unmanaged_node("other-0", 27, "us-east-1a");
+        node.labels.insert(label.to_owned(), value.to_owned());
+        i.nodes.push(node);
+        add_workload(i, "a", "queue", "Deployment", &["other-0"]);
+    };
+    let on_fargate = |i: &mut Inventory| add_node(i, "eks.amazonaws.com/compute-type", "fargate");
+    assert_eq!(told(&on_fargate), found);
+    let on_auto_mode = |i: &mut Inventory| add_node(i, "eks.amazonaws.com/compute-type", "auto");
+    assert!(told(&on_auto_mode)[0].contains("a/queue"));
     // A taint keeps them off as well.
     let tainted = with(&groups(""), |i| {
         add_windows(i);
@@ -142,5 +177,7 @@ fn addresses_of_windows_pods_that_nobody_manages_are_told_and_switching_them_off
     );
     let written = found("overwrite", Some(r#"{"enableWindowsIpam":"true"}"#));
     assert_eq!(of(&written, Code::WindowsAddresses), []);
+    let failing = found("none", None);
+    only(&failing, Code::WindowsAddresses, Severity::Blocker, subject);
     assert_eq!(of(&found("preserve", None), Code::WindowsAddresses), []);
 }

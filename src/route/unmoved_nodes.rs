@@ -9,8 +9,12 @@ use super::node_groups::{
 use super::other_node_kinds::OtherMove;
 use super::problem::Obstacle;
 use crate::model::kube::Node;
+use crate::model::node_source::NodeSource;
 use crate::model::{Inventory, Minor};
 use crate::plan::UngroupedNodes;
+
+/// How many of the nodes that are left one note names.
+const NAMED_NODES: usize = 10;
 
 /// Whose a node is that nothing in the run replaces, which decides what can be done about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +46,7 @@ impl NodeOwner {
     fn subject(&self, inventory: &Inventory) -> String {
         match self {
             Self::Group(name) => {
-                let source = inventory.find_nodegroup(name).map(|g| g.source);
-                format!("{} {name}", source.unwrap_or_default().group_words())
+                format!("{} {name}", source_of(inventory, name).group_words())
             }
             Self::Fargate => "Fargate pods".to_owned(),
             Self::Hybrid(name) => format!("hybrid node {name}"),
@@ -52,13 +55,15 @@ impl NodeOwner {
     }
 
     /// What makes the plan possible, where its kubelet must be at least `oldest`.
-    fn remedy(&self, subject: &str, oldest: Minor) -> String {
+    fn remedy(&self, inventory: &Inventory, oldest: Minor) -> String {
         match self {
-            Self::Group(_) if subject.starts_with("Auto Scaling group") => format!(
-                "list it under `autoScalingGroups` with an image, or move it to {oldest} or newer by hand first"
-            ),
-            Self::Group(_) => {
-                format!("name it under `nodeGroups`, or move it to {oldest} or newer by hand first")
+            Self::Group(name) => {
+                let list = match source_of(inventory, name) {
+                    NodeSource::ManagedGroup => "name it under `nodeGroups`",
+                    NodeSource::AutoScalingGroup => "list it under `autoScalingGroups` with an image",
+                    NodeSource::NodePool => "list it under `karpenter`",
+                };
+                format!("{list}, or move it to {oldest} or newer by hand first")
             }
             Self::Fargate => "write `fargate: restart`, or delete these pods before the upgrade: new ones come up with the cluster's version".to_owned(),
             Self::Hybrid(_) => format!(
@@ -69,6 +74,12 @@ impl NodeOwner {
             ),
         }
     }
+}
+
+/// Who makes the nodes of a group; EKS where the group itself was not read.
+fn source_of(inventory: &Inventory, group: &str) -> NodeSource {
+    let found = inventory.find_nodegroup(group);
+    found.map(|g| g.source).unwrap_or_default()
 }
 
 /// Nodes the plan does not move must be within skew of the target; each that is not becomes a problem, or, with the plan's
@@ -114,7 +125,7 @@ pub fn check_unmoved_nodes(
                 entry.0 = entry.0.min(kubelet);
                 entry.1.push(&node.name);
             }
-            Err(_) => add_unreadable(draft, node),
+            Err(_) => add_unreadable(draft, node, owner.is_ungrouped()),
         }
     }
     // A group without nodes has no kubelet to show, but the next node it launches would.
@@ -133,7 +144,7 @@ pub fn check_unmoved_nodes(
         if draft.has_problem_with(&subject) {
             continue;
         }
-        let fix = owner.remedy(&subject, oldest_allowed_kubelet(to));
+        let fix = owner.remedy(inventory, oldest_allowed_kubelet(to));
         draft.add_problem(
             Obstacle::NodeLeftBehind,
             subject,
@@ -144,13 +155,13 @@ pub fn check_unmoved_nodes(
     if !left.is_empty() {
         draft.add_note(format!(
             "Left as they are, as the plan says (`otherNodes: leave`): {}.",
-            left.join(", ")
+            name_first(&left)
         ));
     }
 }
 
 /// Whether such a node may stay is unknown, which is no consent.
-fn add_unreadable(draft: &mut RouteDraft<'_>, node: &Node) {
+fn add_unreadable(draft: &mut RouteDraft<'_>, node: &Node, ungrouped: bool) {
     let to = draft.plan.to;
     draft.add_problem(
         Obstacle::NodeLeftBehind,
@@ -159,8 +170,21 @@ fn add_unreadable(draft: &mut RouteDraft<'_>, node: &Node) {
             "its kubelet says `{}`, which is not a version, so whether it works with an API server of {to} is unknown; and the plan does not move it",
             node.kubelet_version
         ),
-        "look at the node; name its node group under `nodeGroups`, or remove the node",
+        if ungrouped {
+            "look at the node; remove it, or write `otherNodes: leave` to leave it as it is"
+        } else {
+            "look at the node; name its node group under `nodeGroups`, or remove the node"
+        },
     );
+}
+
+/// The first of many, because a site may have hundreds.
+fn name_first(nodes: &[String]) -> String {
+    let named = nodes[..nodes.len().min(NAMED_NODES)].join(", ");
+    match nodes.len().saturating_sub(NAMED_NODES) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 fn summarize_nodes(names: &[&str]) -> String {

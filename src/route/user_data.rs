@@ -51,10 +51,18 @@ pub fn green_os_family(
     if plan_entry.ami.as_deref() == Some(AUTO_IMAGE) {
         return blue_os_family(inventory, blue);
     }
-    let of_template =
-        launch_template_of_green(inventory, blue, plan_entry).and_then(|t| t.image.as_deref());
-    let image = plan_entry.ami.as_deref().or(of_template)?;
-    image_os_family(inventory, image)
+    image_os_family(inventory, image_of_green(inventory, blue, plan_entry)?)
+}
+
+/// The id of green's own image: the plan's, or that of its launch template.
+fn image_of_green<'a>(
+    inventory: &'a Inventory,
+    blue: &Nodegroup,
+    plan_entry: &'a NodeGroup,
+) -> Option<&'a str> {
+    let template = || launch_template_of_green(inventory, blue, plan_entry);
+    let of_template = || template().and_then(|t| t.image.as_deref());
+    plan_entry.ami.as_deref().or_else(of_template)
 }
 
 /// The release of Windows that blue's nodes run; none where they run none, or nobody says which.
@@ -80,9 +88,7 @@ pub fn green_windows_release(
     if plan_entry.ami.as_deref() == Some(AUTO_IMAGE) {
         return blue_windows_release(inventory, blue);
     }
-    let of_template =
-        launch_template_of_green(inventory, blue, plan_entry).and_then(|t| t.image.as_deref());
-    let image = plan_entry.ami.as_deref().or(of_template)?;
+    let image = image_of_green(inventory, blue, plan_entry)?;
     let found = inventory.images.iter().find(|i| i.id == image);
     found.and_then(|i| WindowsRelease::named_in(&i.name))
 }

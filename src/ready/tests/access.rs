@@ -40,6 +40,10 @@ fn blues_ready_nodes_show_that_its_role_may_join_and_another_profile_is_unknown(
     });
     let subject = "Auto Scaling group workers";
     only(&other, Code::NodeAccess, Severity::Warning, subject);
+    let none = told(&version, |i| {
+        i.launch_templates[1].options.instance_profile = None;
+    });
+    only(&none, Code::NodeAccess, Severity::Warning, subject);
     let unproved = told(&newest, |i| {
         for node in &mut i.nodes {
             node.ready = "False".to_owned();

@@ -3,7 +3,7 @@
 use super::acts::GreenAct;
 use super::{CreateGreenStep, GreenObservation};
 use crate::model::node_source::NodeSource;
-use crate::steps::green_scaling::{missing_metrics, missing_suspensions, missing_tags};
+use crate::steps::green_scaling::{lacks_metrics, missing_suspensions, missing_tags};
 
 impl CreateGreenStep {
     /// The first act that gives green's Auto Scaling group a setting of blue's that it lacks; none where it has all.
@@ -27,9 +27,11 @@ impl CreateGreenStep {
             return Some(GreenAct::Suspend { asg, processes });
         }
         // Which metrics the group of a managed node group sends is for its owner to say, as with all that EKS makes.
-        let metrics = missing_metrics(&seen.blue_metrics, asg);
-        let collects = self.group_spec.source == NodeSource::AutoScalingGroup;
-        let asg = name();
-        (collects && !metrics.is_empty()).then_some(GreenAct::CollectMetrics { asg, metrics })
+        // All of blue's in one call, which is right whether the call adds to those there are or replaces them (ASG-13).
+        let own_group = self.group_spec.source == NodeSource::AutoScalingGroup;
+        (own_group && lacks_metrics(&seen.blue_metrics, asg)).then(|| GreenAct::CollectMetrics {
+            asg: name(),
+            metrics: seen.blue_metrics.clone(),
+        })
     }
 }
