@@ -15,6 +15,7 @@ pub mod elb;
 mod elb_tests;
 pub mod iam;
 mod json_call;
+pub mod launch_configuration;
 pub mod parameters;
 pub mod quotas;
 pub mod self_managed;

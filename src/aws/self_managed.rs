@@ -8,7 +8,7 @@ use super::asg::{build_tag, to_asg};
 use crate::aws::AwsApi;
 use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::asg::Asg;
-use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
+use crate::model::eks::{LaunchTemplateRef, Nodegroup, NodegroupChange, Scaling};
 use crate::model::node_source::{cluster_tag, to_node_group};
 use crate::model::{ApiError, ErrorClass, absent_is_none};
 
@@ -26,8 +26,8 @@ const MANAGED_GROUP_TAG: &str = "eks:nodegroup-name";
 pub struct AsgClone<'a> {
     pub name: &'a str,
     pub scaling: Scaling,
-    /// Version of blue's launch template.
-    pub template_version: &'a str,
+    /// The version of a launch template: of blue's, or of one that was made of its launch configuration.
+    pub template: &'a LaunchTemplateRef,
     /// Instances get those that blue's get too.
     pub tags: &'a BTreeMap<String, String>,
 }
@@ -82,9 +82,9 @@ impl AwsApi {
         let mut mixed = origin.mixed_instances_policy;
         let own = mixed.as_mut().and_then(|m| m.launch_template.as_mut());
         if let Some(template) = own.and_then(|t| t.launch_template_specification.as_mut()) {
-            *template = with_version(template, clone.template_version);
+            *template = to_specification(clone.template);
         }
-        let template = origin.launch_template.filter(|_| mixed.is_none());
+        let template = mixed.is_none().then(|| to_specification(clone.template));
         let of_blue = origin.tags.unwrap_or_default();
         let propagates = |key: &str| {
             let tag = of_blue.iter().find(|t| t.key.as_deref() == Some(key));
@@ -105,7 +105,7 @@ impl AwsApi {
             .min_size(clone.scaling.min)
             .max_size(clone.scaling.max)
             .desired_capacity(clone.scaling.desired)
-            .set_launch_template(template.map(|t| with_version(&t, clone.template_version)))
+            .set_launch_template(template)
             .set_mixed_instances_policy(mixed)
             .set_vpc_zone_identifier(subnets)
             .set_availability_zones(zones)
@@ -222,19 +222,12 @@ impl AwsApi {
     }
 }
 
-/// The template with another version. Auto Scaling answers id and name, and takes only one of them.
-fn with_version(
-    template: &types::LaunchTemplateSpecification,
-    version: &str,
-) -> types::LaunchTemplateSpecification {
-    let id = template.launch_template_id.clone();
-    let name = template
-        .launch_template_name
-        .clone()
-        .filter(|_| id.is_none());
+/// The template as Auto Scaling takes it: it answers id and name, and takes only one of them.
+fn to_specification(template: &LaunchTemplateRef) -> types::LaunchTemplateSpecification {
+    let name = template.name.clone();
     types::LaunchTemplateSpecification::builder()
-        .set_launch_template_id(id)
-        .set_launch_template_name(name)
-        .version(version)
+        .set_launch_template_id(template.id.clone())
+        .set_launch_template_name(name.filter(|_| template.id.is_none()))
+        .set_version(template.version.clone())
         .build()
 }

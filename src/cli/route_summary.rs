@@ -290,6 +290,7 @@ impl<'a> PlannedRoute<'a> {
                 // No row: these end as they were, or change an object that has a row already.
                 StepSpec::Bake { .. }
                 | StepSpec::LaunchTemplate { .. }
+                | StepSpec::ConfigurationTemplate { .. }
                 | StepSpec::HoldGreen { .. }
                 | StepSpec::HoldBlue { .. }
                 | StepSpec::CordonBlue { .. }
@@ -387,6 +388,7 @@ pub fn step_group(spec: &StepSpec) -> Option<&'static str> {
         StepSpec::ControlPlane { .. } => Some("Control plane"),
         StepSpec::Addon { .. } => Some("Add-ons"),
         StepSpec::LaunchTemplate { .. }
+        | StepSpec::ConfigurationTemplate { .. }
         | StepSpec::CreateGreen { .. }
         | StepSpec::HoldGreen { .. }
         | StepSpec::HoldBlue { .. }

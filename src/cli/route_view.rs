@@ -166,13 +166,13 @@ fn fold_steps<'a>(planned: &PlannedRoute<'a>, details: bool) -> Vec<StepLine<'a>
         // A version of a template is made for the green that follows it.
         if let (StepSpec::CreateGreen { template_from, .. }, Some(line), false) =
             (&step.spec, lines.last_mut(), details)
-            && let StepSpec::LaunchTemplate { template, .. } = &line.step.spec
-            && template_from.as_ref() == Some(template)
+            && let Some((template, how)) = made_template(&line.step.spec)
+            && template_from.as_deref() == Some(template)
             && planned.step_marks(line.step).is_empty()
         {
             line.step = step;
             line.numbers = *line.numbers.start()..=i;
-            line.title = format!("{}, by a new version of {template}", step.title);
+            line.title = format!("{}, {how}", step.title);
             line.estimate += step.estimate;
             continue;
         }
@@ -390,6 +390,23 @@ pub fn render_json(route: &Route, done: &DoneSteps) -> serde_json::Value {
         "cluster": route.cluster, "from": route.from, "to": route.to, "steps": steps,
         "notes": route.notes, "estimateSeconds": estimate_left(route, done).as_secs(),
     })
+}
+
+/// The template that a step makes or makes a version of, and how a green gets it.
+fn made_template(spec: &StepSpec) -> Option<(&str, String)> {
+    if let StepSpec::LaunchTemplate { template, .. } = spec {
+        return Some((template, format!("by a new version of {template}")));
+    }
+    if let StepSpec::ConfigurationTemplate {
+        configuration,
+        template,
+        ..
+    } = spec
+    {
+        let how = format!("by launch template {template}, made of {configuration}");
+        return Some((template, how));
+    }
+    None
 }
 
 #[cfg(test)]

@@ -291,10 +291,14 @@ pub fn template_comments(group: &ReplacedGroup) -> Vec<HclItem> {
         "Where an `aws_launch_template` of yours has it, set `image_id` to that image: its newest version is what Terraform compares with.",
     ));
     items.push(HclItem::comment("Where none has it:"));
+    let id = match &group.template {
+        Some(Reading::Known(version)) => &version.id,
+        Some(Reading::Unknown(_)) | None => template,
+    };
     for line in [
         "import {",
         "  to = aws_launch_template.REPLACE_WITH_A_NAME",
-        &format!("  id = {}", quote_hcl(template)),
+        &format!("  id = {}", quote_hcl(id)),
         "}",
     ] {
         items.push(HclItem::comment(format!("  {line}")));

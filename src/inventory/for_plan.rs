@@ -114,7 +114,8 @@ async fn add_template_versions(
     for plan_entry in plan.all_groups() {
         let template = inventory
             .find_nodegroup(&plan_entry.blue)
-            .and_then(|g| g.launch_template.as_ref());
+            .and_then(|g| g.launch_template.as_ref())
+            .filter(|t| t.configuration().is_none());
         let id = template.and_then(|t| t.id.clone());
         let (Some(id), Some(number)) = (id, plan_entry.launch_template_version) else {
             continue;

@@ -417,9 +417,18 @@ async fn read_launch_templates(
         .filter_map(|t| Some((t.id.as_deref()?, asked_version(t))))
         .collect();
     let each = used.into_iter().map(async |(id, version)| {
-        let found = notes
-            .or_none(aws.describe_launch_template_version(id, version))
-            .await?;
+        let found = match eks::configuration_of_id(id) {
+            Some(name) => {
+                notes
+                    .or_none(aws.describe_launch_configuration(name))
+                    .await?
+            }
+            None => {
+                notes
+                    .or_none(aws.describe_launch_template_version(id, version))
+                    .await?
+            }
+        };
         // Kept under the name that was asked for: `$Latest` is answered with a number.
         Ok::<_, ApiError>(found.map(|found| (version.to_owned(), found)))
     });

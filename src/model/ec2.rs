@@ -52,7 +52,15 @@ pub struct InstanceSize {
     pub neuron_devices: i64,
 }
 
-/// One version of a launch template, with what of it decides about nodes.
+/// A launch template, without its versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchTemplate {
+    pub id: String,
+    pub name: String,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// One version of a launch template, or a launch configuration, with what of it decides about nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LaunchTemplateVersion {

@@ -201,6 +201,34 @@ pub struct LaunchTemplateRef {
     pub version: Option<String>,
 }
 
+impl LaunchTemplateRef {
+    /// The number of a launch configuration's only version: it has no versions, and EC2's numbers begin with 1.
+    pub const CONFIGURATION_VERSION: i64 = 0;
+
+    /// What stands for a launch configuration where a launch template is named: all that is judged of a template is
+    /// judged of a configuration too.
+    pub fn of_configuration(name: &str) -> Self {
+        Self {
+            id: Some(format!("{CONFIGURATION_PREFIX}{name}")),
+            name: None,
+            version: Some(Self::CONFIGURATION_VERSION.to_string()),
+        }
+    }
+
+    /// The launch configuration that it stands for; none of a template.
+    pub fn configuration(&self) -> Option<&str> {
+        configuration_of_id(self.id.as_deref()?)
+    }
+}
+
+/// What the ids of launch configurations begin with; those of templates begin with `lt-`.
+const CONFIGURATION_PREFIX: &str = "launch-configuration/";
+
+/// The launch configuration that an id of [`LaunchTemplateRef::of_configuration`] names.
+pub fn configuration_of_id(id: &str) -> Option<&str> {
+    id.strip_prefix(CONFIGURATION_PREFIX)
+}
+
 /// CreateNodegroup's input. Fields left out are not sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asg::Asg;
 use super::aws_status::NodegroupStatus;
-use super::eks::{Nodegroup, Scaling};
+use super::eks::{LaunchTemplateRef, Nodegroup, Scaling};
 use super::kube::Node;
 use super::node_pool::pool_of;
 
@@ -185,7 +185,10 @@ pub fn to_node_group(asg: &Asg) -> Nodegroup {
         update_config: None,
         node_repair_config: None,
         warm_pool_config: None,
-        launch_template: launch.template.clone(),
+        launch_template: launch.template.clone().or_else(|| {
+            let configuration = launch.configuration.as_ref();
+            configuration.map(|name| LaunchTemplateRef::of_configuration(name))
+        }),
         tags: asg
             .tags
             .iter()

@@ -48,6 +48,14 @@ pub fn green_name(blue: &str, minor: Minor, taken: &BTreeSet<String>) -> String 
     unreachable!("the numbers do not end")
 }
 
+/// The name of the launch template that is made for `green` of a launch configuration. EC2 takes fewer characters than
+/// Auto Scaling does.
+pub fn template_name(green: &str) -> String {
+    let taken = |c: char| c.is_ascii_alphanumeric() || "()./_-".contains(c);
+    let name = green.chars().map(|c| if taken(c) { c } else { '-' });
+    format!("eksup-{}", name.collect::<String>())
+}
+
 /// `stem-suffix`, with the stem cut where it is too long; a cut stem ends in four digits of its own, so that two long
 /// names that begin alike stay apart.
 fn join_within_limit(stem: &str, suffix: &str) -> String {
@@ -64,6 +72,12 @@ fn join_within_limit(stem: &str, suffix: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_template_of_a_green_has_its_name_in_characters_that_ec2_takes() {
+        assert_eq!(super::template_name("web-green"), "eksup-web-green");
+        assert_eq!(super::template_name("web nodes+1"), "eksup-web-nodes-1");
+    }
+
     use proptest::prelude::{prop_assert, proptest};
 
     use super::*;

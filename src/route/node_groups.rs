@@ -132,7 +132,9 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         draft.note_source(&group.name, group.source);
         match group.source {
             NodeSource::ManagedGroup => {}
-            NodeSource::AutoScalingGroup => note_uncloneable(draft, group),
+            NodeSource::AutoScalingGroup => {
+                note_uncloneable(draft, group, plan_entry.launch_template_version);
+            }
             NodeSource::NodePool => {
                 movers.push(GroupMigration {
                     origin: group,
@@ -204,7 +206,7 @@ fn note_unknown_groups(draft: &mut RouteDraft<'_>, listed: &[NodeGroup], source:
 }
 
 /// What of a self-managed group a clone cannot be made from.
-fn note_uncloneable(draft: &mut RouteDraft<'_>, group: &Nodegroup) {
+fn note_uncloneable(draft: &mut RouteDraft<'_>, group: &Nodegroup, version: Option<i64>) {
     let subject = format!("Auto Scaling group {}", group.name);
     let launch = draft
         .inventory
@@ -212,12 +214,12 @@ fn note_uncloneable(draft: &mut RouteDraft<'_>, group: &Nodegroup) {
         .get(&group.name)
         .map(|asg| asg.launch.clone());
     let launch = launch.unwrap_or_default();
-    if let Some(configuration) = launch.configuration {
+    if let (Some(configuration), Some(version)) = (&launch.configuration, version) {
         draft.add_problem(
             Obstacle::TemplateDecides,
             subject,
-            format!("it launches from launch configuration {configuration}, which has no versions, so none with another image can be made"),
-            format!("make a launch template from it (`aws autoscaling` console: Copy to launch template), set it on {} (`aws autoscaling update-auto-scaling-group --launch-template`), and plan again", group.name),
+            format!("the plan gives it version {version} of a launch template, and it launches from launch configuration {configuration}"),
+            "write `ami` instead of `launchTemplateVersion`: eksup makes a launch template of the configuration",
         );
     } else if launch.own_templates {
         draft.add_problem(
@@ -226,12 +228,12 @@ fn note_uncloneable(draft: &mut RouteDraft<'_>, group: &Nodegroup) {
             "instance types of its mixed instances policy have launch templates of their own, and a clone would launch these with the old image",
             "use one launch template for all its instance types, and plan again",
         );
-    } else if launch.template.is_none() {
+    } else if launch.template.is_none() && launch.configuration.is_none() {
         draft.add_problem(
             Obstacle::TemplateVersionUnknown,
             subject,
             "what it launches from could not be read",
-            "allow autoscaling:DescribeAutoScalingGroups; a group without a launch template cannot be cloned",
+            "allow autoscaling:DescribeAutoScalingGroups; a group without a launch template or a launch configuration cannot be cloned",
         );
     }
 }

@@ -393,6 +393,7 @@ impl SimulatedCluster {
             }
             StepSpec::Bake { .. }
             | StepSpec::LaunchTemplate { .. }
+            | StepSpec::ConfigurationTemplate { .. }
             | StepSpec::HoldGreen { .. }
             | StepSpec::HoldBlue { .. }
             | StepSpec::Soak { .. }

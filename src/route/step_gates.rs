@@ -22,7 +22,9 @@ pub fn step_kind(spec: &StepSpec) -> &'static str {
         StepSpec::Addon { .. } => "addon",
         StepSpec::ControlPlane { .. } => "control-plane",
         StepSpec::Bake { .. } => "bake",
-        StepSpec::LaunchTemplate { .. } => "launch-template",
+        StepSpec::LaunchTemplate { .. } | StepSpec::ConfigurationTemplate { .. } => {
+            "launch-template"
+        }
         StepSpec::CreateGreen { .. } => "create-green",
         StepSpec::HoldGreen { .. } => "hold-green",
         StepSpec::HoldBlue { .. } => "hold-blue",
@@ -134,6 +136,7 @@ fn window_behavior(spec: &StepSpec) -> WindowBehavior {
         StepSpec::Addon { .. }
         | StepSpec::ControlPlane { .. }
         | StepSpec::LaunchTemplate { .. }
+        | StepSpec::ConfigurationTemplate { .. }
         | StepSpec::CreateGreen { .. }
         | StepSpec::HoldGreen { .. }
         | StepSpec::HoldBlue { .. }

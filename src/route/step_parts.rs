@@ -48,6 +48,7 @@ impl StepSpec {
             | Self::ControlPlane { .. }
             | Self::Bake { .. }
             | Self::LaunchTemplate { .. }
+            | Self::ConfigurationTemplate { .. }
             | Self::CreateGreen { .. }
             | Self::AttachTargets { .. }
             | Self::AddToRules { .. }

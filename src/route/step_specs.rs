@@ -8,10 +8,10 @@ use super::migration::GroupMove;
 use super::problem::Obstacle;
 use super::traffic::TargetGroupPair;
 use super::{
-    DrainSpec, ShiftSpec, StepSpec, estimate, green_group, node_groups, node_registration,
+    DrainSpec, ShiftSpec, StepSpec, estimate, green_group, naming, node_groups, node_registration,
     served_targets,
 };
-use crate::model::eks::NodegroupTaint;
+use crate::model::eks::{LaunchTemplateRef, NodegroupTaint};
 use crate::model::elb;
 use crate::model::elb::served_text;
 use crate::model::marks;
@@ -70,11 +70,22 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     }
     // Zones before size: a volume may need one node more than blue has now.
     let (zones, size) = green_group::required_zones_and_size(draft, m.migration);
-    let group = green_group::build_green_group(draft, m.migration, &m.green, size);
+    let mut group = green_group::build_green_group(draft, m.migration, &m.green, size);
     // EKS does not replace a custom AMI, so a template version with the new one is made first.
     let mut template_from = None;
     let image = node_groups::image_of_green(draft, m.migration);
-    if let (Some(image), Some(template)) = (&image, &origin.launch_template) {
+    let configuration = origin.launch_template.as_ref();
+    let configuration = configuration.and_then(|t| t.configuration());
+    if let (Some(image), Some(configuration)) = (&image, configuration) {
+        let template = push_configuration_template(draft, m, configuration, image);
+        // Its id is known only when it is made.
+        group.launch_template = Some(LaunchTemplateRef {
+            id: None,
+            name: Some(template.clone()),
+            version: None,
+        });
+        template_from = Some(template);
+    } else if let (Some(image), Some(template)) = (&image, &origin.launch_template) {
         let id = template
             .id
             .clone()
@@ -194,6 +205,39 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         format!("hold-{}", m.green),
         hold.with_reason("an autoscaler removes nodes that are empty, and green is empty at first"),
     );
+}
+
+/// Makes a launch template of what blue launches from; returns its name.
+fn push_configuration_template(
+    draft: &mut RouteDraft<'_>,
+    m: &GroupMove<'_, '_>,
+    configuration: &str,
+    image: &str,
+) -> String {
+    let template = naming::template_name(&m.green);
+    let spec = StepSpec::ConfigurationTemplate {
+        green: m.green.clone(),
+        configuration: configuration.to_owned(),
+        template: template.clone(),
+        image: image.to_owned(),
+    };
+    let step_draft = StepDraft::new(
+        format!(
+            "Launch template {template}: like launch configuration {configuration}, with {image}"
+        ),
+        [format!("launch template {template}")],
+        estimate::LAUNCH_TEMPLATE,
+        spec,
+    );
+    let why = format!(
+        "{} launches from a launch configuration, which has no versions",
+        m.blue
+    );
+    draft.push_step(format!("template-{}", m.green), step_draft.with_reason(why));
+    draft.add_note_once(format!(
+        "Launch template {template} gets what launch configuration {configuration} says, but for its image, and for a kernel, a RAM disk or ClassicLink if it names one."
+    ));
+    template
 }
 
 /// Adds a group's instances to a target group.

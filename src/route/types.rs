@@ -122,6 +122,7 @@ fn rollback_rank(spec: &StepSpec) -> Option<u8> {
         | StepSpec::ControlPlane { .. }
         | StepSpec::Bake { .. }
         | StepSpec::LaunchTemplate { .. }
+        | StepSpec::ConfigurationTemplate { .. }
         | StepSpec::CreateGreen { .. }
         | StepSpec::HoldGreen { .. }
         | StepSpec::HoldBlue { .. }
@@ -184,6 +185,14 @@ pub enum StepSpec {
         source_version: i64,
         image: String,
     },
+    /// A launch template made of a launch configuration, with another image: a configuration has no versions.
+    ConfigurationTemplate {
+        green: String,
+        configuration: String,
+        /// The template's name.
+        template: String,
+        image: String,
+    },
     /// A green group beside blue. Its desired size is raised to blue's at the time of the act.
     CreateGreen {
         blue: String,
@@ -194,7 +203,8 @@ pub enum StepSpec {
         zones: Vec<String>,
         /// Auto Scaling tags to copy from blue's group.
         copy_asg_tags: bool,
-        /// For a group with a custom AMI: use the newest version of this template that `LaunchTemplate` made.
+        /// For a group with a custom AMI: use the newest version of this template that `LaunchTemplate` made, or the one
+        /// that `ConfigurationTemplate` made.
         template_from: Option<String>,
         /// Taints that its nodes register themselves with, or that blue's nodes have: no startup taints.
         #[serde(default)]

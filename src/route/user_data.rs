@@ -2,7 +2,7 @@
 
 use super::node_groups::{launch_template_of, launch_template_of_green};
 use crate::model::Inventory;
-use crate::model::eks::Nodegroup;
+use crate::model::eks::{Nodegroup, configuration_of_id};
 use crate::model::image::{OsFamily, WindowsRelease};
 use crate::model::user_data::UserDataTraits;
 use crate::plan::{AUTO_IMAGE, NodeGroup};
@@ -17,6 +17,7 @@ pub struct UserDataMisfit {
 }
 
 const MAKE_TEMPLATE_VERSION_FIX: &str = "make a template version whose user data suits green's image, then move blue's template to it or set `launchTemplateVersion`";
+const MAKE_TEMPLATE_FIX: &str = "make a launch template whose user data suits green's image, set it on the group in place of the configuration, and plan again";
 const CHECK_BY_HAND_FIX: &str = "make sure by hand that green's image understands the template's user data, or name the operating system in the image's name";
 
 /// The family of an image by its id, as far as its name or description says.
@@ -106,7 +107,7 @@ pub fn find_misfits(
     // By what green will run, not by what blue runs: the same user data serves another image.
     let traits = template.user_data_traits();
     let own_image = ami_type.is_none();
-    match green_os_family(inventory, blue, plan_entry, ami_type) {
+    let mut found = match green_os_family(inventory, blue, plan_entry, ami_type) {
         Some(OsFamily::AmazonLinux2023) => {
             check_for_al2023(&traits, own_image, plan_entry.ami_type.is_some())
         }
@@ -114,7 +115,17 @@ pub fn find_misfits(
         Some(OsFamily::Bottlerocket) => check_for_bottlerocket(&traits),
         Some(OsFamily::Windows | OsFamily::Other) => Vec::new(),
         None => check_for_unknown_os(&traits),
+    };
+    // A configuration cannot be given other user data, and its group can be given a template.
+    if configuration_of_id(&template.id).is_some() {
+        for misfit in &mut found {
+            misfit.detail = misfit
+                .detail
+                .replace("launch template", "launch configuration");
+            misfit.fix = MAKE_TEMPLATE_FIX;
+        }
     }
+    found
 }
 
 fn build_misfit(blocks: bool, detail: &str, fix: &'static str) -> UserDataMisfit {

@@ -108,9 +108,12 @@ async fn read_group(
         (Reading::Known(green), Some(made)) => {
             let version = green.launch_template.as_ref();
             let version = version.and_then(|t| t.version.as_deref());
+            // One that was made of a launch configuration is known by its name until it is made.
+            let id = green.launch_template.as_ref().and_then(|t| t.id.as_ref());
             match version {
                 Some(version) => Some(read(
-                    aws.describe_launch_template_version(made, version).await,
+                    aws.describe_launch_template_version(id.unwrap_or(made), version)
+                        .await,
                 )?),
                 None => Some(Reading::Unknown("which the group does not name".to_owned())),
             }

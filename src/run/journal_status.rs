@@ -99,6 +99,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
             StepSpec::Addon { .. }
             | StepSpec::Bake { .. }
             | StepSpec::LaunchTemplate { .. }
+            | StepSpec::ConfigurationTemplate { .. }
             | StepSpec::HoldGreen { .. }
             | StepSpec::HoldBlue { .. }
             | StepSpec::AttachTargets { .. }

@@ -257,6 +257,7 @@ fn moves_workloads(spec: &StepSpec) -> bool {
         | StepSpec::Drain { .. } => true,
         StepSpec::Bake { .. }
         | StepSpec::LaunchTemplate { .. }
+        | StepSpec::ConfigurationTemplate { .. }
         | StepSpec::HoldGreen { .. }
         | StepSpec::HoldBlue { .. }
         | StepSpec::Soak { .. }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::model::aws_status::NodegroupStatus;
-use crate::model::eks::Nodegroup;
+use crate::model::eks::{Nodegroup, configuration_of_id};
 use crate::model::elb::{TargetGroup, short_name};
 use crate::model::{Inventory, Minor};
 use crate::plan::Plan;
@@ -49,13 +49,14 @@ fn add_eks_parts(inventory: &Inventory, parts: &mut ClusterParts) {
     }
     for template in &inventory.launch_templates {
         // User data is left out of what is written, for it can hold secrets; its digest is not.
-        parts.insert(
-            format!(
+        let named = match configuration_of_id(&template.id) {
+            Some(configuration) => format!("launch configuration {configuration}"),
+            None => format!(
                 "launch template {} version {}",
                 template.id, template.version
             ),
-            short_hash(&(template, &template.user_data)),
-        );
+        };
+        parts.insert(named, short_hash(&(template, &template.user_data)));
     }
 }
 

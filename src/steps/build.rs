@@ -10,6 +10,7 @@ use crate::steps::StepWorld;
 use crate::steps::addon::AddonStep;
 use crate::steps::bake::BakeStep;
 use crate::steps::blue_protection::BlueProtectionStep;
+use crate::steps::configuration_template::{ConfigurationTemplateSpec, ConfigurationTemplateStep};
 use crate::steps::control_plane::ControlPlaneStep;
 use crate::steps::cordon_blue::CordonBlueStep;
 use crate::steps::drain::DrainStep;
@@ -54,6 +55,7 @@ fn rollback_part_of(spec: &StepSpec) -> RollbackPart {
         | StepSpec::ControlPlane { .. }
         | StepSpec::Bake { .. }
         | StepSpec::LaunchTemplate { .. }
+        | StepSpec::ConfigurationTemplate { .. }
         | StepSpec::HoldGreen { .. }
         | StepSpec::HoldBlue { .. }
         | StepSpec::AttachTargets { .. }
@@ -94,6 +96,20 @@ pub fn build_step(
             source_version,
             image,
         } => Box::new(LaunchTemplateStep::new(id, template, source_version, image)),
+        StepSpec::ConfigurationTemplate {
+            green,
+            configuration,
+            template,
+            image,
+        } => {
+            let spec = ConfigurationTemplateSpec {
+                green,
+                configuration,
+                template,
+                image,
+            };
+            Box::new(ConfigurationTemplateStep::new(id, run, spec))
+        }
         // The run's id becomes a tag, by which a later process knows green as its own.
         StepSpec::CreateGreen {
             blue,
@@ -115,7 +131,8 @@ pub fn build_step(
                 zones,
                 copy_asg_tags,
                 // The version's number is not known yet: green finds it by how it was made.
-                template_from: template_from.and_then(|t| find_template_source(route, &id, &t)),
+                template_from: template_from
+                    .and_then(|t| find_template_source(route, (&id, &run), &t)),
                 lasting_taints,
                 surge,
                 class_image,
@@ -225,22 +242,44 @@ fn green_for(route: &Route, blue: &str) -> Option<String> {
     })
 }
 
-/// How the template version for the green of step `id` is made: by the last step before it that makes one of `template`.
-fn find_template_source(route: &Route, id: &str, template: &str) -> Option<TemplateSource> {
+/// How the template version for the green of step `id` in run `run` is made: by the last step before it that makes one of
+/// `template`, or that makes it.
+fn find_template_source(
+    route: &Route,
+    (id, run): (&str, &str),
+    template: &str,
+) -> Option<TemplateSource> {
     let before = route.steps.iter().take_while(|s| s.id != id);
     let made = before.filter_map(|s| {
-        let StepSpec::LaunchTemplate {
+        if let StepSpec::LaunchTemplate {
             template: of,
             source_version,
+            image,
+        } = &s.spec
+        {
+            return (of == template).then(|| TemplateSource::Version {
+                template: of.clone(),
+                source_version: *source_version,
+                image: image.clone(),
+            });
+        }
+        let StepSpec::ConfigurationTemplate {
+            green,
+            configuration,
+            template: name,
             image,
         } = &s.spec
         else {
             return None;
         };
-        (of == template).then(|| TemplateSource {
-            template: of.clone(),
-            source_version: *source_version,
-            image: image.clone(),
+        (name == template).then(|| TemplateSource::Configuration {
+            spec: ConfigurationTemplateSpec {
+                green: green.clone(),
+                configuration: configuration.clone(),
+                template: name.clone(),
+                image: image.clone(),
+            },
+            run: run.to_owned(),
         })
     });
     made.last()

@@ -20,7 +20,7 @@ use crate::engine::{
 use crate::model::asg::{Asg, AsgTag};
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::clock::signed_duration;
-use crate::model::eks::{NewNodegroup, Nodegroup, NodegroupChange, Scaling};
+use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, NodegroupChange, Scaling};
 use crate::model::kube::{Node, Taint};
 use crate::model::node_source::NodeSource;
 use crate::model::{Minor, marks};
@@ -89,7 +89,7 @@ pub struct GreenObservation {
     blue_suspended: Vec<String>,
     blue_metrics: Vec<String>,
     /// The template version to use, when it had to be looked up.
-    template_version: Option<i64>,
+    made_template: Option<LaunchTemplateRef>,
     nodes: Vec<std::sync::Arc<Node>>,
     /// What is not ready on green's nodes though they are.
     missing_daemon_pods: Vec<String>,
@@ -195,8 +195,8 @@ impl Step<StepWorld> for CreateGreenStep {
         let blue_asg = take(&blue);
         // The template's new version is looked up, because the step that made it may have died before it could tell its
         // number.
-        let template_version = match &self.group_spec.template_from {
-            Some(from) if green.is_none() => from.find_newest_version(world).await?,
+        let made_template = match &self.group_spec.template_from {
+            Some(from) if green.is_none() => from.find_made_template(world).await?,
             _ => None,
         };
         let snapshot = world.read_snapshot().await?;
@@ -263,7 +263,7 @@ impl Step<StepWorld> for CreateGreenStep {
             blue_tags: blue_asg.tags,
             blue_suspended: blue_asg.suspended,
             blue_metrics: blue_asg.metrics,
-            template_version,
+            made_template,
             nodes,
             missing_daemon_pods: daemons,
             failed_launches: launches,
@@ -295,7 +295,7 @@ impl Step<StepWorld> for CreateGreenStep {
                     .with_fix("Fix the cause"),
                 );
             }
-            if self.group_spec.template_from.is_some() && seen.template_version.is_none() {
+            if self.group_spec.template_from.is_some() && seen.made_template.is_none() {
                 return Decision::Refuse(
                     StepRefusal::new(
                         "the launch template version with the new image no longer exists",

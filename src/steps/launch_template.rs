@@ -7,25 +7,54 @@ use crate::engine::{
     Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
 use crate::model::ec2::LaunchTemplateVersion;
+use crate::model::eks::LaunchTemplateRef;
 use crate::steps::StepWorld;
 use crate::steps::attempts::CallAttempt;
+use crate::steps::configuration_template::ConfigurationTemplateSpec;
 
-/// How a version of a launch template was made: like `source_version`, with `image`.
+/// How the launch template of a green was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TemplateSource {
-    pub template: String,
-    pub source_version: i64,
-    pub image: String,
+pub enum TemplateSource {
+    /// A version of a template like `source_version`, with `image`.
+    Version {
+        template: String,
+        source_version: i64,
+        image: String,
+    },
+    /// A template of its own, made by this run of a launch configuration.
+    Configuration {
+        spec: ConfigurationTemplateSpec,
+        run: String,
+    },
 }
 
 impl TemplateSource {
-    /// The newest version made so. Another group, or another plan, may have made newer ones with other images.
-    pub async fn find_newest_version(&self, world: &StepWorld) -> Result<Option<i64>, StepError> {
-        let versions = world
-            .aws
-            .describe_launch_template_versions(&self.template)
-            .await?;
-        Ok(find_made_version(&versions, self.source_version, &self.image).map(|v| v.version))
+    /// The template with the newest version made so. Another group, or another plan, may have made newer ones with other
+    /// images.
+    ///
+    /// # Errors
+    /// Those of reading templates and their versions.
+    pub async fn find_made_template(
+        &self,
+        world: &StepWorld,
+    ) -> Result<Option<LaunchTemplateRef>, StepError> {
+        match self {
+            Self::Version {
+                template,
+                source_version,
+                image,
+            } => {
+                let versions = world.aws.describe_launch_template_versions(template);
+                let versions = versions.await?;
+                let made = find_made_version(&versions, *source_version, image);
+                Ok(made.map(|v| LaunchTemplateRef {
+                    id: Some(template.clone()),
+                    name: None,
+                    version: Some(v.version.to_string()),
+                }))
+            }
+            Self::Configuration { spec, run } => spec.find_made_template(world, run).await,
+        }
     }
 }
 

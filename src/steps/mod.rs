@@ -10,6 +10,7 @@ pub mod blue_capacity;
 pub mod blue_protection;
 pub mod build;
 pub mod closing;
+pub mod configuration_template;
 pub mod control_plane;
 mod cordon_act;
 pub mod cordon_blue;

@@ -100,11 +100,11 @@ impl StepWorld {
             }
             NodeSource::AutoScalingGroup => {
                 let template = group.launch_template.as_ref();
-                let version = template.and_then(|t| t.version.as_deref());
+                let template = template.filter(|t| t.version.is_some());
                 let clone = AsgClone {
                     name: &group.name,
                     scaling: group.scaling,
-                    template_version: version.ok_or_else(|| {
+                    template: template.ok_or_else(|| {
                         StepError::Broken(format!("no template version for {}", group.name))
                     })?,
                     tags: &group.tags,

@@ -56,6 +56,7 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
                 "ec2:DescribeVolumes",
                 "ec2:DescribeLaunchTemplateVersions",
                 "autoscaling:DescribeAutoScalingGroups",
+                "autoscaling:DescribeLaunchConfigurations",
                 "autoscaling:DescribeLifecycleHooks",
                 "autoscaling:DescribeScalingActivities",
                 "servicequotas:GetServiceQuota",
@@ -195,6 +196,21 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
         statements.push(IamStatement {
             sid: "LaunchTemplates",
             actions: vec!["ec2:CreateLaunchTemplateVersion"],
+            resources: vec!["arn:*:ec2:*:*:launch-template/*".to_owned()],
+            condition: None,
+        });
+    }
+    // A launch template's id is known only when it is made, and reads of templates know no resources.
+    if needs.configuration_templates {
+        statements.push(IamStatement {
+            sid: "ReadLaunchTemplates",
+            actions: vec!["ec2:DescribeLaunchTemplates"],
+            resources: all(),
+            condition: None,
+        });
+        statements.push(IamStatement {
+            sid: "TemplatesOfConfigurations",
+            actions: vec!["ec2:CreateLaunchTemplate", "ec2:DeleteLaunchTemplate"],
             resources: vec!["arn:*:ec2:*:*:launch-template/*".to_owned()],
             condition: None,
         });

@@ -1,6 +1,9 @@
 //! Auto Scaling groups that no managed node group owns.
 
 use super::*;
+use crate::model::asg::AsgLaunch;
+use crate::model::eks::LaunchTemplateRef;
+use crate::model::node_source;
 
 fn auto_plan() -> Plan {
     plan("cluster: shop\nto: 1.29\nautoScalingGroups: [{blue: workers, ami: auto}]\n")
@@ -85,9 +88,83 @@ fn what_keeps_a_clone_from_having_the_targets_kubelet_is_a_problem_before_anythi
         of(|i| i.asgs.get_mut("workers").unwrap().launch.own_templates = true),
         [Obstacle::TemplateDecides.code()]
     );
+    // What it launches from was not read.
     assert_eq!(
-        of(|i| i.asgs.get_mut("workers").unwrap().launch.configuration = Some("old".into())),
-        [Obstacle::TemplateDecides.code()]
+        of(|i| i.asgs.get_mut("workers").unwrap().launch.template = None),
+        [Obstacle::TemplateVersionUnknown.code()]
+    );
+}
+
+/// Has the group launch from a launch configuration that says what its template did.
+fn with_configuration(inventory: &mut Inventory) {
+    let asg = inventory.asgs.get_mut("workers").unwrap();
+    asg.launch = AsgLaunch {
+        configuration: Some("nodes".into()),
+        ..AsgLaunch::default()
+    };
+    inventory.nodegroups[0] = node_source::to_node_group(asg);
+    let template = inventory.nodegroups[0].launch_template.clone().unwrap();
+    let read = &mut inventory.launch_templates[0];
+    read.id = template.id.unwrap();
+    read.version = LaunchTemplateRef::CONFIGURATION_VERSION;
+}
+
+#[test]
+fn a_template_is_made_of_a_launch_configuration_and_green_launches_from_it() {
+    let mut inventory = self_managed_cluster();
+    with_configuration(&mut inventory);
+    let route = build_route(&auto_plan(), &inventory).unwrap();
+    let of = |id: &str| &route.steps.iter().find(|s| s.id == id).unwrap().spec;
+    let StepSpec::ConfigurationTemplate {
+        green,
+        configuration,
+        template,
+        image,
+    } = of("template-workers-green")
+    else {
+        panic!("{:?}", ids(&route))
+    };
+    assert_eq!(
+        [green, configuration, template, image],
+        ["workers-green", "nodes", "eksup-workers-green", NEW_IMAGE]
+    );
+    let StepSpec::CreateGreen {
+        group,
+        template_from,
+        ..
+    } = of("green-workers-green")
+    else {
+        panic!("{:?}", ids(&route))
+    };
+    assert_eq!(template_from.as_ref(), Some(template));
+    let launches = group.launch_template.as_ref().unwrap();
+    assert_eq!(
+        (launches.id.as_ref(), launches.name.as_ref()),
+        (None, Some(template))
+    );
+    let told = route
+        .notes
+        .iter()
+        .any(|n| n.contains("a RAM disk or ClassicLink"));
+    assert!(told, "{:?}", route.notes);
+
+    // A configuration has no versions that a plan could name, and none of its user data can be changed.
+    let text =
+        "cluster: shop\nto: 1.29\nautoScalingGroups: [{blue: workers, launchTemplateVersion: 7}]\n";
+    let problems = build_route(&plan(text), &inventory).unwrap_err();
+    let found: Vec<Obstacle> = problems.iter().map(|p| p.what).collect();
+    assert_eq!(found, [Obstacle::TemplateDecides]);
+    inventory.launch_templates[0].user_data =
+        Some("IyEvYmluL2Jhc2gKL2V0Yy9la3MvYm9vdHN0cmFwLnNoIHNob3AK".into());
+    let problems = build_route(&auto_plan(), &inventory).unwrap_err();
+    let [problem] = problems.as_slice() else {
+        panic!("{problems:?}")
+    };
+    assert_eq!(problem.what, Obstacle::OldBootstrap);
+    assert!(
+        problem.detail.contains("its launch configuration calls")
+            && problem.fix.contains("make a launch template"),
+        "{problem:?}"
     );
 }
 

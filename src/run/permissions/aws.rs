@@ -219,6 +219,17 @@ pub fn writes_by_action(
                 let template = of("ec2", format!("launch-template/{template}"));
                 asked.add_action("ec2:CreateLaunchTemplateVersion", [template]);
             }
+            StepSpec::ConfigurationTemplate { .. } => {
+                // A template that is yet to be made has no id; a rollback deletes it. It is tagged as it is made (IAM-12).
+                let any = of("ec2", "launch-template/*".to_owned());
+                for action in [
+                    "ec2:CreateLaunchTemplate",
+                    "ec2:CreateTags",
+                    "ec2:DeleteLaunchTemplate",
+                ] {
+                    asked.add_action(action, [any.clone()]);
+                }
+            }
             StepSpec::CreateGreen {
                 group: green,
                 copy_asg_tags,

@@ -13,6 +13,8 @@ pub struct PermissionNeeds {
     pub delete_groups: bool,
     /// A version of a launch template is made, with the image that the plan names.
     pub template_versions: bool,
+    /// A launch template is made of a launch configuration.
+    pub configuration_templates: bool,
     /// ARNs, or patterns of them, of listener rules whose weights change.
     pub rules: BTreeSet<String>,
     /// ARNs, or patterns of them, of listeners whose default action changes.
@@ -45,6 +47,7 @@ impl PermissionNeeds {
             return Self {
                 delete_groups: true,
                 template_versions: true,
+                configuration_templates: true,
                 rules,
                 listeners,
                 target_groups,
@@ -68,6 +71,8 @@ impl PermissionNeeds {
             // A rollback deletes green, whatever becomes of blue.
             delete_groups: true,
             template_versions: plan.all_groups().any(|g| g.ami.is_some()),
+            // Whether a group launches from one the cluster knows, and not the plan.
+            configuration_templates: plan.auto_scaling_groups.iter().any(|g| g.ami.is_some()),
             rules,
             listeners,
             target_groups,
@@ -102,6 +107,7 @@ impl PermissionNeeds {
     /// Cuts what is written at load balancers down to what `written` says, by action.
     pub fn narrow_to_writes(&mut self, written: &BTreeMap<&'static str, BTreeSet<String>>) {
         let on = |action: &str| written.get(action).cloned().unwrap_or_default();
+        self.configuration_templates = !on("ec2:CreateLaunchTemplate").is_empty();
         self.rules = on("elasticloadbalancing:ModifyRule");
         self.listeners = on("elasticloadbalancing:ModifyListener");
         self.target_groups = on("elasticloadbalancing:DeregisterTargets");

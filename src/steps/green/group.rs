@@ -1,7 +1,7 @@
 //! The group as it is created, and what its nodes still lack to carry blue's pods.
 
 use super::{CreateGreenStep, GreenObservation};
-use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup};
+use crate::model::eks::{NewNodegroup, Nodegroup};
 use crate::model::kube::{Node, Taint};
 use crate::model::{Minor, marks};
 
@@ -18,13 +18,8 @@ impl CreateGreenStep {
         };
         group.scaling.min = group.scaling.min.min(group.scaling.desired);
         // The route was made before this version existed, so its number is looked up now.
-        if let (Some(from), Some(version)) = (&self.group_spec.template_from, seen.template_version)
-        {
-            group.launch_template = Some(LaunchTemplateRef {
-                id: Some(from.template.clone()),
-                name: None,
-                version: Some(version.to_string()),
-            });
+        if let Some(made) = &seen.made_template {
+            group.launch_template = Some(made.clone());
         }
         group
             .tags
