@@ -6,6 +6,7 @@
 
 mod chaos;
 mod fuzz;
+mod launch_configuration;
 mod plans;
 mod policy;
 mod reading;

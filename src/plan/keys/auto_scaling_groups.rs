@@ -14,7 +14,7 @@ pub static AUTO_SCALING_GROUP: KeyMap = KeyMap {
             default: KeyDefault::Required,
             example: "workers-blue",
             meaning: "The Auto Scaling group to be replaced.",
-            more: "One that launches from a launch template, is tagged `kubernetes.io/cluster/NAME` and belongs to no managed node group.",
+            more: "One that launches from a launch template or a launch configuration, is tagged `kubernetes.io/cluster/NAME` and belongs to no managed node group.",
             init: InitUse::Written,
         },
         PlanKey {
@@ -34,7 +34,7 @@ pub static AUTO_SCALING_GROUP: KeyMap = KeyMap {
             default: KeyDefault::Absent("none; `ami` or `launchTemplateVersion` is needed"),
             example: "auto",
             meaning: "The image for the target: an id, or `auto` for the newest that AWS makes of the line blue's image is of.",
-            more: "eksup makes a version of the same launch template with it; user data, instance profile and all else stay. With an image of your own, which has one kubelet, a group cannot stop over on the way.",
+            more: "eksup makes a version of the same launch template with it, or a template of a launch configuration; user data, instance profile and all else stay. With an image of your own, which has one kubelet, a group cannot stop over on the way.",
             init: InitUse::Written,
         },
         PlanKey {

@@ -13,6 +13,7 @@ use eksup::twin::world::SimWorld;
 use serde_json::{Value, json};
 
 use super::grant::{Grant, Permission};
+use crate::launch_configuration::with_launch_configuration;
 use crate::support::wire_rig::Rig;
 
 /// What came of a scene.
@@ -203,6 +204,17 @@ pub const SCENES: &[Scene] = &[
     Scene {
         name: "self-managed and back",
         play: Play::Back("detach-web-blue-expense-blue-tg"),
+        ..forward("self-managed")
+    },
+    Scene {
+        name: "a template made of a launch configuration",
+        cluster: with_launch_configuration,
+        ..forward("self-managed")
+    },
+    Scene {
+        name: "a template made of a launch configuration, and back",
+        cluster: with_launch_configuration,
+        play: Play::Back("green-data-green"),
         ..forward("self-managed")
     },
     forward("auto-mode"),

@@ -2,10 +2,14 @@
 
 use eksup::engine::RunOutcome;
 use eksup::model::asg::Asg;
+use eksup::model::marks;
 use eksup::model::snapshot::Snapshot;
+use eksup::twin::aws::Ec2LaunchTemplate;
 use eksup::twin::scenario;
+use eksup::twin::world::SimWorld;
 use serde_json::{Value, json};
 
+use crate::launch_configuration::{self, CONFIGURATION, GROUP};
 use crate::support::process_rig::{Rig, RunCommand};
 
 const PLAN: &str = include_str!("../../../plans/self-managed.yaml");
@@ -69,4 +73,79 @@ async fn green_has_blues_metrics_and_suspended_processes_however_often_the_proce
     let green = group(&rig, "web-green").await;
     assert_eq!(green.suspended, ["AlarmNotification", "ReplaceUnhealthy"]);
     assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
+}
+
+/// The launch templates that runs of eksup made, by name: their data as EC2 got it.
+fn made_templates(rig: &Rig) -> Vec<(String, Value)> {
+    rig.twin.with_world(|world| {
+        let templates = world.cloud.templates.values();
+        let made = templates.filter(|t| t.tags.contains_key(marks::RUN_TAG));
+        let data = |t: &Ec2LaunchTemplate| Value::Object(t.versions.last().unwrap().data.clone());
+        made.map(|t| (t.name.clone(), data(t))).collect()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_template_made_of_a_launch_configuration_is_made_once_and_goes_with_its_green() {
+    let snapshot = launch_configuration::cluster();
+    let rig = Rig::new(&snapshot, PLAN, 7);
+    let before = group(&rig, GROUP).await;
+    assert_eq!(before.launch.configuration.as_deref(), Some(CONFIGURATION));
+    // As above: each call is once the last one of its process.
+    let (mut deaths, step) = (0, "green-data-green".to_owned());
+    let ended = loop {
+        let forward = RunCommand::Forward(Some(step.clone()));
+        match rig.die_at_record(1 + deaths / 8, forward).await {
+            Some(ended) => break ended.unwrap(),
+            None => deaths += 1,
+        }
+        assert!(deaths < 400, "no end\n{}", rig.log());
+    };
+    assert!(
+        matches!(ended, RunOutcome::Paused { .. }),
+        "{ended:?}\n{}",
+        rig.log()
+    );
+    let made = made_templates(&rig);
+    let [(name, data)] = made.as_slice() else {
+        panic!("{made:?}")
+    };
+    assert_eq!(name, "eksup-data-green");
+    let green = group(&rig, "data-green").await;
+    let launch = green.launch;
+    assert_eq!(launch.configuration, None);
+    assert_eq!(launch.template.unwrap().name.as_ref(), Some(name));
+    // What the configuration says, in the words of a template.
+    let op = "autoscaling:DescribeLaunchConfigurations";
+    let told = &snapshot.aws[op][0];
+    assert_eq!(data["UserData"], told["UserData"]);
+    assert_eq!(data["InstanceType"], told["InstanceType"]);
+    assert_ne!(data["ImageId"], told["ImageId"]);
+    assert_eq!(
+        data["IamInstanceProfile"]["Arn"],
+        told["IamInstanceProfile"]
+    );
+    let interface = &data["NetworkInterface"][0];
+    assert_eq!(
+        interface["SecurityGroupId"], told["SecurityGroups"],
+        "{data}"
+    );
+    // Another process takes all of it back, and the next run makes it again.
+    let back = rig.rollback().await.unwrap();
+    assert!(
+        matches!(back, RunOutcome::RolledBack { .. }),
+        "{}",
+        rig.log()
+    );
+    assert_eq!(made_templates(&rig), []);
+    assert_eq!(group(&rig, GROUP).await, before);
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
+    assert_eq!(made_templates(&rig).len(), 1);
+    let inventory = rig.read().await;
+    assert!(!inventory.asgs.contains_key(GROUP));
+    let kept = |w: &mut SimWorld| w.cloud.launch_configurations.contains_key(CONFIGURATION);
+    assert!(
+        rig.twin.with_world(kept),
+        "the configuration is not the run's"
+    );
 }
