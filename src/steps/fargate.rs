@@ -202,7 +202,9 @@ impl RestartFargateStep {
         }
         let evict = || act_on(|pod, uid| FargateAct::Evict { pod, uid });
         let delete = || act_on(|pod, uid| FargateAct::Delete { pod, uid });
-        let late = seen.unchanged_for > self.drain.pod_deadline;
+        // An earlier pod's eviction may have been given its time to show before this pod was asked for at the next look.
+        let unasked = ASK_AGAIN_AFTER.unsigned_abs() + FARGATE_RECHECK_INTERVAL;
+        let late = seen.unchanged_for > self.drain.pod_deadline + unasked;
         let Some(closed) = seen.closed_budgets.get(&pod.key) else {
             // Evictions that no budget refuses and that come to nothing: a webhook refuses them, or a finalizer stays.
             return if late {
@@ -336,9 +338,11 @@ impl Step<StepWorld> for RestartFargateStep {
             seen.deployments = needed.map(|d| (d.key.clone(), d)).collect();
         }
         seen.short = self.gate.read_shortage(world).await?;
-        // Every pod that goes or comes begins the time again.
+        // Every pod that goes or comes begins the time again, and so does the end of what held the next pod back: until
+        // then nobody asked for it.
         let uids: Vec<&str> = seen.old_pods.iter().map(|p| p.uid.as_str()).collect();
-        let so_now = format!("{} {:?}", uids.join(" "), seen.leaving);
+        let held = !seen.short.workloads.is_empty() || seen.deployments.values().any(is_rolling);
+        let so_now = format!("{} {:?} {held}", uids.join(" "), seen.leaving);
         let elapsed = {
             let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
             timers.update_all([so_now])
@@ -464,7 +468,7 @@ mod tests {
     use crate::steps::evictable::tests::pod;
 
     const SOON: Duration = Duration::from_secs(60);
-    const LATE: Duration = Duration::from_secs(601);
+    const LATE: Duration = Duration::from_secs(616);
 
     /// What is next for the pod `shop/web-1` of an old Fargate node after `so_long`, under budgets of these names that
     /// allow nothing.
@@ -507,6 +511,17 @@ mod tests {
             matches!(&ended, Decision::Refuse(why) if why.to_string().contains("shop/web-1")),
             "{ended:?}"
         );
+    }
+
+    #[test]
+    fn a_deadline_leaves_out_the_time_in_which_an_earlier_eviction_had_to_show() {
+        // The deadline of ten minutes, counted from the last pod that went; the budget was asked ten seconds later.
+        let too_early = decide(
+            consenting(BudgetConsent::Delete),
+            &["web"],
+            LATE - SOON / 12,
+        );
+        assert!(is_eviction(&too_early), "{too_early:?}");
     }
 
     #[test]
