@@ -53,11 +53,12 @@ pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodVie
             law == BUDGET_INVARIANT && laws.drains.was_deleted(ns, pod, node)
         };
         let gone = gone.filter(|(_, node)| !laws.is_excused(node));
-        // Karpenter and EKS empty their nodes by the Eviction API, which asks budgets and nothing else.
+        // Karpenter and EKS empty their nodes by the Eviction API, which asks budgets and nothing else: those that the run
+        // has not begun with, and all of them once it is over.
         let by_provider = |node: &str| {
             law == SINGLE_REPLICA_INVARIANT
                 && laws.provided.is_pool_node(node)
-                && !laws.drains.was_begun(node)
+                && (!laws.drains.was_begun(node) || provided_nodes::is_run_over(world))
         };
         let gone = gone.filter(|(pod, node)| !consented(pod, node) && !by_provider(node));
         // A pod that ended by itself, or that the scheduler preempted before any drain began, is nobody's doing.

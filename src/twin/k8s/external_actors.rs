@@ -8,6 +8,7 @@ use super::cloud_hooks::{
     EVICTION_ROUND_INTERVAL, EksDrainStep, JoiningNode, NODE_EVICTION_TIMEOUT, evict_node_pods,
     join_node, nodes_of_group,
 };
+use super::fargate_state::is_fargate;
 use super::json::{list_at, remove_at, set_at, text_at, value_at};
 use super::kinds::{BUDGETS, DAEMON_SETS, DEPLOYMENTS, NODES, PODS, STATEFUL_SETS};
 use super::store::{ObjectKey, ObjectName};
@@ -254,7 +255,8 @@ pub fn replace_karpenter_nodes(world: &mut SimWorld, number: u32) -> bool {
     let Some(like) = index
         .nodes
         .values()
-        .find(|n| !n.labels.contains_key(NODE_POOL_LABEL))
+        // A Fargate node has room for one pod.
+        .find(|n| !n.labels.contains_key(NODE_POOL_LABEL) && !is_fargate(n))
         .cloned()
     else {
         return false;
