@@ -27,7 +27,9 @@ impl EndState {
                 format!("{} {}", addon.version, addon.status),
             );
         }
-        for group in &read.nodegroups {
+        // NodePools are read only for a plan that names them, and are held against what they truly were.
+        let groups = read.nodegroups.iter();
+        for group in groups.filter(|g| g.source != NodeSource::NodePool) {
             let nodes = read
                 .nodes
                 .iter()
@@ -138,9 +140,9 @@ pub fn find_leftover_marks(read: &Inventory) -> Vec<String> {
     }
     // The tag is where a run keeps what it has to write back.
     for asg in read.asgs.values() {
-        if asg.tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG) {
-            left.push(format!("{} carries {}", asg.name, marks::AZ_REBALANCE_TAG));
-        }
+        let ours = asg.tags.iter().filter(|t| t.key.starts_with("eksup.dev/"));
+        let ours = ours.filter(|t| ![marks::RUN_TAG, marks::CLONED_FROM_TAG].contains(&&*t.key));
+        left.extend(ours.map(|t| format!("{} carries {}", asg.name, t.key)));
     }
     left
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::eks::LaunchTemplateRef;
+use super::marks;
 
 /// An Auto Scaling group, as DescribeAutoScalingGroups answers it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -113,6 +114,12 @@ pub struct AsgTag {
     pub key: String,
     pub value: String,
     pub propagate: bool,
+}
+
+/// Whether the tags of a group say that a run of eksup suspended the process.
+pub fn is_suspended_by_run(tags: &[AsgTag], process: &str) -> bool {
+    let tag = marks::SUSPENSION_TAGS.iter().find(|(p, _)| *p == process);
+    tag.is_some_and(|(_, key)| tags.iter().any(|t| t.key == *key))
 }
 
 /// Processes of an Auto Scaling group whose suspension green gets from blue. Without the others (`Launch`, `Terminate`,

@@ -38,6 +38,11 @@ pub const RUN_TAG: &str = "eksup.dev/run";
 pub const CLONED_FROM_TAG: &str = "eksup.dev/cloned-from";
 /// Tag on a blue Auto Scaling group whose `AZRebalance` eksup suspended.
 pub const AZ_REBALANCE_TAG: &str = "eksup.dev/az-rebalance-suspended-by";
+/// Tag on a blue Auto Scaling group whose `Launch` eksup suspended.
+pub const LAUNCH_TAG: &str = "eksup.dev/launch-suspended-by";
+/// The processes of Auto Scaling that a run suspends for blue, each with the tag that says so.
+pub const SUSPENSION_TAGS: &[(&str, &str)] =
+    &[("AZRebalance", AZ_REBALANCE_TAG), ("Launch", LAUNCH_TAG)];
 /// Namespace of the journal and the lock.
 pub const RUN_NAMESPACE: &str = "kube-system";
 /// Name of the journal's ConfigMap and of the lock's Lease.

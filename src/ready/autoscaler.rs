@@ -3,7 +3,7 @@
 use super::Finding;
 use super::codes::Code;
 use super::input::{BlueGreenPair, ReadinessInput, name_some};
-use crate::model::asg::{Asg, AsgTag, CARRIED_SUSPENSIONS, EKS_HOOKS};
+use crate::model::asg::{Asg, AsgTag, CARRIED_SUSPENSIONS, EKS_HOOKS, is_suspended_by_run};
 use crate::model::kube::Workload;
 use crate::model::{Minor, marks};
 
@@ -142,9 +142,10 @@ fn has_wanted_tags(wanted: &str, tags: &[AsgTag]) -> bool {
 /// Processes that somebody suspended.
 fn report_suspended(change: &BlueGreenPair<'_>, asg: &Asg, out: &mut Vec<Finding>) {
     // What an earlier run suspended is no news to the user.
-    let ours = asg.tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG);
     let theirs = asg.suspended.iter();
-    let theirs = theirs.filter(|p| !(ours && *p == "AZRebalance")).cloned();
+    let theirs = theirs
+        .filter(|p| !is_suspended_by_run(&asg.tags, p))
+        .cloned();
     // Only those without which green can still be created, filled and emptied are carried over.
     let (carried, left): (Vec<String>, Vec<String>) =
         theirs.partition(|p| CARRIED_SUSPENSIONS.contains(&p.as_str()));

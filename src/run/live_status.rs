@@ -209,24 +209,22 @@ async fn add_node_group(
     }
     for asg in aws.describe_asgs(&group.asgs).await?.into_values() {
         // The tag tells whose suspension it is: somebody may have suspended the process before.
-        let ours = asg
-            .tags
+        let is_ours = |tag: &str| asg.tags.iter().any(|t| t.key == tag && t.value == *run);
+        for (process, tag) in marks::SUSPENSION_TAGS
             .iter()
-            .any(|t| t.key == marks::AZ_REBALANCE_TAG && t.value == *run);
-        if !ours {
-            continue;
+            .filter(|(_, tag)| is_ours(tag))
+        {
+            out.marks
+                .push(format!("{process} suspended in {}", asg.name));
+            out.commands.push(format!(
+                "aws autoscaling resume-processes --auto-scaling-group-name {} --scaling-processes {process}",
+                asg.name
+            ));
+            out.commands.push(format!(
+                "aws autoscaling delete-tags --tags ResourceId={},ResourceType=auto-scaling-group,Key={tag}",
+                asg.name,
+            ));
         }
-        out.marks
-            .push(format!("AZRebalance suspended in {}", asg.name));
-        out.commands.push(format!(
-            "aws autoscaling resume-processes --auto-scaling-group-name {} --scaling-processes AZRebalance",
-            asg.name
-        ));
-        out.commands.push(format!(
-            "aws autoscaling delete-tags --tags ResourceId={},ResourceType=auto-scaling-group,Key={}",
-            asg.name,
-            marks::AZ_REBALANCE_TAG
-        ));
     }
     // A green of a run that reached its goal is what the cluster runs on, and nothing that is left over.
     if group.tags.get(marks::RUN_TAG) == Some(run) && !has_reached_goal(state) {

@@ -22,6 +22,12 @@ pub enum CordonBlueAct {
     ResumeRebalance {
         asg: String,
     },
+    SuspendLaunch {
+        asg: String,
+    },
+    ResumeLaunch {
+        asg: String,
+    },
     Configure {
         change: NodegroupChange,
         request: NodegroupRequest,
@@ -49,6 +55,8 @@ impl CordonBlueAct {
         match self {
             Self::SuspendRebalance { asg } => format!("suspend AZRebalance of {asg}"),
             Self::ResumeRebalance { asg } => format!("resume AZRebalance of {asg}"),
+            Self::SuspendLaunch { asg } => format!("suspend Launch of {asg}"),
+            Self::ResumeLaunch { asg } => format!("resume Launch of {asg}"),
             // One call for size and taint, as EKS takes one change of a group at a time.
             Self::Configure { change, .. } => {
                 let mut parts = Vec::new();

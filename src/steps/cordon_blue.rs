@@ -26,6 +26,10 @@ const CONFIG_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(15);
 /// A node group's configuration takes some seconds to change.
 const CONFIG_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// What is suspended for blue, with the tag that says whose doing it is.
+const REBALANCE: (&str, &str) = ("AZRebalance", marks::AZ_REBALANCE_TAG);
+const LAUNCH: (&str, &str) = ("Launch", marks::LAUNCH_TAG);
+
 /// A step that closes blue to new pods and new nodes: taint, largest size, no rebalancing, then cordons.
 pub struct CordonBlueStep {
     id: String,
@@ -104,10 +108,26 @@ impl CordonBlueStep {
         })
     }
 
-    fn is_rebalance_ours(&self, asg: &Asg) -> bool {
-        asg.tags
-            .iter()
-            .any(|t| t.key == marks::AZ_REBALANCE_TAG && t.value == self.run)
+    /// Whether this run suspended what the tag stands for.
+    fn is_tag_ours(&self, asg: &Asg, tag: &str) -> bool {
+        let mut tags = asg.tags.iter();
+        tags.any(|t| t.key == tag && t.value == self.run)
+    }
+
+    async fn suspend_process(
+        &self,
+        world: &StepWorld,
+        asg: &str,
+        (process, key): (&str, &str),
+    ) -> Result<(), StepError> {
+        // The tag first: a suspension without it would never be rolled back.
+        let tag = AsgTag {
+            key: key.to_owned(),
+            value: self.run.clone(),
+            propagate: false,
+        };
+        world.aws.tag_asg(asg, &[tag]).await?;
+        Ok(world.aws.suspend_processes(asg, &[process]).await?)
     }
 
     fn is_node_tainted(&self, node: &Node) -> bool {
@@ -115,6 +135,16 @@ impl CordonBlueStep {
             .iter()
             .any(|t| t.key == self.taint.key && t.value.as_deref() == Some(&self.run))
     }
+}
+
+async fn resume_process(
+    world: &StepWorld,
+    asg: &str,
+    (process, key): (&str, &str),
+) -> Result<(), StepError> {
+    // The tag goes last: a crash in between is seen by it, and the resumption repeated.
+    world.aws.resume_processes(asg, &[process]).await?;
+    Ok(world.aws.untag_asg(asg, &[key.to_owned()]).await?)
 }
 
 /// A refusal of a size may be of what EKS still shows and an autoscaler has changed: it is looked at again for a while,
@@ -173,10 +203,15 @@ impl Step<StepWorld> for CordonBlueStep {
         };
         // First of all: as soon as nodes are emptied, rebalancing would end others that still carry pods (ASG-3).
         for asg in &seen.asgs {
-            if !asg.suspended.iter().any(|p| p == "AZRebalance") {
-                return Decision::Act(CordonBlueAct::SuspendRebalance {
-                    asg: asg.name.clone(),
-                });
+            let is_suspended = |process: &str| asg.suspended.iter().any(|p| p == process);
+            let name = &asg.name;
+            if !is_suspended("AZRebalance") {
+                return Decision::Act(CordonBlueAct::SuspendRebalance { asg: name.clone() });
+            }
+            // A self-managed group has no taints of its own: an instance in place of a failed one would join open. What EKS
+            // launches for its groups carries the taint.
+            if self.source == NodeSource::AutoScalingGroup && !is_suspended("Launch") {
+                return Decision::Act(CordonBlueAct::SuspendLaunch { asg: name.clone() });
             }
         }
         match &group.status {
@@ -278,23 +313,11 @@ impl Step<StepWorld> for CordonBlueStep {
     async fn perform_act(&self, world: &StepWorld, act: &CordonBlueAct) -> Result<(), StepError> {
         match act {
             CordonBlueAct::SuspendRebalance { asg } => {
-                // The tag first: a suspension without it would never be rolled back.
-                let tag = AsgTag {
-                    key: marks::AZ_REBALANCE_TAG.to_owned(),
-                    value: self.run.clone(),
-                    propagate: false,
-                };
-                world.aws.tag_asg(asg, &[tag]).await?;
-                Ok(world.aws.suspend_processes(asg, &["AZRebalance"]).await?)
+                self.suspend_process(world, asg, REBALANCE).await
             }
-            CordonBlueAct::ResumeRebalance { asg } => {
-                // The tag goes last: a crash in between is seen by it, and the resumption repeated.
-                world.aws.resume_processes(asg, &["AZRebalance"]).await?;
-                Ok(world
-                    .aws
-                    .untag_asg(asg, &[marks::AZ_REBALANCE_TAG.to_owned()])
-                    .await?)
-            }
+            CordonBlueAct::SuspendLaunch { asg } => self.suspend_process(world, asg, LAUNCH).await,
+            CordonBlueAct::ResumeRebalance { asg } => resume_process(world, asg, REBALANCE).await,
+            CordonBlueAct::ResumeLaunch { asg } => resume_process(world, asg, LAUNCH).await,
             CordonBlueAct::Configure { change, request } => {
                 let asked = world.update_nodegroup_once(&self.id, &self.blue, change, *request);
                 asked.await.map_err(|e| match e {
@@ -326,7 +349,13 @@ impl Step<StepWorld> for CordonBlueStep {
         let Some(group) = &seen.group else {
             return Decision::Refuse(StepRefusal::new(self.gone_text()));
         };
-        // The nodes first: pods come back to them, and a change of the group takes EKS a while.
+        // Instances that ended meanwhile come back first: pods may need their nodes.
+        let launch = |a: &&Asg| self.is_tag_ours(a, marks::LAUNCH_TAG);
+        if let Some(asg) = seen.asgs.iter().find(launch) {
+            let asg = asg.name.clone();
+            return Decision::Act(CordonBlueAct::ResumeLaunch { asg });
+        }
+        // Then the nodes: pods come back to them, and a change of the group takes EKS a while.
         let ours: Vec<String> = seen
             .nodes
             .iter()
@@ -395,10 +424,10 @@ impl Step<StepWorld> for CordonBlueStep {
             return Decision::Act(CordonBlueAct::Release { nodes: held });
         }
         // Last, and only where the tag says that this run suspended it.
-        if let Some(asg) = seen.asgs.iter().find(|a| self.is_rebalance_ours(a)) {
-            return Decision::Act(CordonBlueAct::ResumeRebalance {
-                asg: asg.name.clone(),
-            });
+        let rebalance = |a: &&Asg| self.is_tag_ours(a, marks::AZ_REBALANCE_TAG);
+        if let Some(asg) = seen.asgs.iter().find(rebalance) {
+            let asg = asg.name.clone();
+            return Decision::Act(CordonBlueAct::ResumeRebalance { asg });
         }
         Decision::Done(format!("{} takes pods and nodes again", self.blue))
     }

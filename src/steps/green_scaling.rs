@@ -1,13 +1,13 @@
 //! What green's Auto Scaling group gets from blue's beside its sizes. Pure.
 
-use crate::model::asg::{Asg, AsgTag, CARRIED_SUSPENSIONS};
+use crate::model::asg::{self, Asg, AsgTag, CARRIED_SUSPENSIONS};
 use crate::model::marks;
 
 /// Processes that somebody else suspended for blue's group, and that green's can do without while it is made and filled.
 pub fn missing_suspensions(tags: &[AsgTag], suspended: &[String], green: &Asg) -> Vec<String> {
-    let ours =
-        |p: &str| p == "AZRebalance" && tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG);
-    let carried = |p: &&String| CARRIED_SUSPENSIONS.contains(&p.as_str()) && !ours(p);
+    let carried = |p: &&String| {
+        CARRIED_SUSPENSIONS.contains(&p.as_str()) && !asg::is_suspended_by_run(tags, p)
+    };
     let missing = suspended.iter().filter(carried);
     missing
         .filter(|p| !green.suspended.contains(p))
@@ -28,7 +28,7 @@ pub fn missing_tags(blue: &[AsgTag], green: &Asg) -> Vec<AsgTag> {
             || k.starts_with("kubernetes.io/cluster/")
             || k.starts_with("k8s.io/cluster/")
             || k == "k8s.io/cluster-autoscaler/enabled"
-            || k == marks::AZ_REBALANCE_TAG
+            || marks::SUSPENSION_TAGS.iter().any(|(_, tag)| k == *tag)
     };
     blue.iter()
         .filter(|t| !owned(&t.key) && !green.tags.iter().any(|g| g.key == t.key))

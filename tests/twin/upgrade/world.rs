@@ -57,7 +57,7 @@ fn marks_left(after: &Inventory) -> Vec<String> {
         if !asg.suspended.is_empty() {
             left.push(format!("{} has {:?} suspended", asg.name, asg.suspended));
         }
-        if asg.tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG) {
+        if asg.tags.iter().any(|t| t.key.ends_with("-suspended-by")) {
             left.push(format!("{} carries our tag", asg.name));
         }
     }
