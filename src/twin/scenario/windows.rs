@@ -83,8 +83,12 @@ pub(super) fn keep_workloads_on_linux(s: &mut Snapshot) {
         "/apis/apps/v1/statefulsets",
     ] {
         for set in list_mut(s, path) {
-            set["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/os": "linux"});
+            set["spec"]["template"]["spec"]["nodeSelector"]["kubernetes.io/os"] = json!("linux");
         }
+    }
+    // The pods that run were made of these templates.
+    for pod in list_mut(s, "/api/v1/pods") {
+        pod["spec"]["nodeSelector"]["kubernetes.io/os"] = json!("linux");
     }
 }
 
