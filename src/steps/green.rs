@@ -33,6 +33,7 @@ use crate::steps::green_baseline::{is_ready_on, issues_beyond_blue};
 use crate::steps::green_daemons::missing_daemon_pods;
 use crate::steps::green_launches::failed_launches;
 use crate::steps::launch_template::TemplateSource;
+use crate::steps::nodes;
 use crate::steps::pool_source::PoolMachines;
 use crate::steps::updates::{EKS_POLL_INTERVAL, health_issues_text};
 
@@ -357,6 +358,9 @@ impl Step<StepWorld> for CreateGreenStep {
         if let Some(decision) = self.decide_machines(green, seen, past, now) {
             return decision;
         }
+        if let Some(act) = self.hold_joined_nodes(seen) {
+            return Decision::Act(act);
+        }
         // Whatever EKS reports of blue too was there before, and is no reason to wait for green.
         let mut lacks = self.missing_conditions(green, seen);
         let (degraded_as_blue, new) = issues_beyond_blue(green, &seen.blue_health);
@@ -367,9 +371,11 @@ impl Step<StepWorld> for CreateGreenStep {
             lacks.push(format!("EKS reports {}", health_issues_text(&new)));
         }
         if !lacks.is_empty() {
-            let since = past.wait_counts_from();
-            let late = since
-                .is_some_and(|t| now.duration_since(t) > signed_duration(self.group_spec.timeout));
+            // A node that joins is progress; nodes that join and go without end are not.
+            let limit = signed_duration(self.group_spec.timeout);
+            let longer =
+                |t: Option<Timestamp>, than| t.is_some_and(|t| now.duration_since(t) > than);
+            let late = longer(past.wait_counts_from(), limit) || longer(past.started_at, limit * 2);
             let text = lacks.join("; ");
             return if late {
                 Decision::Refuse(StepRefusal::new(format!(
@@ -457,6 +463,7 @@ impl Step<StepWorld> for CreateGreenStep {
             GreenAct::CollectMetrics { asg, metrics } => {
                 Ok(world.aws.collect_metrics(asg, metrics).await?)
             }
+            GreenAct::Hold { nodes: names } => nodes::protect_from_scale_down(world, names).await,
             GreenAct::Leave { act } => self.green_drain.perform_act(world, act).await,
         }
     }

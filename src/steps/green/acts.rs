@@ -40,6 +40,10 @@ pub enum GreenAct {
         asg: String,
         metrics: Vec<String>,
     },
+    /// Nodes that have joined are kept from the autoscaler, which would remove them while others are waited for.
+    Hold {
+        nodes: Vec<String>,
+    },
     /// On rollback: what empties it.
     Leave {
         act: Box<drain::DrainStepAct>,
@@ -85,6 +89,10 @@ impl GreenAct {
             GreenAct::CollectMetrics { asg, metrics } => format!(
                 "EnableMetricsCollection of Auto Scaling group {asg}: {}, as for blue's",
                 metrics.join(", ")
+            ),
+            GreenAct::Hold { nodes } => format!(
+                "keep {} from the autoscaler's scale-down while the others join",
+                nodes.join(", ")
             ),
             GreenAct::Leave { act } => step.green_drain.describe_act(act),
             GreenAct::Delete => {

@@ -1,9 +1,12 @@
 //! The group as it is created, and what its nodes still lack to carry blue's pods.
 
+use super::acts::GreenAct;
 use super::{CreateGreenStep, GreenObservation};
 use crate::model::eks::{NewNodegroup, Nodegroup};
 use crate::model::kube::{Node, Taint};
+use crate::model::node_source::NodeSource;
 use crate::model::{Minor, marks};
+use crate::steps::nodes;
 
 impl CreateGreenStep {
     /// The group as it is to be created now.
@@ -29,6 +32,21 @@ impl CreateGreenStep {
             self.group_spec.blue.clone(),
         );
         group
+    }
+
+    /// Keeps nodes that have joined from an autoscaler, to which they look idle: while another node is waited for
+    /// they would be gone.
+    pub(super) fn hold_joined_nodes(&self, seen: &GreenObservation) -> Option<GreenAct> {
+        // Karpenter's nodes are held by their NodePool's budget.
+        if self.group_spec.source == NodeSource::NodePool {
+            return None;
+        }
+        let free = seen
+            .nodes
+            .iter()
+            .filter(|n| !nodes::is_protected(n) && !n.deleting);
+        let free: Vec<String> = free.map(|n| n.name.clone()).collect();
+        (!free.is_empty()).then_some(GreenAct::Hold { nodes: free })
     }
 
     /// What green still lacks to carry blue's load.
