@@ -115,3 +115,26 @@ async fn a_rollback_makes_blue_as_large_as_it_was_before_traffic_or_pods_go_back
     no_marks(&after);
     whole(&after);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nodes_of_green_that_have_joined_are_kept_while_another_one_is_waited_for() {
+    let rig = expense(7);
+    until(&rig, "hold-expense-blue").await;
+    add(
+        &rig,
+        &[
+            "autoscaler:60s",
+            "min-size:expense-blue:1",
+            "node-never-joins:1",
+        ],
+    );
+    // Less than EKS waits for the node that does not come, and far longer than the autoscaler bears idle ones.
+    let waiting = tokio::time::timeout(Duration::from_secs(600), rig.apply()).await;
+    assert!(waiting.is_err(), "{waiting:?}\n{}", rig.log());
+    let actions = rig.twin.with_world(|world| scaling_actions(world).to_vec());
+    let of_green = |a: &&ScalingAction| matches!(a, ScalingAction::Ended { nodegroup, .. } if nodegroup == "expense-green");
+    let ended: Vec<_> = actions.iter().filter(of_green).collect();
+    assert!(ended.is_empty(), "{ended:?}\n{}", rig.log());
+    let there = rig.read().await.nodes_of("expense-green").count();
+    assert_eq!(there, 2, "{}", rig.log());
+}
