@@ -9,6 +9,7 @@ use super::context::CommandContext;
 use super::findings;
 use super::offline;
 use super::runtime::run_with_network;
+use super::ui::fit_terminal;
 use crate::plan::Plan;
 use crate::ready::Finding;
 use crate::run::error::RunError;
@@ -41,9 +42,11 @@ pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), RunErro
     // A CI system shows the findings in places of its own, beside the output.
     cx.ui.annotate_findings(&found, &summary);
     match cx.ui.format {
-        OutputFormat::Text => cx
-            .ui
-            .write_result(&findings::render_text(&found, cx.ui.out_paint))?,
+        OutputFormat::Text => {
+            let text = findings::render_text(&found, cx.ui.out_paint);
+            let text = fit_terminal(&text, &console::Term::stdout());
+            cx.ui.write_result(&text)?;
+        }
         OutputFormat::Markdown => cx.ui.write_result(&findings::render_markdown(&found))?,
         OutputFormat::Json => {
             cx.ui

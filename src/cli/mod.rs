@@ -32,6 +32,7 @@ pub mod sim_permissions;
 pub mod snapshot;
 pub mod speed;
 pub mod status;
+mod text_wrap;
 pub mod twin;
 pub mod ui;
 

@@ -6,7 +6,7 @@ use super::args::OutputFormat;
 use super::context::CommandContext;
 use super::route_summary::PlannedRoute;
 use super::route_view::DoneSteps;
-use super::ui::{Ui, page_columns, terminal_width};
+use super::ui::{Ui, fit_terminal, page_columns, terminal_width};
 use super::{findings, route_view};
 use crate::model::{Inventory, Timestamp};
 use crate::plan::Plan;
@@ -76,8 +76,11 @@ pub async fn prepare_route(
             // What is about to be done is said beside the run's own output.
             OutputFormat::Text => {
                 annotate_route(&cx.ui, &shown)?;
-                cx.ui
-                    .print_note(&shown.render_text(terminal_width(), cx.ui.paint)?);
+                cx.ui.print_note(&shown.render_text(
+                    &console::Term::stderr(),
+                    terminal_width(),
+                    cx.ui.paint,
+                )?);
             }
             OutputFormat::Json | OutputFormat::Markdown => show_route(&cx.ui, &shown)?,
         }
@@ -114,8 +117,13 @@ pub struct ShownRoute<'a> {
 
 impl ShownRoute<'_> {
     /// Renders findings first, because they decide whether there is a run at all.
-    fn render_text(&self, columns: usize, paint: Painter) -> Result<String, RunError> {
-        let mut text = findings::render_text(self.found, paint);
+    fn render_text(
+        &self,
+        terminal: &console::Term,
+        columns: usize,
+        paint: Painter,
+    ) -> Result<String, RunError> {
+        let mut text = fit_terminal(&findings::render_text(self.found, paint), terminal);
         if let Some(route) = self.route {
             if !text.is_empty() {
                 text.push('\n');
@@ -175,7 +183,11 @@ fn annotate_route(ui: &Ui, shown: &ShownRoute<'_>) -> Result<(), RunError> {
 pub fn show_route(ui: &Ui, shown: &ShownRoute<'_>) -> Result<(), RunError> {
     annotate_route(ui, shown)?;
     match ui.format {
-        OutputFormat::Text => ui.write_result(&shown.render_text(page_columns(), ui.out_paint)?),
+        OutputFormat::Text => ui.write_result(&shown.render_text(
+            &console::Term::stdout(),
+            page_columns(),
+            ui.out_paint,
+        )?),
         OutputFormat::Markdown => ui.write_result(&shown.render_markdown()?),
         OutputFormat::Json => {
             // How far back a rollback goes is a promise for a run that begins now; an open one is told by `status`.

@@ -8,6 +8,7 @@ use indicatif::ProgressDrawTarget;
 use super::args::{ColorChoice, GlobalArgs, OutputFormat};
 use super::error_text::{MAX_SHOWN_PROBLEMS, error_to_json, render_error};
 use super::findings;
+use super::text_wrap::wrap_lines;
 use crate::ready::Finding;
 use crate::report::ci::{GithubSink, GitlabSink, append_summary, format_annotation};
 use crate::report::json::{self, JsonSink};
@@ -267,6 +268,14 @@ impl RunOutput for Ui {
 pub fn terminal_width() -> usize {
     let size = console::Term::stderr().size_checked();
     size.map_or(80, |(_, columns)| usize::from(columns))
+}
+
+/// Text whose lines are no wider than the terminal; as it is where there is none.
+pub fn fit_terminal(text: &str, terminal: &console::Term) -> String {
+    match terminal.size_checked() {
+        Some((_, columns)) => wrap_lines(text, usize::from(columns).max(40)),
+        None => text.to_owned(),
+    }
 }
 
 /// Columns of the terminal on stdout, or those that the environment names; 80 where neither does.

@@ -90,10 +90,9 @@ impl GreenAct {
                 "EnableMetricsCollection of Auto Scaling group {asg}: {}, as for blue's",
                 metrics.join(", ")
             ),
-            GreenAct::Hold { nodes } => format!(
-                "keep {} from the autoscaler's scale-down while the others join",
-                nodes.join(", ")
-            ),
+            GreenAct::Hold { nodes } => {
+                format!("keep {} from the autoscaler's scale-down", nodes.join(", "))
+            }
             GreenAct::Leave { act } => step.green_drain.describe_act(act),
             GreenAct::Delete => {
                 let operation = step.group_spec.source.delete_operation();
