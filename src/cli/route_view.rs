@@ -23,6 +23,9 @@ const LEAST_NUMBER_WIDTH: usize = 4;
 /// Columns of the headline's words.
 const KEY_WIDTH: usize = 14;
 
+/// Columns that the last cell of a row has at least.
+const LEAST_AFTER: usize = 16;
+
 /// What is left of the route, for people. `gates`: what is said of windows and approvals. With `details`, each step has
 /// its id, what it touches and why it stands there. Longer text than `page_width` columns is broken.
 pub fn render_text(
@@ -58,7 +61,7 @@ pub fn render_text(
     // What the cluster looks like before and after, before the steps that make it so.
     let rows = planned.before_and_after();
     if !rows.is_empty() {
-        let _ = write!(out, "\n{}", render_before_after(&rows, paint));
+        let _ = write!(out, "\n{}", render_before_after(&rows, page_width, paint));
     }
     // Of a run that is open the steps that are done are named only.
     let over = route.steps.iter().map(|s| s.id.as_str());
@@ -257,8 +260,8 @@ fn write_details(
     }
 }
 
-/// Columns as wide as their longest word.
-fn render_before_after(rows: &[BeforeAfter], paint: Painter) -> String {
+/// Columns as wide as their longest cell; the last one is broken where the page ends.
+fn render_before_after(rows: &[BeforeAfter], page_width: usize, paint: Painter) -> String {
     let width = |cell: fn(&BeforeAfter) -> &str, title: &str| {
         let cells = rows.iter().map(|row| cell(row).chars().count());
         cells.max().unwrap_or_default().max(title.len())
@@ -269,7 +272,13 @@ fn render_before_after(rows: &[BeforeAfter], paint: Painter) -> String {
     let title = format!("{:what$}  {:before$}  after", "", "before");
     let _ = writeln!(out, "{}", paint.dim(&title));
     for row in rows {
-        let line = format!("{:what$}  {:before$}  {}", row.what, row.before, row.after);
+        let start = what + before + 4;
+        let after = wrap_text(
+            &row.after,
+            page_width.saturating_sub(start).max(LEAST_AFTER),
+        );
+        let after = after.join(&format!("\n{:start$}", ""));
+        let line = format!("{:what$}  {:before$}  {after}", row.what, row.before);
         let _ = writeln!(out, "{}", line.trim_end());
     }
     out
