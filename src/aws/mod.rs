@@ -1,6 +1,7 @@
 //! Thin calls to AWS: model in, model out. Each paginates to the end and classifies its errors.
 
 pub mod asg;
+mod asg_automation;
 pub mod classic_elb;
 mod convert_eks;
 mod convert_elb;

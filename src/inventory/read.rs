@@ -91,11 +91,12 @@ pub async fn read_inventory(
             .collect();
         let asgs = notes.or_default(aws.describe_asgs(&groups)).await?;
         let ids = collect_instance_ids(&asgs, nodes.iter().filter_map(|n| n.instance_id()));
-        let (instances, hooks) = futures::try_join!(
+        let (instances, hooks, automation) = futures::try_join!(
             notes.or_default(aws.describe_instances(&ids)),
-            read_lifecycle_hooks(aws, &asgs, &notes)
+            read_lifecycle_hooks(aws, &asgs, &notes),
+            read_group_automation(aws, &asgs, &notes)
         )?;
-        Ok((asgs, instances, hooks))
+        Ok((asgs, instances, hooks, automation))
     };
     // Pods may have subnets of their own (custom networking), which only the VPC CNI's ENIConfigs name.
     let pod_subnets = eni_configs.iter().filter_map(|c| c.subnet.clone());
@@ -135,7 +136,7 @@ pub async fn read_inventory(
     for node in &mut nodes {
         kube.members.name_group(node);
     }
-    let (asgs, instances, lifecycle_hooks) = machines;
+    let (asgs, instances, lifecycle_hooks, group_automation) = machines;
     let (cluster_versions, insights, fargate_profiles, pod_identities, addon_catalog, updates) =
         upkeep;
     let (subnets, launch_templates, balancers) = network;
@@ -174,6 +175,7 @@ pub async fn read_inventory(
         addon_catalog,
         asgs,
         lifecycle_hooks,
+        group_automation,
         // What the APIs list in no fixed order is sorted, so that routes and findings do not depend on it.
         instances: sorted_by(instances, |i| i.id.clone()),
         subnets: sorted_by(subnets, |s| s.id.clone()),
@@ -399,6 +401,23 @@ async fn read_lifecycle_hooks(
         Ok::<_, ApiError>(hooks.map(|hooks| (name.clone(), hooks)))
     });
     let found: Vec<Option<(String, Vec<asg::LifecycleHook>)>> = stream::iter(each)
+        .buffered(AWS_CALL_CONCURRENCY)
+        .try_collect()
+        .await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// By Auto Scaling group; one of which it could not be read is left out.
+async fn read_group_automation(
+    aws: &AwsApi,
+    asgs: &BTreeMap<String, asg::Asg>,
+    notes: &UnreadNotes,
+) -> Result<BTreeMap<String, asg::GroupAutomation>> {
+    let each = asgs.keys().map(async |name| {
+        let found = notes.or_none(aws.describe_automation(name)).await?;
+        Ok::<_, ApiError>(found.map(|found| (name.clone(), found)))
+    });
+    let found: Vec<Option<(String, asg::GroupAutomation)>> = stream::iter(each)
         .buffered(AWS_CALL_CONCURRENCY)
         .try_collect()
         .await?;

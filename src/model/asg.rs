@@ -116,6 +116,18 @@ pub struct AsgTag {
     pub propagate: bool,
 }
 
+/// What acts on an Auto Scaling group, or is told of what happens in it; a new group has none of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GroupAutomation {
+    /// Names of scaling policies.
+    pub policies: Vec<String>,
+    /// Names of scheduled actions.
+    pub schedules: Vec<String>,
+    /// ARNs of the topics that are notified.
+    pub topics: Vec<String>,
+}
+
 /// Whether the tags of a group say that a run of eksup suspended the process.
 pub fn is_suspended_by_run(tags: &[AsgTag], process: &str) -> bool {
     let tag = marks::SUSPENSION_TAGS.iter().find(|(p, _)| *p == process);

@@ -48,6 +48,9 @@ pub struct Inventory {
     /// Lifecycle hooks by Auto Scaling group name; a group whose hooks could not be read has no entry.
     #[serde(default)]
     pub lifecycle_hooks: BTreeMap<String, Vec<asg::LifecycleHook>>,
+    /// By Auto Scaling group name; a group of which it could not be read has no entry.
+    #[serde(default)]
+    pub group_automation: BTreeMap<String, asg::GroupAutomation>,
     pub instances: Vec<ec2::Instance>,
     /// Subnets of the cluster and of its node groups.
     pub subnets: Vec<ec2::Subnet>,

@@ -175,17 +175,56 @@ fn report_suspended(change: &BlueGreenPair<'_>, asg: &Asg, out: &mut Vec<Finding
     ));
 }
 
-/// What a new node group is made without.
+/// What a new group is made without.
 fn report_extras(
     case: &ReadinessInput<'_>,
     change: &BlueGreenPair<'_>,
     asg: &Asg,
     out: &mut Vec<Finding>,
 ) {
-    // A clone of a self-managed group has all of these.
-    if !change.blue.source.is_managed() {
+    let mut parts = Vec::new();
+    // What acts on the group or is told of it is of no new group, and acts on blue while it is emptied.
+    if let Some(automation) = case.inventory.group_automation.get(&asg.name) {
+        for (what, names) in [
+            ("scaling policy", &automation.policies),
+            ("scheduled action", &automation.schedules),
+            ("notifications to", &automation.topics),
+        ] {
+            parts.extend(names.iter().map(|name| format!("{what} {name}")));
+        }
+    }
+    let automated = !parts.is_empty();
+    // A clone of a self-managed group has the rest.
+    if change.blue.source.is_managed() {
+        parts.extend(list_unmanaged_settings(case, change, asg));
+    }
+    if parts.is_empty() {
         return;
     }
+    let mut fix = "if green needs it too, set it up after the upgrade (a lifecycle hook with `aws autoscaling put-lifecycle-hook`). \
+         Protected instances also stay when the group is scaled to zero (`retire.then: keep-at-zero`)"
+        .to_owned();
+    if automated {
+        fix += ". A policy or a scheduled action may change blue's sizes while it is emptied: suspend AlarmNotification or ScheduledActions for it meanwhile";
+    }
+    out.push(Finding::new(
+        Code::GroupExtras,
+        format!("Auto Scaling group {} of {}", asg.name, change.blue.name),
+        format!(
+            "it has {}, which {} does not get",
+            parts.join(", "),
+            change.green.name
+        ),
+        fix,
+    ));
+}
+
+/// Settings of a managed group's Auto Scaling group that EKS does not know.
+fn list_unmanaged_settings(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
+    asg: &Asg,
+) -> Vec<String> {
     let mut parts = Vec::new();
     // A warm pool that EKS made is cloned with the node group.
     if asg.warm_pool && change.green.warm_pool_config.is_none() {
@@ -215,22 +254,13 @@ fn report_extras(
         );
         parts.push(hook);
     }
-    if parts.is_empty() {
-        return;
-    }
-    out.push(Finding::new(
-        Code::GroupExtras,
-        format!("Auto Scaling group {} of {}", asg.name, change.blue.name),
-        format!("it has {}, which {} does not get", parts.join(", "), change.green.name),
-        "if green needs it too, set it up after the upgrade (a lifecycle hook with `aws autoscaling put-lifecycle-hook`). \
-         Protected instances also stay when the group is scaled to zero (`retire.then: keep-at-zero`)",
-    ));
+    parts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::asg::LifecycleHook;
+    use crate::model::asg::{GroupAutomation, LifecycleHook};
     use crate::plan::Plan;
     use crate::route::fixture;
 
@@ -295,6 +325,39 @@ mod tests {
         assert_eq!(codes(&old), ["EKSUP-N051"]);
         assert!(old[0].1.contains("1.27"), "{old:?}");
         assert_eq!(codes(&found(FITS, &[], |_| {})), ["EKSUP-N052"]);
+    }
+
+    #[test]
+    fn what_acts_on_a_group_is_told_of_whoever_manages_it() {
+        let told = |mut inventory: crate::model::Inventory, plan: &str| {
+            let name = inventory.asgs.keys().next().unwrap().clone();
+            let automation = GroupAutomation {
+                policies: vec!["cpu-50".into()],
+                schedules: vec!["evening".into()],
+                topics: vec![],
+            };
+            inventory.group_automation.insert(name, automation);
+            let plan = crate::plan::parse_plan("plan.yaml", plan).unwrap();
+            let route = crate::route::build_route(&plan, &inventory).unwrap();
+            let case = ReadinessInput::new(&plan, &inventory, Some(&route));
+            let mut out = Vec::new();
+            check_autoscalers(&case, &mut out);
+            let extras = out.into_iter().find(|f| f.code == "EKSUP-N054").unwrap();
+            assert!(
+                extras
+                    .detail
+                    .contains("scaling policy cpu-50, scheduled action evening, which")
+                    && extras
+                        .fix
+                        .contains("suspend AlarmNotification or ScheduledActions"),
+                "{extras:?}"
+            );
+        };
+        told(fixture::expense_dev(), "cluster: expense-dev\nto: 1.29\n");
+        told(
+            fixture::self_managed_cluster(),
+            "cluster: shop\nto: 1.29\nautoScalingGroups: [{blue: workers, ami: auto}]\n",
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Self-managed Auto Scaling groups: what green gets of blue, and what stands in the way of blue's end.
 
 use eksup::engine::RunOutcome;
-use eksup::model::asg::Asg;
+use eksup::model::asg::{Asg, GroupAutomation};
 use eksup::model::marks;
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::aws::Ec2LaunchTemplate;
@@ -34,13 +34,19 @@ async fn group(rig: &Rig, name: &str) -> Asg {
 
 #[tokio::test(start_paused = true)]
 async fn green_has_blues_metrics_and_suspended_processes_however_often_the_process_dies() {
-    let snapshot = with_web(|web| {
+    let mut snapshot = with_web(|web| {
         let suspended = ["AlarmNotification", "ReplaceUnhealthy"];
         let suspended =
             suspended.map(|p| json!({"ProcessName": p, "SuspensionReason": "User suspended"}));
         web["SuspendedProcesses"] = json!(suspended);
     });
+    let evening = json!({"AutoScalingGroupName": "web-blue", "ScheduledActionName": "evening", "Recurrence": "0 20 * * *", "DesiredCapacity": 3});
+    let schedules = "autoscaling:DescribeScheduledActions".to_owned();
+    snapshot.aws.entry(schedules).or_default().push(evening);
     let rig = Rig::new(&snapshot, PLAN, 7);
+    let acting = rig.read().await.group_automation;
+    assert_eq!(acting["web-blue"].schedules, ["evening"]);
+    assert_eq!(acting["data-blue"], GroupAutomation::default());
     let blue = group(&rig, "web-blue").await;
     let metrics = ["GroupDesiredCapacity", "GroupInServiceInstances"];
     assert_eq!(blue.metrics, metrics);
