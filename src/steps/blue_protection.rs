@@ -20,6 +20,7 @@ use crate::model::kube::Node;
 use crate::model::marks;
 use crate::model::node_source::NodeSource;
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
+use crate::steps::suspension::{LAUNCH, find_suspended, resume_process};
 use crate::steps::updates::EKS_POLL_INTERVAL;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, nodes};
 
@@ -68,6 +69,10 @@ pub enum BlueProtectionAct {
     },
     Release {
         nodes: Vec<String>,
+    },
+    /// In a rollback, before anything else: without it no instance starts in place of one that ended.
+    ResumeLaunch {
+        asg: String,
     },
 }
 
@@ -186,6 +191,7 @@ impl Step<StepWorld> for BlueProtectionStep {
             BlueProtectionAct::Release { nodes: names } => {
                 nodes::allow_scale_down(world, names).await
             }
+            BlueProtectionAct::ResumeLaunch { asg } => resume_process(world, asg, LAUNCH).await,
             // The request is part of the act, so that a repeat after a crash is no second update.
             BlueProtectionAct::Grow {
                 desired,
@@ -243,6 +249,9 @@ impl Step<StepWorld> for BlueProtectionStep {
             | NodegroupStatus::CreateFailed
             | NodegroupStatus::Degraded
             | NodegroupStatus::Other(_) => {}
+        }
+        if let Some(asg) = find_suspended(&seen.asgs, &self.run, LAUNCH) {
+            return Decision::Act(BlueProtectionAct::ResumeLaunch { asg });
         }
         // Grown before it is waited for, and before traffic or a pod returns: fewer nodes could not carry what comes.
         let now_desired = seen.desired_size().unwrap_or(0);
@@ -308,6 +317,7 @@ impl Step<StepWorld> for BlueProtectionStep {
             BlueProtectionAct::Release { nodes } => {
                 format!("take {annotation} off {}", nodes.join(", "))
             }
+            BlueProtectionAct::ResumeLaunch { asg } => format!("resume Launch of {asg}"),
             BlueProtectionAct::Grow { desired, .. } => format!(
                 "scale {} up to {desired} nodes again, before traffic and pods go back to it",
                 self.blue

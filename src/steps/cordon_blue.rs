@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{
     Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
-use crate::model::asg::{Asg, AsgTag};
+use crate::model::asg::Asg;
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange, NodegroupTaint};
 use crate::model::kube::Node;
@@ -19,16 +19,15 @@ use crate::model::{ApiError, ErrorClass, marks};
 use crate::steps::attempts::{CallAttempt, NodegroupRequest, unchanged_since};
 use crate::steps::closing::{NodeClosing, next_closing};
 use crate::steps::cordon_act::CordonBlueAct;
+use crate::steps::suspension::{
+    LAUNCH, REBALANCE, find_suspended, resume_process, suspend_process,
+};
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, nodes};
 
 /// DescribeNodegroup may say ACTIVE, and the old taints, for some seconds after UpdateNodegroupConfig.
 const CONFIG_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(15);
 /// A node group's configuration takes some seconds to change.
 const CONFIG_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
-
-/// What is suspended for blue, with the tag that says whose doing it is.
-const REBALANCE: (&str, &str) = ("AZRebalance", marks::AZ_REBALANCE_TAG);
-const LAUNCH: (&str, &str) = ("Launch", marks::LAUNCH_TAG);
 
 /// A step that closes blue to new pods and new nodes: taint, largest size, no rebalancing, then cordons.
 pub struct CordonBlueStep {
@@ -108,43 +107,11 @@ impl CordonBlueStep {
         })
     }
 
-    /// Whether this run suspended what the tag stands for.
-    fn is_tag_ours(&self, asg: &Asg, tag: &str) -> bool {
-        let mut tags = asg.tags.iter();
-        tags.any(|t| t.key == tag && t.value == self.run)
-    }
-
-    async fn suspend_process(
-        &self,
-        world: &StepWorld,
-        asg: &str,
-        (process, key): (&str, &str),
-    ) -> Result<(), StepError> {
-        // The tag first: a suspension without it would never be rolled back.
-        let tag = AsgTag {
-            key: key.to_owned(),
-            value: self.run.clone(),
-            propagate: false,
-        };
-        world.aws.tag_asg(asg, &[tag]).await?;
-        Ok(world.aws.suspend_processes(asg, &[process]).await?)
-    }
-
     fn is_node_tainted(&self, node: &Node) -> bool {
         node.taints
             .iter()
             .any(|t| t.key == self.taint.key && t.value.as_deref() == Some(&self.run))
     }
-}
-
-async fn resume_process(
-    world: &StepWorld,
-    asg: &str,
-    (process, key): (&str, &str),
-) -> Result<(), StepError> {
-    // The tag goes last: a crash in between is seen by it, and the resumption repeated.
-    world.aws.resume_processes(asg, &[process]).await?;
-    Ok(world.aws.untag_asg(asg, &[key.to_owned()]).await?)
 }
 
 /// A refusal of a size may be of what EKS still shows and an autoscaler has changed: it is looked at again for a while,
@@ -312,10 +279,8 @@ impl Step<StepWorld> for CordonBlueStep {
 
     async fn perform_act(&self, world: &StepWorld, act: &CordonBlueAct) -> Result<(), StepError> {
         match act {
-            CordonBlueAct::SuspendRebalance { asg } => {
-                self.suspend_process(world, asg, REBALANCE).await
-            }
-            CordonBlueAct::SuspendLaunch { asg } => self.suspend_process(world, asg, LAUNCH).await,
+            CordonBlueAct::SuspendRebalance { asg } => suspend_process(world, asg, REBALANCE).await,
+            CordonBlueAct::SuspendLaunch { asg } => suspend_process(world, asg, LAUNCH).await,
             CordonBlueAct::ResumeRebalance { asg } => resume_process(world, asg, REBALANCE).await,
             CordonBlueAct::ResumeLaunch { asg } => resume_process(world, asg, LAUNCH).await,
             CordonBlueAct::Configure { change, request } => {
@@ -350,9 +315,7 @@ impl Step<StepWorld> for CordonBlueStep {
             return Decision::Refuse(StepRefusal::new(self.gone_text()));
         };
         // Instances that ended meanwhile come back first: pods may need their nodes.
-        let launch = |a: &&Asg| self.is_tag_ours(a, marks::LAUNCH_TAG);
-        if let Some(asg) = seen.asgs.iter().find(launch) {
-            let asg = asg.name.clone();
+        if let Some(asg) = find_suspended(&seen.asgs, &self.run, LAUNCH) {
             return Decision::Act(CordonBlueAct::ResumeLaunch { asg });
         }
         // Then the nodes: pods come back to them, and a change of the group takes EKS a while.
@@ -424,9 +387,7 @@ impl Step<StepWorld> for CordonBlueStep {
             return Decision::Act(CordonBlueAct::Release { nodes: held });
         }
         // Last, and only where the tag says that this run suspended it.
-        let rebalance = |a: &&Asg| self.is_tag_ours(a, marks::AZ_REBALANCE_TAG);
-        if let Some(asg) = seen.asgs.iter().find(rebalance) {
-            let asg = asg.name.clone();
+        if let Some(asg) = find_suspended(&seen.asgs, &self.run, REBALANCE) {
             return Decision::Act(CordonBlueAct::ResumeRebalance { asg });
         }
         Decision::Done(format!("{} takes pods and nodes again", self.blue))

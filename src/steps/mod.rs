@@ -33,6 +33,7 @@ pub mod pod_problems;
 pub mod pool_source;
 pub mod retire;
 pub mod retire_record;
+mod suspension;
 pub mod traffic;
 pub mod updates;
 pub mod workload_gate;

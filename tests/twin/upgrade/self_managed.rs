@@ -1,5 +1,7 @@
 //! Self-managed Auto Scaling groups: what green gets of blue, and what stands in the way of blue's end.
 
+use std::time::Duration;
+
 use eksup::engine::RunOutcome;
 use eksup::model::asg::{Asg, GroupAutomation};
 use eksup::model::marks;
@@ -84,6 +86,39 @@ async fn green_has_blues_metrics_and_suspended_processes_however_often_the_proce
     let green = group(&rig, "web-green").await;
     assert_eq!(green.suspended, ["AlarmNotification", "ReplaceUnhealthy"]);
     assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
+}
+
+#[tokio::test(start_paused = true)]
+async fn blue_gets_the_instances_back_that_it_lost_while_its_launch_was_suspended() {
+    let snapshot = scenario::find_scenario("self-managed").unwrap();
+    let rig = Rig::new(&snapshot, PLAN, 7);
+    let before = group(&rig, "web-blue").await;
+    let until = rig.apply_until("drain-web-blue").await;
+    assert!(matches!(until, RunOutcome::Paused { .. }), "{}", rig.log());
+    // An instance ends, as when its hardware fails: nothing new joins open while blue is emptied.
+    let ended = before.instances[0].id.clone();
+    let aws = rig.reached().await.aws;
+    let end = aws.asg.terminate_instance_in_auto_scaling_group();
+    let end = end
+        .instance_id(ended)
+        .should_decrement_desired_capacity(false);
+    end.send().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let emptied = group(&rig, "web-blue").await;
+    assert_eq!((emptied.desired, emptied.instances.len()), (3, 2));
+    assert!(emptied.suspended.contains(&"Launch".to_owned()));
+    let back = rig.rollback().await.unwrap();
+    assert!(
+        matches!(back, RunOutcome::RolledBack { .. }),
+        "{}",
+        rig.log()
+    );
+    let after = group(&rig, "web-blue").await;
+    assert_eq!((after.desired, after.instances.len()), (3, 3));
+    assert_eq!(
+        (after.suspended, after.tags),
+        (before.suspended, before.tags)
+    );
 }
 
 /// The launch templates that runs of eksup made, by name: their data as EC2 got it.
