@@ -6,7 +6,7 @@ use eksup::aws::AwsApi;
 use eksup::aws::elb::RuleWritten;
 use eksup::inventory::{self, connect, snapshot};
 use eksup::k8s::{KubeApi, WatchCache};
-use eksup::model::asg::EKS_HOOKS;
+use eksup::model::asg::{EKS_HOOKS, GroupAutomation};
 use eksup::model::cni::CniSettings;
 use eksup::model::elb::WeightedTargetGroup;
 use eksup::model::snapshot::Snapshot;
@@ -167,6 +167,10 @@ async fn a_cluster_is_read_as_the_snapshot_says_it() {
         assert!(EKS_HOOKS.contains(&hook.name.as_str()), "{hook:?}");
     }
     given.lifecycle_hooks.clone_from(&read.lifecycle_hooks);
+    let mut automation = read.group_automation.values();
+    assert!(!read.group_automation.is_empty());
+    assert!(automation.all(|a| *a == GroupAutomation::default()));
+    given.group_automation.clone_from(&read.group_automation);
     given
         .target_health
         .values_mut()
