@@ -105,7 +105,10 @@ fn check_drift_budget(laws: &mut Invariants, world: &SimWorld, pool: &str, claim
     };
     let drifting = laws.provided.drifting.entry(pool.to_owned()).or_default();
     drifting.insert(claim.to_owned());
-    drifting.retain(|claim| pool_truth::pool_and_node_of_claim(world, claim).is_some());
+    drifting.retain(|claim| {
+        pool_truth::pool_and_node_of_claim(world, claim).is_some()
+            && !pool_truth::is_instance_ending(world, claim)
+    });
     if drifting.len() > most {
         let names: Vec<&str> = drifting.iter().map(String::as_str).collect();
         let what = format!("{pool}: {}; {most} at once", names.join(", "));

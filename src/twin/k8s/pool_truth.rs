@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::fargate_state::is_fargate;
 use super::json::{find_label, text_at, value_at};
+use super::karpenter::conditions::is_true;
 use super::kinds::NODES;
 use super::pool_state::PoolAction;
 use super::store::{ObjectName, StoredObject};
@@ -94,6 +95,14 @@ pub fn pool_and_node_of_claim(world: &SimWorld, claim: &str) -> Option<(String, 
     let node = text_at(claim, "status.nodeName").to_owned();
     let pool = find_label(claim, POOL_LABEL)?.to_owned();
     Some((pool, Some(node).filter(|n| !n.is_empty())))
+}
+
+/// Whether the instance of a claim is being ended: its node is empty by then, and counts in no budget any more.
+pub fn is_instance_ending(world: &SimWorld, claim: &str) -> bool {
+    let res = (world.kube.store.kinds).find_kind("karpenter.sh", "NodeClaim");
+    let found =
+        res.and_then(|res| (world.kube.store).find_object(res, &ObjectName::new("", claim)));
+    found.is_some_and(|claim| is_true(claim, "InstanceTerminating"))
 }
 
 /// What the engine of pools has done so far.

@@ -28,7 +28,7 @@
 
 mod budgets;
 mod classes;
-mod conditions;
+pub mod conditions;
 mod disruption;
 mod drift;
 mod events;
