@@ -65,6 +65,10 @@ def compiled(pattern):
     return PATTERNS[pattern]
 
 
+# What AWS answers as an empty text where nothing is set, by its own example (CLI reference, describe-launch-configurations).
+EMPTY_TEXTS = re.compile(r"LaunchConfigurations\[\d*\]\.(KernelId|KeyName|RamdiskId)$")
+
+
 class Checker:
     """Reads values by a shape and notes what is wrong with them."""
 
@@ -89,8 +93,8 @@ class Checker:
         size, what = (value, "is") if isinstance(value, (int, float)) else (len(value), "has length")
         if isinstance(value, bool):
             return
-        items = isinstance(value, (list, dict))
-        if "min" in data and size < data["min"] and (self.least_items or not items):
+        may_be_empty = isinstance(value, (list, dict)) or (size == 0 and EMPTY_TEXTS.search(path) is not None)
+        if "min" in data and size < data["min"] and (self.least_items or not may_be_empty):
             self.wrong(path, f"{what} {size}, less than {data['min']}")
         if "max" in data and size > data["max"]:
             self.wrong(path, f"{what} {size}, more than {data['max']}")

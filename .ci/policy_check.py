@@ -27,6 +27,7 @@ WIDE = {
 }
 # Actions that the reference lists as dependent and that this program's calls do not need, and why.
 NOT_DEPENDENT = {
+    ("ec2:CreateLaunchTemplate", "ssm:GetParameters"): "only for an image named as resolve:ssm:...; eksup names ids",
     ("ec2:CreateLaunchTemplateVersion", "ssm:GetParameters"): "only for an image named as resolve:ssm:...; eksup names ids",
     ("ec2:DescribeLaunchTemplateVersions", "ssm:GetParameters"): "only with ResolveAlias, which eksup never sets",
     ("ec2:RunInstances", "ssm:GetParameters"): "only for an image named as resolve:ssm:..., which EKS refuses in a template",

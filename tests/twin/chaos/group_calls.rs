@@ -12,9 +12,12 @@ use aws_sdk_ec2::types::{
     RequestLaunchTemplateData, ResourceType, TagSpecification,
 };
 use eksup::aws::AwsApi;
+use eksup::aws::launch_configuration::TemplateOfConfiguration;
 use eksup::model::Clock;
 use eksup::twin::{Twin, scenario};
 use eksup::wire::Wire;
+
+use crate::launch_configuration::{self, CONFIGURATION};
 
 const BLUE: &str = "data-blue";
 const GREEN: &str = "data-green";
@@ -37,12 +40,36 @@ pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
         make_group(&aws, &id).await;
         change_group(&aws).await;
         retire_group(&aws, &id).await;
+        let snapshot = launch_configuration::cluster();
+        let twin = Twin::start(scenario::load_world(&snapshot, 1));
+        let aws = AwsApi::over_wire(around(twin.wire()), region, &clock);
+        template_of_configuration(&aws).await;
     });
     runtime.shutdown_background();
 }
 
 async fn wait(seconds: u64) {
     tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+}
+
+/// What a group that launches from a launch configuration is cloned by.
+async fn template_of_configuration(aws: &AwsApi) {
+    let name = "eksup-data-green";
+    let version = aws.describe_launch_configuration(CONFIGURATION).await;
+    assert!(version.unwrap().user_data.is_some());
+    assert!(aws.find_launch_template(name).await.unwrap().is_none());
+    let asked = TemplateOfConfiguration {
+        configuration: CONFIGURATION,
+        name,
+        image: "ami-0123456789abcdef0",
+        tags: &[("team".to_owned(), "web".to_owned())].into(),
+    };
+    let made = aws.create_template_of_configuration(&asked, "token");
+    made.await.unwrap();
+    let made = aws.find_launch_template(name).await.unwrap().unwrap();
+    assert_eq!(made.tags, *asked.tags);
+    aws.delete_launch_template(&made.id).await.unwrap();
+    assert!(aws.find_launch_template(name).await.unwrap().is_none());
 }
 
 /// What is read before a group is cloned.
