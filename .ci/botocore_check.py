@@ -66,7 +66,7 @@ def compiled(pattern):
 
 
 # What AWS answers as an empty text where nothing is set, by its own example (CLI reference, describe-launch-configurations).
-EMPTY_TEXTS = re.compile(r"LaunchConfigurations\[\d*\]\.(KernelId|KeyName|RamdiskId)$")
+EMPTY_TEXTS = re.compile(r"LaunchConfigurations\[\d*\]\.(KernelId|RamdiskId)$")
 
 
 class Checker:

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::route_summary::{BeforeAfter, PlannedRoute, step_group};
+use super::text_wrap::wrap_text;
 use crate::report::Painter;
 use crate::report::markdown::escape_cell;
 use crate::report::text::format_estimate;
@@ -282,26 +283,6 @@ fn render_before_after(rows: &[BeforeAfter], page_width: usize, paint: Painter) 
         let _ = writeln!(out, "{}", line.trim_end());
     }
     out
-}
-
-/// Breaks text at spaces, but not before a percent sign; a longer word has a line of its own.
-fn wrap_text(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = vec![String::new()];
-    let text = text.replace(" %", "\u{a0}%");
-    for word in text.split(' ') {
-        let last = lines.len() - 1;
-        let used = lines[last].chars().count();
-        if used > 0 && used + 1 + word.chars().count() > width {
-            lines.push(word.to_owned());
-        } else {
-            if used > 0 {
-                lines[last].push(' ');
-            }
-            lines[last].push_str(word);
-        }
-    }
-    let lines = lines.into_iter();
-    lines.map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
 /// What is left of the route, as Markdown. Tables have blank lines around them, without which GitHub shows no table.

@@ -1,4 +1,5 @@
-//! Lines of findings broken for a terminal. What is written to a pipe keeps one line for each, for `grep`.
+//! Text broken into lines: that of a route at its page's width, findings for a terminal. What is written to a pipe keeps one
+//! line for each finding, for `grep`.
 
 /// How far the rest of a broken line stands in from where it begins.
 const HANGING_INDENT: usize = 8;
@@ -14,36 +15,45 @@ pub fn wrap_lines(text: &str, width: usize) -> String {
 }
 
 fn wrap_line(line: &str, width: usize) -> String {
-    let measure = |text: &str| console::measure_text_width(text);
-    if measure(line) <= width {
-        return line.to_owned();
-    }
     let begin = line.len() - line.trim_start().len();
-    let indent = begin.max(HANGING_INDENT);
-    let indent = match console::strip_ansi_codes(line)
-        .trim_start()
-        .starts_with("fix:")
-    {
+    let plain = console::strip_ansi_codes(line);
+    let indent = match plain.trim_start().starts_with("fix:") {
         true => begin + "fix: ".len(),
-        false => indent,
+        false => begin.max(HANGING_INDENT),
     };
-    let mut out = " ".repeat(begin);
-    let mut used = begin;
-    for (i, word) in line.trim_start().split(' ').enumerate() {
-        let wide = measure(word);
-        // A longer word has a line of its own.
-        if i > 0 && used + 1 + wide > width && used > indent {
-            out.push('\n');
-            out.push_str(&" ".repeat(indent));
-            used = indent;
-        } else if i > 0 {
-            out.push(' ');
-            used += 1;
+    let lines = break_words(
+        line.trim_start(),
+        width.saturating_sub(begin),
+        width.saturating_sub(indent),
+    );
+    let rest = format!("\n{:indent$}", "");
+    format!("{:begin$}{}", "", lines.join(&rest))
+}
+
+/// Breaks text at spaces, but not before a percent sign; a longer word has a line of its own.
+pub fn wrap_text(text: &str, width: usize) -> Vec<String> {
+    break_words(text, width, width)
+}
+
+/// The same, with another width for the first line. What colours it has no width.
+fn break_words(text: &str, first: usize, rest: usize) -> Vec<String> {
+    let mut lines: Vec<String> = vec![String::new()];
+    let text = text.replace(" %", "\u{a0}%");
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        let used = console::measure_text_width(&lines[last]);
+        let width = if last == 0 { first } else { rest };
+        if used > 0 && used + 1 + console::measure_text_width(word) > width {
+            lines.push(word.to_owned());
+        } else {
+            if used > 0 {
+                lines[last].push(' ');
+            }
+            lines[last].push_str(word);
         }
-        out.push_str(word);
-        used += wide;
     }
-    out
+    let lines = lines.into_iter();
+    lines.map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
 #[cfg(test)]

@@ -130,7 +130,9 @@ pub struct GroupAutomation {
 
 /// Whether the tags of a group say that a run of eksup suspended the process.
 pub fn is_suspended_by_run(tags: &[AsgTag], process: &str) -> bool {
-    let tag = marks::SUSPENSION_TAGS.iter().find(|(p, _)| *p == process);
+    let tag = marks::SUSPENDED_PROCESSES
+        .iter()
+        .find(|(p, _)| *p == process);
     tag.is_some_and(|(_, key)| tags.iter().any(|t| t.key == *key))
 }
 

@@ -40,9 +40,13 @@ pub const CLONED_FROM_TAG: &str = "eksup.dev/cloned-from";
 pub const AZ_REBALANCE_TAG: &str = "eksup.dev/az-rebalance-suspended-by";
 /// Tag on a blue Auto Scaling group whose `Launch` eksup suspended.
 pub const LAUNCH_TAG: &str = "eksup.dev/launch-suspended-by";
-/// The processes of Auto Scaling that a run suspends for blue, each with the tag that says so.
-pub const SUSPENSION_TAGS: &[(&str, &str)] =
-    &[("AZRebalance", AZ_REBALANCE_TAG), ("Launch", LAUNCH_TAG)];
+/// A process of Auto Scaling that a run suspends for blue, with the tag that says so. It ends instances without regard to
+/// budgets (ASG-3).
+pub const REBALANCE: (&str, &str) = ("AZRebalance", AZ_REBALANCE_TAG);
+/// Another one: it replaces instances that ended (ASG-15).
+pub const LAUNCH: (&str, &str) = ("Launch", LAUNCH_TAG);
+/// All of them.
+pub const SUSPENDED_PROCESSES: &[(&str, &str)] = &[REBALANCE, LAUNCH];
 /// Namespace of the journal and the lock.
 pub const RUN_NAMESPACE: &str = "kube-system";
 /// Name of the journal's ConfigMap and of the lock's Lease.

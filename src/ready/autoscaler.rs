@@ -193,20 +193,25 @@ fn report_extras(
             parts.extend(names.iter().map(|name| format!("{what} {name}")));
         }
     }
-    let automated = !parts.is_empty();
+    let mut ways = Vec::new();
+    if !parts.is_empty() {
+        ways.push("a policy or a scheduled action may change blue's sizes while it is emptied: suspend AlarmNotification or ScheduledActions for blue meanwhile, which green gets too: resume it there");
+    }
     // A clone of a self-managed group has the rest.
     if change.blue.source.is_managed() {
-        parts.extend(list_unmanaged_settings(case, change, asg));
+        let settings = list_unmanaged_settings(case, change, asg);
+        if !settings.is_empty() {
+            ways.push("a lifecycle hook is set with `aws autoscaling put-lifecycle-hook`; protected instances also stay when the group is scaled to zero (`retire.then: keep-at-zero`)");
+        }
+        parts.extend(settings);
     }
     if parts.is_empty() {
         return;
     }
-    let mut fix = "if green needs it too, set it up after the upgrade (a lifecycle hook with `aws autoscaling put-lifecycle-hook`). \
-         Protected instances also stay when the group is scaled to zero (`retire.then: keep-at-zero`)"
-        .to_owned();
-    if automated {
-        fix += ". A policy or a scheduled action may change blue's sizes while it is emptied: suspend AlarmNotification or ScheduledActions for it meanwhile";
-    }
+    let fix = format!(
+        "if green needs it too, set it up after the upgrade; {}",
+        ways.join("; ")
+    );
     out.push(Finding::new(
         Code::GroupExtras,
         format!("Auto Scaling group {} of {}", asg.name, change.blue.name),

@@ -210,7 +210,7 @@ async fn add_node_group(
     for asg in aws.describe_asgs(&group.asgs).await?.into_values() {
         // The tag tells whose suspension it is: somebody may have suspended the process before.
         let is_ours = |tag: &str| asg.tags.iter().any(|t| t.key == tag && t.value == *run);
-        for (process, tag) in marks::SUSPENSION_TAGS
+        for (process, tag) in marks::SUSPENDED_PROCESSES
             .iter()
             .filter(|(_, tag)| is_ours(tag))
         {

@@ -20,7 +20,7 @@ use crate::model::kube::Node;
 use crate::model::marks;
 use crate::model::node_source::NodeSource;
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
-use crate::steps::suspension::{LAUNCH, find_suspended, resume_process};
+use crate::steps::suspension::{find_suspended, resume_process};
 use crate::steps::updates::EKS_POLL_INTERVAL;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, nodes};
 
@@ -191,7 +191,9 @@ impl Step<StepWorld> for BlueProtectionStep {
             BlueProtectionAct::Release { nodes: names } => {
                 nodes::allow_scale_down(world, names).await
             }
-            BlueProtectionAct::ResumeLaunch { asg } => resume_process(world, asg, LAUNCH).await,
+            BlueProtectionAct::ResumeLaunch { asg } => {
+                resume_process(world, asg, marks::LAUNCH).await
+            }
             // The request is part of the act, so that a repeat after a crash is no second update.
             BlueProtectionAct::Grow {
                 desired,
@@ -250,7 +252,7 @@ impl Step<StepWorld> for BlueProtectionStep {
             | NodegroupStatus::Degraded
             | NodegroupStatus::Other(_) => {}
         }
-        if let Some(asg) = find_suspended(&seen.asgs, &self.run, LAUNCH) {
+        if let Some(asg) = find_suspended(&seen.asgs, &self.run, marks::LAUNCH) {
             return Decision::Act(BlueProtectionAct::ResumeLaunch { asg });
         }
         // Grown before it is waited for, and before traffic or a pod returns: fewer nodes could not carry what comes.

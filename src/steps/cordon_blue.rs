@@ -19,9 +19,7 @@ use crate::model::{ApiError, ErrorClass, marks};
 use crate::steps::attempts::{CallAttempt, NodegroupRequest, unchanged_since};
 use crate::steps::closing::{NodeClosing, next_closing};
 use crate::steps::cordon_act::CordonBlueAct;
-use crate::steps::suspension::{
-    LAUNCH, REBALANCE, find_suspended, resume_process, suspend_process,
-};
+use crate::steps::suspension::{find_suspended, resume_process, suspend_process};
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, nodes};
 
 /// DescribeNodegroup may say ACTIVE, and the old taints, for some seconds after UpdateNodegroupConfig.
@@ -279,10 +277,16 @@ impl Step<StepWorld> for CordonBlueStep {
 
     async fn perform_act(&self, world: &StepWorld, act: &CordonBlueAct) -> Result<(), StepError> {
         match act {
-            CordonBlueAct::SuspendRebalance { asg } => suspend_process(world, asg, REBALANCE).await,
-            CordonBlueAct::SuspendLaunch { asg } => suspend_process(world, asg, LAUNCH).await,
-            CordonBlueAct::ResumeRebalance { asg } => resume_process(world, asg, REBALANCE).await,
-            CordonBlueAct::ResumeLaunch { asg } => resume_process(world, asg, LAUNCH).await,
+            CordonBlueAct::SuspendRebalance { asg } => {
+                suspend_process(world, asg, marks::REBALANCE).await
+            }
+            CordonBlueAct::SuspendLaunch { asg } => {
+                suspend_process(world, asg, marks::LAUNCH).await
+            }
+            CordonBlueAct::ResumeRebalance { asg } => {
+                resume_process(world, asg, marks::REBALANCE).await
+            }
+            CordonBlueAct::ResumeLaunch { asg } => resume_process(world, asg, marks::LAUNCH).await,
             CordonBlueAct::Configure { change, request } => {
                 let asked = world.update_nodegroup_once(&self.id, &self.blue, change, *request);
                 asked.await.map_err(|e| match e {
@@ -315,7 +319,7 @@ impl Step<StepWorld> for CordonBlueStep {
             return Decision::Refuse(StepRefusal::new(self.gone_text()));
         };
         // Instances that ended meanwhile come back first: pods may need their nodes.
-        if let Some(asg) = find_suspended(&seen.asgs, &self.run, LAUNCH) {
+        if let Some(asg) = find_suspended(&seen.asgs, &self.run, marks::LAUNCH) {
             return Decision::Act(CordonBlueAct::ResumeLaunch { asg });
         }
         // Then the nodes: pods come back to them, and a change of the group takes EKS a while.
@@ -387,7 +391,7 @@ impl Step<StepWorld> for CordonBlueStep {
             return Decision::Act(CordonBlueAct::Release { nodes: held });
         }
         // Last, and only where the tag says that this run suspended it.
-        if let Some(asg) = find_suspended(&seen.asgs, &self.run, REBALANCE) {
+        if let Some(asg) = find_suspended(&seen.asgs, &self.run, marks::REBALANCE) {
             return Decision::Act(CordonBlueAct::ResumeRebalance { asg });
         }
         Decision::Done(format!("{} takes pods and nodes again", self.blue))

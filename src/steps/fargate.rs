@@ -5,7 +5,7 @@
 //! the Eviction API, one by one, each when the one before it is back.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,7 +40,7 @@ pub struct RestartFargateStep {
     kubelet: Minor,
     drain: DrainSpec,
     gate: WorkloadGate,
-    /// Since when the same pods are old.
+    /// Since when the same pods are old; and by uid, since when a pod was asked to go or had to wait for its budget.
     timers: Mutex<StateTimers>,
 }
 
@@ -58,6 +58,8 @@ pub struct FargateObservation {
     short: Shortage,
     /// How long this process has seen the same pods old.
     unchanged_for: Duration,
+    /// By pod uid: how long ago this process first asked for its eviction, or had it wait for its budget.
+    refused_for: BTreeMap<String, Duration>,
 }
 
 /// Why the API server refuses to evict a pod, and what the plan says of that.
@@ -105,6 +107,10 @@ impl RestartFargateStep {
         }
     }
 
+    fn lock_timers(&self) -> MutexGuard<'_, StateTimers> {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_old(&self, node: &Node) -> bool {
         node.is_fargate()
             && Minor::from_reported(&node.kubelet_version).map_or(true, |seen| seen < self.kubelet)
@@ -135,6 +141,7 @@ impl RestartFargateStep {
             closed_budgets,
             short: Shortage::default(),
             unchanged_for: Duration::ZERO,
+            refused_for: BTreeMap::new(),
         }
     }
 
@@ -166,6 +173,23 @@ impl RestartFargateStep {
                 })
             }
         }
+    }
+
+    fn next_pod<'a>(&self, seen: &'a FargateObservation) -> Option<&'a Arc<Pod>> {
+        let consents = consents_of(&self.drain);
+        let pods = seen.old_pods.iter();
+        pods.filter(|pod| judge_pod(pod, consents) == PodVerdict::Evict)
+            .min_by_key(|pod| (WorkloadName::of_pod(pod), pod.key.clone()))
+    }
+
+    /// The next pod, where only its budget holds it up and nobody asks for it until that has changed.
+    fn pod_that_waits<'a>(&self, seen: &'a FargateObservation) -> Option<&'a Arc<Pod>> {
+        let others = !seen.short.workloads.is_empty()
+            || !seen.leaving.is_empty()
+            || seen.deployments.values().any(is_rolling);
+        let pod = self.next_pod(seen).filter(|_| !others)?;
+        let rule = seen.closed_budgets.get(&pod.key)?.rule;
+        (rule == BudgetRule::AsAtDeadlines).then_some(pod)
     }
 
     /// What the next pod takes, given what is known of its workload.
@@ -202,17 +226,18 @@ impl RestartFargateStep {
         }
         let evict = || act_on(|pod, uid| FargateAct::Evict { pod, uid });
         let delete = || act_on(|pod, uid| FargateAct::Delete { pod, uid });
-        // An earlier pod's eviction may have been given its time to show before this pod was asked for at the next look.
-        let unasked = ASK_AGAIN_AFTER.unsigned_abs() + FARGATE_RECHECK_INTERVAL;
-        let late = seen.unchanged_for > self.drain.pod_deadline + unasked;
-        let Some(closed) = seen.closed_budgets.get(&pod.key) else {
+        let closed = seen.closed_budgets.get(&pod.key);
+        // Nobody asks for a pod while others go or workloads are short: its own time counts.
+        let so_long = seen.refused_for.get(&pod.uid).copied().unwrap_or_default();
+        let late = so_long > self.drain.pod_deadline;
+        let Some(closed) = closed else {
             // Evictions that no budget refuses and that come to nothing: a webhook refuses them, or a finalizer stays.
             return if late {
                 Decision::Refuse(
                     StepRefusal::new(format!(
                         "pod {} was to be evicted from its Fargate node for {}s, and is still there",
                         pod.key,
-                        seen.unchanged_for.as_secs()
+                        so_long.as_secs()
                     ))
                     .with_fix(format!(
                         "Find out what refuses it: kubectl -n {} delete pod {} --dry-run=server",
@@ -237,10 +262,9 @@ impl RestartFargateStep {
             (false, _) => wait_watching(waits),
             (true, true) => delete(),
             (true, false) => Decision::Refuse(
-                StepRefusal::new(format!("{waits}, for {}s", seen.unchanged_for.as_secs()))
-                    .with_fix(
-                        "Make its workload healthy, or give it a budget that allows one pod less",
-                    ),
+                StepRefusal::new(format!("{waits}, for {}s", so_long.as_secs())).with_fix(
+                    "Make its workload healthy, or give it a budget that allows one pod less",
+                ),
             ),
         }
     }
@@ -338,16 +362,21 @@ impl Step<StepWorld> for RestartFargateStep {
             seen.deployments = needed.map(|d| (d.key.clone(), d)).collect();
         }
         seen.short = self.gate.read_shortage(world).await?;
-        // Every pod that goes or comes begins the time again, and so does the end of what held the next pod back: until
-        // then nobody asked for it.
+        // Every pod that goes or comes begins the time again.
         let uids: Vec<&str> = seen.old_pods.iter().map(|p| p.uid.as_str()).collect();
-        let held = !seen.short.workloads.is_empty() || seen.deployments.values().any(is_rolling);
-        let so_now = format!("{} {:?} {held}", uids.join(" "), seen.leaving);
-        let elapsed = {
-            let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
-            timers.update_all([so_now])
+        let so_now = format!("{} {:?}", uids.join(" "), seen.leaving);
+        let waits = self.pod_that_waits(&seen).map(|pod| pod.uid.clone());
+        seen.refused_for = {
+            let mut timers = self.lock_timers();
+            waits.iter().for_each(|uid| timers.start_timer(uid));
+            let asked = uids.iter().filter(|uid| timers.is_running(uid));
+            let so_now: Vec<String> = asked
+                .map(|uid| (*uid).to_owned())
+                .chain([so_now.clone()])
+                .collect();
+            timers.update_all(so_now)
         };
-        seen.unchanged_for = elapsed.into_values().next().unwrap_or_default();
+        seen.unchanged_for = seen.refused_for.remove(&so_now).unwrap_or_default();
         Ok(seen)
     }
 
@@ -391,13 +420,7 @@ impl Step<StepWorld> for RestartFargateStep {
         if asked.is_some_and(|since| since < ASK_AGAIN_AFTER) {
             return wait_watching("what was asked for a moment ago has to show".to_owned());
         }
-        let consents = consents_of(&self.drain);
-        let next = seen
-            .old_pods
-            .iter()
-            .filter(|pod| judge_pod(pod, consents) == PodVerdict::Evict)
-            .min_by_key(|pod| (WorkloadName::of_pod(pod), pod.key.clone()));
-        match next {
+        match self.next_pod(seen) {
             Some(pod) => self.decide_pod(pod, seen, now),
             None => self.decide_rest(seen),
         }
@@ -416,6 +439,7 @@ impl Step<StepWorld> for RestartFargateStep {
             }
             // A refusal is seen at the next look, by the pod that is still there.
             FargateAct::Evict { pod, uid } => {
+                self.lock_timers().start_timer(uid);
                 drop(world.kube.evict_pod(pod, uid, None, false).await?);
             }
             FargateAct::Delete { pod, uid } => world.kube.delete_pod(pod, uid, None).await?,
@@ -468,11 +492,21 @@ mod tests {
     use crate::steps::evictable::tests::pod;
 
     const SOON: Duration = Duration::from_secs(60);
-    const LATE: Duration = Duration::from_secs(616);
+    const LATE: Duration = Duration::from_secs(601);
 
     /// What is next for the pod `shop/web-1` of an old Fargate node after `so_long`, under budgets of these names that
     /// allow nothing.
     fn decide(drain: DrainSpec, budgets: &[&str], so_long: Duration) -> Decision<FargateAct> {
+        decide_after(drain, budgets, so_long, Some(so_long))
+    }
+
+    /// The same, where the pod was asked for only so long ago, or not yet.
+    fn decide_after(
+        drain: DrainSpec,
+        budgets: &[&str],
+        so_long: Duration,
+        refused: Option<Duration>,
+    ) -> Decision<FargateAct> {
         let mut old = node("fargate-1");
         old.kubelet_version = "v1.28.1".to_owned();
         let labels = &mut old.labels;
@@ -485,6 +519,8 @@ mod tests {
         let step = RestartFargateStep::new(Minor::new(29), drain);
         let mut seen = step.judge_snapshot(&snapshot);
         seen.unchanged_for = so_long;
+        let uid = seen.old_pods[0].uid.clone();
+        seen.refused_for = refused.map(|so_long| (uid, so_long)).into_iter().collect();
         step.decide_next(&seen, &StepHistory::default(), time_at(0))
     }
 
@@ -514,14 +550,17 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_leaves_out_the_time_in_which_an_earlier_eviction_had_to_show() {
-        // The deadline of ten minutes, counted from the last pod that went; the budget was asked ten seconds later.
-        let too_early = decide(
+    fn the_deadline_of_a_budget_begins_when_the_pod_is_asked_for() {
+        // For so long other pods have not gone, or workloads were short.
+        let first = decide_after(consenting(BudgetConsent::Delete), &["web"], LATE, None);
+        assert!(is_eviction(&first), "{first:?}");
+        let asked = decide_after(
             consenting(BudgetConsent::Delete),
             &["web"],
-            LATE - SOON / 12,
+            SOON,
+            Some(LATE),
         );
-        assert!(is_eviction(&too_early), "{too_early:?}");
+        assert!(is_deletion(&asked), "{asked:?}");
     }
 
     #[test]

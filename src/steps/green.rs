@@ -371,11 +371,9 @@ impl Step<StepWorld> for CreateGreenStep {
             lacks.push(format!("EKS reports {}", health_issues_text(&new)));
         }
         if !lacks.is_empty() {
-            // A node that joins is progress; nodes that join and go without end are not.
+            // Counted from the beginning: each node that joins is an act, and would begin the time again.
             let limit = signed_duration(self.group_spec.timeout);
-            let longer =
-                |t: Option<Timestamp>, than| t.is_some_and(|t| now.duration_since(t) > than);
-            let late = longer(past.wait_counts_from(), limit) || longer(past.started_at, limit * 2);
+            let late = { past.started_at }.is_some_and(|t| now.duration_since(t) > limit);
             let text = lacks.join("; ");
             return if late {
                 Decision::Refuse(StepRefusal::new(format!(

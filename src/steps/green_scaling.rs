@@ -28,7 +28,7 @@ pub fn missing_tags(blue: &[AsgTag], green: &Asg) -> Vec<AsgTag> {
             || k.starts_with("kubernetes.io/cluster/")
             || k.starts_with("k8s.io/cluster/")
             || k == "k8s.io/cluster-autoscaler/enabled"
-            || marks::SUSPENSION_TAGS.iter().any(|(_, tag)| k == *tag)
+            || marks::SUSPENDED_PROCESSES.iter().any(|(_, tag)| k == *tag)
     };
     blue.iter()
         .filter(|t| !owned(&t.key) && !green.tags.iter().any(|g| g.key == t.key))

@@ -2,19 +2,10 @@
 
 use crate::engine::StepError;
 use crate::model::asg::{Asg, AsgTag};
-use crate::model::marks;
 use crate::steps::StepWorld;
 
-/// A process, and its tag.
-pub type SuspendedProcess = (&'static str, &'static str);
-
-/// It ends instances without regard to budgets (ASG-3).
-pub const REBALANCE: SuspendedProcess = ("AZRebalance", marks::AZ_REBALANCE_TAG);
-/// It replaces instances that ended.
-pub const LAUNCH: SuspendedProcess = ("Launch", marks::LAUNCH_TAG);
-
 /// The first of the groups for which run `run` suspended the process.
-pub fn find_suspended(asgs: &[Asg], run: &str, (_, key): SuspendedProcess) -> Option<String> {
+pub fn find_suspended(asgs: &[Asg], run: &str, (_, key): (&str, &str)) -> Option<String> {
     let ours = |asg: &&Asg| asg.tags.iter().any(|t| t.key == key && t.value == run);
     asgs.iter().find(ours).map(|asg| asg.name.clone())
 }
@@ -26,7 +17,7 @@ pub fn find_suspended(asgs: &[Asg], run: &str, (_, key): SuspendedProcess) -> Op
 pub async fn suspend_process(
     world: &StepWorld,
     asg: &str,
-    (process, key): SuspendedProcess,
+    (process, key): (&str, &str),
 ) -> Result<(), StepError> {
     // The tag first: a suspension without it would never be rolled back.
     let tag = AsgTag {
@@ -45,7 +36,7 @@ pub async fn suspend_process(
 pub async fn resume_process(
     world: &StepWorld,
     asg: &str,
-    (process, key): SuspendedProcess,
+    (process, key): (&str, &str),
 ) -> Result<(), StepError> {
     // The tag goes last: a crash in between is seen by it, and the resumption repeated.
     world.aws.resume_processes(asg, &[process]).await?;

@@ -15,6 +15,7 @@ use eksup::run::stored_run::{read_run_state, stored_route};
 use eksup::twin::scenario;
 
 use super::EXPENSE;
+use crate::launch_configuration;
 use crate::support::process_rig::{Rig, RunCommand};
 
 /// The tags of a group that eksctl made.
@@ -151,8 +152,7 @@ fn a_group_that_moves_twice_is_handed_back_once_from_the_first_to_the_last() {
 #[tokio::test(start_paused = true)]
 async fn self_managed_groups_are_handed_back_with_what_auto_scaling_says_of_them() {
     let plan = include_str!("../../../plans/self-managed.yaml");
-    let snapshot = scenario::find_scenario("self-managed").unwrap();
-    let rig = Rig::new(&snapshot, plan, 1);
+    let rig = Rig::new(&launch_configuration::cluster(), plan, 1);
     let ended = rig.process(RunCommand::Forward(None)).await.unwrap();
     assert_eq!(ended, RunOutcome::Done);
     let facts = facts(&rig).await;
@@ -176,4 +176,22 @@ async fn self_managed_groups_are_handed_back_with_what_auto_scaling_says_of_them
         assert!(file.contains(&format!("id = \"{id}\"")), "{file}");
     }
     assert!(file.contains("vpc_zone_identifier") && file.contains("image_id"));
+    // One group has a version of blue's template, the other a template that was made of a configuration.
+    assert!(
+        file.contains("The run made version 2 of launch template lt-0a1b2c3d4e5f60718"),
+        "{file}"
+    );
+    assert!(
+        file.contains("The run made version 1 of launch template eksup-data-green"),
+        "{file}"
+    );
+    let of_eksup = rig.twin.with_world(|world| {
+        let mut templates = world.cloud.templates.values();
+        templates
+            .find(|t| t.name == "eksup-data-green")
+            .unwrap()
+            .id
+            .clone()
+    });
+    assert!(file.contains(&format!("id = \"{of_eksup}\"")), "{file}");
 }

@@ -349,8 +349,8 @@ pub fn describe_launch_configurations(world: &SimWorld, input: Input) -> Result<
     let shown = all.map(|(name, data)| {
         let mut shown = data.clone();
         shown.insert("LaunchConfigurationName".into(), json!(name));
-        // These two are always there.
-        for member in ["KeyName", "KernelId", "RamdiskId"] {
+        // These are there, empty, where nothing is set (CLI reference, describe-launch-configurations).
+        for member in ["KernelId", "RamdiskId", "UserData"] {
             shown.entry(member.to_owned()).or_insert_with(|| json!(""));
         }
         shown
