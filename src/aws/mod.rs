@@ -56,6 +56,7 @@ pub struct AwsApi {
     pub classic: aws_sdk_elasticloadbalancing::Client,
     pub iam: aws_sdk_iam::Client,
     pub asg: aws_sdk_autoscaling::Client,
+    pub cloudformation: aws_sdk_cloudformation::Client,
     pub sts: aws_sdk_sts::Client,
     pub sns: aws_sdk_sns::Client,
     /// Where calls go that no client library makes; none: over HTTPS to AWS.
@@ -86,6 +87,7 @@ impl AwsApi {
             classic: client!(aws_sdk_elasticloadbalancing),
             iam: client!(aws_sdk_iam),
             asg: client!(aws_sdk_autoscaling),
+            cloudformation: client!(aws_sdk_cloudformation),
             sts: client!(aws_sdk_sts),
             sns: client!(aws_sdk_sns),
             config: config.clone(),
