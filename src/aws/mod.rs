@@ -3,6 +3,7 @@
 pub mod asg;
 mod asg_automation;
 pub mod classic_elb;
+pub mod cloudformation;
 mod convert_eks;
 mod convert_elb;
 pub mod ec2;

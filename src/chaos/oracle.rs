@@ -213,13 +213,10 @@ pub fn find_blue_pools(now: &[PoolObject], route: &Route) -> Vec<String> {
         let greens = route.steps.iter().filter_map(|s| s.spec.created_group());
         { greens }.any(|green| green.name == name)
     };
-    let retired = route.steps.iter().filter_map(|step| match &step.spec {
-        StepSpec::Retire {
-            blue, delete: true, ..
-        } if route.source_of(blue) == NodeSource::NodePool && !made(blue) => Some(blue),
-        _ => None,
-    });
-    let there = |blue: &&String| now.iter().any(|o| o.kind == "NodePool" && o.name == **blue);
+    let deleted = route.steps.iter().filter_map(|s| s.spec.deleted_group());
+    let retired =
+        deleted.filter(|blue| route.source_of(blue) == NodeSource::NodePool && !made(blue));
+    let there = |blue: &&str| now.iter().any(|o| o.kind == "NodePool" && o.name == **blue);
     let there = retired.filter(there);
     there
         .map(|blue| format!("NodePool {blue} is still there"))
@@ -243,9 +240,7 @@ pub fn find_unfinished(read: &Inventory, route: &Route) -> Vec<String> {
             .any(|s| matches!(&s.spec, StepSpec::CreateGreen { group, .. } if group.name == name))
     };
     for (i, step) in route.steps.iter().enumerate() {
-        if let StepSpec::Retire {
-            blue, delete: true, ..
-        } = &step.spec
+        if let Some(blue) = step.spec.deleted_group()
             && read.find_nodegroup(blue).is_some()
             && !made_later(i, blue)
         {

@@ -300,6 +300,7 @@ impl<'a> PlannedRoute<'a> {
                 | StepSpec::Drain { .. }
                 | StepSpec::Soak { .. }
                 | StepSpec::Retire { .. }
+                | StepSpec::DeleteStack { .. }
                 | StepSpec::ReleaseGreen { .. }
                 | StepSpec::HoldPool { .. }
                 | StepSpec::ReleasePool { .. } => {}
@@ -401,9 +402,10 @@ pub fn step_group(spec: &StepSpec) -> Option<&'static str> {
         | StepSpec::Shift { .. }
         | StepSpec::DetachTargets { .. } => Some("Traffic"),
         StepSpec::Drain { .. } => Some("Drain"),
-        StepSpec::Soak { .. } | StepSpec::Retire { .. } | StepSpec::ReleaseGreen { .. } => {
-            Some("Retire")
-        }
+        StepSpec::Soak { .. }
+        | StepSpec::Retire { .. }
+        | StepSpec::DeleteStack { .. }
+        | StepSpec::ReleaseGreen { .. } => Some("Retire"),
         StepSpec::Bake { .. } | StepSpec::CordonBlue { .. } | StepSpec::ReleasePool { .. } => None,
     }
 }

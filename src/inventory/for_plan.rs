@@ -8,10 +8,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::account_limits::{add_quotas, add_type_sizes};
 use super::read::{UnreadNotes, read_images, sorted_by};
 use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi};
+use crate::model::group_owner::GroupOwner;
 use crate::model::limits::Limits;
 use crate::model::optimized_image::ImageLine;
 use crate::model::{AddonVersion, ApiError, Inventory, Minor};
-use crate::plan::{AUTO_IMAGE, Plan};
+use crate::plan::{AUTO_IMAGE, DeleteOwned, Plan};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
@@ -28,6 +29,7 @@ pub async fn read_for_plan(
     inventory.add_pool_groups(plan.replaced_pools());
     add_template_versions(aws, plan, &mut inventory, &notes).await?;
     add_optimized_images(aws, plan, &mut inventory, &notes).await?;
+    add_stacks(aws, plan, &mut inventory, &notes).await?;
     // Images of the plan and of template versions that it names: the first reading could not know either.
     let given = plan
         .all_groups()
@@ -102,6 +104,27 @@ fn merge_unread(mut inventory: Inventory, notes: UnreadNotes) -> Inventory {
         unread,
         ..inventory
     }
+}
+
+/// The stacks that the plan deletes.
+async fn add_stacks(
+    aws: &AwsApi,
+    plan: &Plan,
+    inventory: &mut Inventory,
+    notes: &UnreadNotes,
+) -> Result<()> {
+    let with_stack = { plan.all_groups() }.filter(|g| g.delete_owned == DeleteOwned::Stack);
+    for plan_entry in with_stack {
+        let group = inventory.find_nodegroup(&plan_entry.blue);
+        let owner = group.and_then(|g| GroupOwner::from_tags(&g.tags));
+        let Some(stack) = owner.as_ref().and_then(GroupOwner::stack_id) else {
+            continue;
+        };
+        let found = notes.or_none(aws.read_stack(stack)).await?.flatten();
+        let found = found.map(|found| (plan_entry.blue.clone(), found));
+        inventory.stacks.extend(found);
+    }
+    Ok(())
 }
 
 /// The versions of blue's templates that the plan gives green.

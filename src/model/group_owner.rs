@@ -95,6 +95,12 @@ impl GroupOwner {
             .map(String::as_str)
     }
 
+    /// The stack's ARN, or where no tag has it, its name.
+    pub fn stack_id(&self) -> Option<&str> {
+        let id = self.tags.get("aws:cloudformation:stack-id");
+        id.map(String::as_str).or_else(|| self.stack())
+    }
+
     /// What the stack's template calls the group.
     pub fn logical_id(&self) -> Option<&str> {
         self.tags

@@ -18,6 +18,7 @@ use super::optimized_image::ImageLine;
 use super::pod_admission::{LimitDefaults, ResourceQuota};
 use super::pod_identity::PodIdentityAssociation;
 use super::pool_group::pool_to_group;
+use super::stack::StackReading;
 use super::{AddonVersion, Minor, asg, ec2, eks, elb};
 
 /// One reading of a cluster.
@@ -51,6 +52,9 @@ pub struct Inventory {
     /// By Auto Scaling group name; a group of which it could not be read has no entry.
     #[serde(default)]
     pub group_automation: BTreeMap<String, asg::GroupAutomation>,
+    /// Stacks that the plan deletes, by the group that goes with them; one that could not be read has no entry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stacks: BTreeMap<String, StackReading>,
     pub instances: Vec<ec2::Instance>,
     /// Subnets of the cluster and of its node groups.
     pub subnets: Vec<ec2::Subnet>,

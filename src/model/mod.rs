@@ -33,6 +33,8 @@ pub mod pool_group;
 pub mod restarts;
 pub mod scheduling;
 pub mod snapshot;
+pub mod stack;
+pub mod stack_template;
 pub mod user_data;
 pub mod version;
 pub mod volumes;

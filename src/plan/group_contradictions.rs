@@ -7,7 +7,7 @@ use super::suggest::nearest_word;
 use super::tree::{TreeNode, TreeValue};
 use super::types::{NodeGroup, Plan};
 use super::value_reader::{MapFields, ValueReader};
-use super::words::Strategy;
+use super::words::{DeleteOwned, RetireHow, Strategy};
 
 /// Notes settings of groups that contradict each other or the strategy.
 pub fn check_group_settings(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan) {
@@ -31,6 +31,14 @@ pub fn check_group_settings(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan)
             && own.effective.pod_deadline > own.effective.node_deadline
         {
             note_short_node_deadline(r, at("drain"), &own.effective);
+        }
+        if group.delete_owned == DeleteOwned::Stack && plan.retire.then == RetireHow::KeepAtZero {
+            r.note_problem(
+                CONTRADICTION_CODE,
+                at("deleteOwned"),
+                "`deleteOwned: stack` deletes what `retire.then: keep-at-zero` keeps",
+                "remove one of the two",
+            );
         }
         if group.traffic.is_some() && plan.routes_of(&group.blue).next().is_none() {
             r.note_problem(

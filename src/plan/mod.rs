@@ -41,7 +41,7 @@ pub use suggest::nearest_words;
 pub use template::PlanTemplate;
 pub use types::*;
 pub use words::{
-    AddonConflicts, AddonPolicy, AutoModeNodes, BudgetConsent, DeadKubelets, DrainOrder,
-    FargatePods, Insights, OnDeadline, OnUnhealthy, OperatorBudgets, PoolCapacity, PoolStrategy,
-    RetireHow, SingleReplicas, Strategy, UngroupedNodes,
+    AddonConflicts, AddonPolicy, AutoModeNodes, BudgetConsent, DeadKubelets, DeleteOwned,
+    DrainOrder, FargatePods, Insights, OnDeadline, OnUnhealthy, OperatorBudgets, PoolCapacity,
+    PoolStrategy, RetireHow, SingleReplicas, Strategy, UngroupedNodes,
 };

@@ -169,11 +169,13 @@ impl SchemaWriter {
                 return json!({"type": "string", "enum": words});
             }
             let each = choice.words.iter().map(|word| {
-                json!({
-                    "type": "string",
-                    "const": word.spelling,
-                    "description": as_sentence(word.meaning),
-                })
+                let value = word.value();
+                let kind = if value.is_boolean() {
+                    "boolean"
+                } else {
+                    "string"
+                };
+                json!({"type": kind, "const": value, "description": as_sentence(word.meaning)})
             });
             json!({"oneOf": each.collect::<Vec<_>>()})
         })

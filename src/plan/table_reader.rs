@@ -173,7 +173,7 @@ impl ValueReader {
             return None;
         }
         let word = self.read_choice(node, path, choice.words)?;
-        Some(Value::from(word.spelling))
+        Some(word.value())
     }
 
     fn read_version(&mut self, node: &TreeNode, path: &str) -> Option<Minor> {

@@ -145,7 +145,7 @@ notify:
     let apps = &plan.node_groups[0];
     assert_eq!(apps.capacity, Capacity::Surge(2));
     assert_eq!(apps.taints[0].effect, "NO_SCHEDULE");
-    assert!(apps.delete_owned);
+    assert_eq!(apps.delete_owned, DeleteOwned::Yes);
     assert_eq!(
         plan.node_groups[1].ami.as_deref(),
         Some("ami-0123456789abcdef0")

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::group_settings::GroupSettings;
 use super::words::{
     AddonConflicts, AddonPolicy, AutoModeNodes, BudgetConsent, ConsentWord, DeadKubelets,
-    DrainOrder, EveryRule, FargatePods, Insights, JobsWord, OnDeadline, OnUnhealthy,
+    DeleteOwned, DrainOrder, EveryRule, FargatePods, Insights, JobsWord, OnDeadline, OnUnhealthy,
     OperatorBudgets, PoolCapacity, PoolStrategy, RetireHow, SingleReplicas, Strategy,
     UngroupedNodes, WholeCapacity,
 };
@@ -157,7 +157,7 @@ pub struct NodeGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<GroupSettings<TrafficSettings>>,
     /// Consent to delete a group that CloudFormation, eksctl or Terraform owns.
-    pub delete_owned: bool,
+    pub delete_owned: DeleteOwned,
     /// Consent to move a group that EKS calls DEGRADED.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accept_degraded: bool,

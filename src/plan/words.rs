@@ -13,6 +13,14 @@ pub struct PlanWord {
     pub meaning: &'static str,
 }
 
+impl PlanWord {
+    /// The word as JSON and YAML read it: `true` and `false` are no texts.
+    pub fn value(self) -> serde_json::Value {
+        let truth = self.spelling.parse::<bool>();
+        truth.map_or_else(|_| self.spelling.into(), Into::into)
+    }
+}
+
 /// Declares an enum of the plan, a line for each variant: `Variant = "spelling", "meaning";`.
 macro_rules! plan_words {
     ($(#[$attribute:meta])* $name:ident { $($variant:ident = $spelling:tt, $meaning:tt;)+ }) => {
@@ -246,6 +254,73 @@ plan_words! {
     RetireHow {
         Delete = "delete", "the group is deleted";
         KeepAtZero = "keep-at-zero", "the group stays, with no nodes: it costs nothing";
+    }
+}
+
+/// What becomes of a blue that a tool owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WrittenDeletion", into = "WrittenDeletion")]
+pub enum DeleteOwned {
+    No,
+    Yes,
+    /// With its CloudFormation stack.
+    Stack,
+}
+
+impl DeleteOwned {
+    /// As a plan spells them.
+    pub const WORDS: &'static [PlanWord] = &[
+        PlanWord {
+            spelling: "false",
+            meaning: "it is refused",
+        },
+        PlanWord {
+            spelling: "true",
+            meaning: "the group is deleted behind the tool's back",
+        },
+        PlanWord {
+            spelling: "stack",
+            meaning: "the group's CloudFormation stack is deleted, which deletes the group; all else that the stack holds is kept, as green uses it",
+        },
+    ];
+
+    /// Whether the group may be deleted.
+    pub fn is_consent(self) -> bool {
+        self != Self::No
+    }
+}
+
+/// A `deleteOwned` as a plan writes it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenDeletion {
+    Truth(bool),
+    Stack(StackWord),
+}
+
+#[derive(Serialize, Deserialize)]
+enum StackWord {
+    #[serde(rename = "stack")]
+    Stack,
+}
+
+impl From<WrittenDeletion> for DeleteOwned {
+    fn from(written: WrittenDeletion) -> Self {
+        match written {
+            WrittenDeletion::Truth(false) => Self::No,
+            WrittenDeletion::Truth(true) => Self::Yes,
+            WrittenDeletion::Stack(StackWord::Stack) => Self::Stack,
+        }
+    }
+}
+
+impl From<DeleteOwned> for WrittenDeletion {
+    fn from(consent: DeleteOwned) -> Self {
+        match consent {
+            DeleteOwned::No => Self::Truth(false),
+            DeleteOwned::Yes => Self::Truth(true),
+            DeleteOwned::Stack => Self::Stack(StackWord::Stack),
+        }
     }
 }
 

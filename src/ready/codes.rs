@@ -61,6 +61,7 @@ codes! {
     OtherWindows = "EKSUP-N015", Warning, "Green runs another release of Windows than blue";
     WindowsAddresses = "EKSUP-N016", Warning, "Pods on Windows nodes get no address";
     NodeAccess = "EKSUP-N017", Warning, "It is unknown whether green's nodes may join the cluster";
+    StackHeld = "EKSUP-N018", Blocker, "A stack cannot be deleted with its group alone";
     AddressesUnknown = "EKSUP-N030", Warning, "It is unknown how many addresses green needs";
     SubnetGone = "EKSUP-N031", Blocker, "A subnet of a node group does not exist";
     AutoscalerMissesGreen = "EKSUP-N050", Warning, "A cluster autoscaler will not manage green";

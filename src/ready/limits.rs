@@ -37,11 +37,8 @@ fn most_groups(case: &ReadinessInput<'_>) -> usize {
         if let Some(green) = created.filter(|green| is_managed(&green.name)) {
             there.insert(&green.name);
         }
-        if let StepSpec::Retire {
-            blue, delete: true, ..
-        } = &step.spec
-        {
-            there.remove(blue.as_str());
+        if let Some(blue) = step.spec.deleted_group() {
+            there.remove(blue);
         }
         most = most.max(there.len());
     }

@@ -28,6 +28,7 @@ mod pod_search;
 mod pods;
 mod quotas;
 mod replacements;
+mod stacks;
 mod storage;
 mod storage_systems;
 mod traffic;

@@ -5,11 +5,12 @@ use super::input::{ReadinessInput, name_some};
 use super::placement::{self, NodeRequirements};
 use super::{
     Finding, Severity, addresses, capacity_fit, green_nodes, image_fit, limits, operating_system,
-    unhealthy,
+    stacks, unhealthy,
 };
 use crate::model::Minor;
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::Nodegroup;
+use crate::model::group_owner::GroupOwner;
 use crate::model::inventory::Unread;
 use crate::model::kube::{Node, Taint};
 use crate::model::node_pool::pool_of;
@@ -46,18 +47,19 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         health(case, group, &subject, out);
         subnets(case, group, &subject, out);
         // A tool that owns blue would create it again, or fail at its next run, if eksup deleted it.
-        let consent = case.plan.node_group(name).delete_owned;
+        let consent = case.plan.node_group(name).delete_owned.is_consent();
         if case.plan.retire.then == RetireHow::Delete
             && !consent
-            && let Some(owner) = route::owning_tool(group)
+            && let Some(owner) = GroupOwner::from_tags(&group.tags)
         {
+            let (owner, in_stack) = (owner.tool, owner.stack().is_some());
             out.push(Finding::new(
                 Code::GroupOwned,
                 subject,
                 format!("its tags say that {owner} owns it. If eksup deletes it, {owner} still expects this group and \
                      does not know green"),
-                format!("set `deleteOwned: true` for the group and tell {owner} after the upgrade, as `eksup handback` prints it, \
-                     or set `retire.then: keep-at-zero`"),
+                format!("set `deleteOwned: true` for the group and tell {owner} after the upgrade, as `eksup handback` prints it{}; \
+                     or set `retire.then: keep-at-zero`", match in_stack { true => ", or `deleteOwned: stack` where CloudFormation made it for this group alone", false => "" }),
             ));
         }
     }
@@ -65,6 +67,7 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     unhealthy::check_unready_nodes(case, out);
     check_unmoved_groups(case, out);
     check_other_nodes(case, out);
+    stacks::check_stacks(case, out);
     addresses::check_addresses(case, out);
     check_daemon_sets(case, out);
     check_taints(case, out);

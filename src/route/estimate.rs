@@ -28,6 +28,8 @@ pub const CORDON: Duration = from_minutes(2);
 pub const DETACH: Duration = from_minutes(5);
 /// Deleting an empty group: its instances end one after the other.
 pub const RETIRE: Duration = from_minutes(5);
+/// A change of its template, and the deletion itself.
+pub const STACK: Duration = from_minutes(8);
 /// Evicting a node's pods and waiting for their replacements.
 pub const NODE: Duration = from_minutes(4);
 

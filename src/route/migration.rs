@@ -6,6 +6,7 @@ use super::draft::{RouteDraft, StepDraft};
 use super::node_groups::{GroupMigration, oldest_kubelet};
 use super::other_nodes::push_other_moves;
 use super::problem::Obstacle;
+use super::stack_deletion::{push_stack_deletion, stack_to_delete};
 use super::step_specs::{
     explain_shift_order, needs_local_pod, push_add_to_rules, push_attach_targets, push_cordon_blue,
     push_create_green, push_detach_targets, push_drain_blue, push_hold_blue, push_weight_shift,
@@ -494,7 +495,9 @@ fn push_retirement(
     push_other_moves(draft);
     for m in moves {
         // A stop-over green is eksup's own, and nobody wants it back.
-        let delete = retire.then == RetireHow::Delete || m.blue != m.migration.origin.name;
+        let stack = stack_to_delete(draft, m);
+        let delete = stack.is_none()
+            && (retire.then == RetireHow::Delete || m.blue != m.migration.origin.name);
         // What the step must find blue gone from before it deletes the group.
         let mut target_groups: BTreeSet<String> =
             m.sides.iter().map(|(_, live, _)| live.clone()).collect();
@@ -522,7 +525,13 @@ fn push_retirement(
             step_draft = step_draft.with_no_return(format!("EKS creates node groups only at the control plane's version: {} cannot be created again as it was", m.blue));
             draft.groups.remove(&m.blue);
         }
+        if stack.is_some() {
+            step_draft = step_draft.with_reason("its stack deletes it afterwards");
+        }
         draft.push_step(format!("retire-{}", m.blue), step_draft);
+        if let Some(stack) = stack {
+            push_stack_deletion(draft, m, stack);
+        }
     }
     for m in moves {
         // Last of all: from here on green is the autoscaler's business like any other group.

@@ -14,6 +14,7 @@ mod other_node_kinds;
 mod other_nodes;
 mod problem;
 mod served_targets;
+mod stack_deletion;
 pub mod step_gates;
 mod step_parts;
 pub mod step_patterns;

@@ -101,7 +101,7 @@ fn check_pool_of_group(draft: &mut RouteDraft<'_>, group: &Nodegroup, entry: &No
     let Some((objects, pool)) = objects.and_then(|k| Some((k, k.find_pool(&group.name)?))) else {
         return;
     };
-    check_owner(draft, pool, entry.delete_owned, POOL_REPLACED);
+    check_owner(draft, pool, entry.delete_owned.is_consent(), POOL_REPLACED);
     check_ready(draft, pool);
     let subject = format!("NodePool {}", pool.name);
     let class = objects.class_of(pool);

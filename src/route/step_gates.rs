@@ -36,6 +36,7 @@ pub fn step_kind(spec: &StepSpec) -> &'static str {
         StepSpec::Drain { .. } => "drain",
         StepSpec::Soak { .. } => "soak",
         StepSpec::Retire { .. } => "retire",
+        StepSpec::DeleteStack { .. } => "delete-stack",
         StepSpec::ReleaseGreen { .. } => "release-green",
         StepSpec::HoldPool { .. } => "hold-pool",
         StepSpec::DriftPool { .. } => "drift-pool",
@@ -145,6 +146,7 @@ fn window_behavior(spec: &StepSpec) -> WindowBehavior {
         | StepSpec::AddToRules { .. }
         | StepSpec::DetachTargets { .. }
         | StepSpec::Retire { .. }
+        | StepSpec::DeleteStack { .. }
         | StepSpec::ReleaseGreen { .. }
         | StepSpec::HoldPool { .. }
         | StepSpec::ReleasePool { .. } => WindowBehavior::Whole,

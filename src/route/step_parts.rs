@@ -29,6 +29,17 @@ impl StepSpec {
         Some(group)
     }
 
+    /// The blue that is gone once this step is done.
+    pub fn deleted_group(&self) -> Option<&str> {
+        match self {
+            Self::Retire {
+                blue, delete: true, ..
+            }
+            | Self::DeleteStack { blue, .. } => Some(blue),
+            _ => None,
+        }
+    }
+
     /// The NodePool whose nodes this step keeps from being replaced.
     pub fn held_pool(&self) -> Option<&str> {
         let Self::HoldPool { pool, .. } = self else {
@@ -42,7 +53,9 @@ impl StepSpec {
         match self {
             Self::HoldPool { pool, .. } | Self::ReleasePool { pool } => Some(pool),
             Self::HoldBlue { blue, .. } | Self::CordonBlue { blue, .. } => Some(blue),
-            Self::Drain { blue, .. } | Self::Retire { blue, .. } => Some(blue),
+            Self::Drain { blue, .. }
+            | Self::Retire { blue, .. }
+            | Self::DeleteStack { blue, .. } => Some(blue),
             Self::HoldGreen { green } | Self::ReleaseGreen { green } => Some(green),
             Self::Addon { .. }
             | Self::ControlPlane { .. }

@@ -105,7 +105,10 @@ impl Route {
 fn ends_migration(spec: &StepSpec) -> bool {
     matches!(
         spec,
-        StepSpec::Soak { .. } | StepSpec::Retire { .. } | StepSpec::ReleaseGreen { .. }
+        StepSpec::Soak { .. }
+            | StepSpec::Retire { .. }
+            | StepSpec::DeleteStack { .. }
+            | StepSpec::ReleaseGreen { .. }
     )
 }
 
@@ -129,6 +132,7 @@ fn rollback_rank(spec: &StepSpec) -> Option<u8> {
         | StepSpec::AttachTargets { .. }
         | StepSpec::Soak { .. }
         | StepSpec::Retire { .. }
+        | StepSpec::DeleteStack { .. }
         | StepSpec::ReleaseGreen { .. }
         | StepSpec::HoldPool { .. }
         | StepSpec::DriftPool { .. }
@@ -259,6 +263,12 @@ pub enum StepSpec {
         /// Rules that must give those target groups no weight (unless green is in the same group).
         #[serde(default)]
         rules: Vec<String>,
+    },
+    /// The CloudFormation stack of a blue without nodes is deleted, and blue with it; all else that it holds is kept.
+    DeleteStack {
+        blue: String,
+        /// Its ARN, or its name.
+        stack: String,
     },
     /// Green's protection from scale-down is taken off.
     ReleaseGreen { green: String },

@@ -95,6 +95,13 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
                     StepPosition::After => drop(groups.insert(blue, end.to_owned())),
                 }
             }
+            StepSpec::DeleteStack { blue, .. } => match at {
+                StepPosition::Before => {}
+                StepPosition::Midway => {
+                    groups.insert(blue, "at zero, its stack is being deleted".to_owned());
+                }
+                StepPosition::After => drop(groups.insert(blue, "deleted".to_owned())),
+            },
             // No line: these change neither the control plane nor a rule's weights nor the state of a group.
             StepSpec::Addon { .. }
             | StepSpec::Bake { .. }

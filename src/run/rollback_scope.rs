@@ -153,7 +153,7 @@ pub fn compute_scope(
 
 /// Whether the step, once done, keeps the rest of the run from being rolled back. A further hop only ends EKS's own rollback.
 pub fn ends_rollback(spec: &StepSpec) -> bool {
-    matches!(spec, StepSpec::Retire { delete: true, .. })
+    spec.deleted_group().is_some()
 }
 
 /// Writes a time that is no more than a forecast: to the minute, in the windows' zone where there are any.
@@ -262,6 +262,7 @@ fn moves_workloads(spec: &StepSpec) -> bool {
         | StepSpec::HoldBlue { .. }
         | StepSpec::Soak { .. }
         | StepSpec::Retire { .. }
+        | StepSpec::DeleteStack { .. }
         | StepSpec::ReleaseGreen { .. }
         | StepSpec::HoldPool { .. }
         | StepSpec::DriftPool { .. }
@@ -301,7 +302,8 @@ pub async fn read_blue_states(
         .version;
     let mut blues = BTreeMap::new();
     for step in &route.steps {
-        let StepSpec::Retire { blue, .. } = &step.spec else {
+        let (StepSpec::Retire { blue, .. } | StepSpec::DeleteStack { blue, .. }) = &step.spec
+        else {
             continue;
         };
         // A step that has not acted has taken nothing from blue, so it costs no call.

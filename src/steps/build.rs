@@ -20,6 +20,7 @@ use crate::steps::green_protection::GreenProtectionStep;
 use crate::steps::launch_template::{LaunchTemplateStep, TemplateSource};
 use crate::steps::node_pools::{HoldPoolStep, ReplacePoolStep, ReplaceTerms, ReplacedNodes};
 use crate::steps::retire::RetireStep;
+use crate::steps::stack_deletion::StackDeletionStep;
 use crate::steps::traffic::{AddToRulesStep, AttachStep, DetachStep, ShiftStep};
 
 /// Builds all steps of `route`, as [`build_step`] does each.
@@ -62,6 +63,7 @@ fn rollback_part_of(spec: &StepSpec) -> RollbackPart {
         | StepSpec::AddToRules { .. }
         | StepSpec::Soak { .. }
         | StepSpec::Retire { .. }
+        | StepSpec::DeleteStack { .. }
         | StepSpec::ReleaseGreen { .. }
         | StepSpec::HoldPool { .. }
         | StepSpec::DriftPool { .. }
@@ -205,6 +207,9 @@ pub fn build_step(
                 green_for(route, &blue).and_then(|green| created_before(route, step, green));
             let source = route.source_of(&blue);
             Box::new(BakeStep::new_soak((blue, source), green, time))
+        }
+        StepSpec::DeleteStack { blue, stack } => {
+            Box::new(StackDeletionStep::new(id, run, blue, stack))
         }
         StepSpec::Retire {
             blue,

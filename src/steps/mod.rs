@@ -33,6 +33,7 @@ pub mod pod_problems;
 pub mod pool_source;
 pub mod retire;
 pub mod retire_record;
+pub mod stack_deletion;
 mod suspension;
 pub mod traffic;
 pub mod updates;

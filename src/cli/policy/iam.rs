@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::run::permissions::needs::PermissionNeeds;
+use crate::run::permissions::needs::{PermissionNeeds, STACK_DELETION};
 
 /// One statement: id, actions, resources, and what must hold besides.
 struct IamStatement {
@@ -215,6 +215,22 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
             sid: "TemplatesOfConfigurations",
             actions: vec!["ec2:CreateLaunchTemplate", "ec2:DeleteLaunchTemplate"],
             resources: vec!["arn:*:ec2:*:*:launch-template/*".to_owned()],
+            condition: None,
+        });
+    }
+    // CloudFormation deletes the group with the caller's rights, which other statements give. Which stacks import an export
+    // is a question about no stack.
+    if !needs.stacks.is_empty() {
+        statements.push(IamStatement {
+            sid: "Stacks",
+            actions: STACK_DELETION.to_vec(),
+            resources: needs.stacks.iter().cloned().collect(),
+            condition: None,
+        });
+        statements.push(IamStatement {
+            sid: "ReadStackImports",
+            actions: vec!["cloudformation:ListImports"],
+            resources: all(),
             condition: None,
         });
     }

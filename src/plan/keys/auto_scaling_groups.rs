@@ -52,15 +52,7 @@ pub static AUTO_SCALING_GROUP: KeyMap = KeyMap {
         node_groups::CAPACITY,
         node_groups::DRAIN,
         node_groups::TRAFFIC,
-        PlanKey {
-            name: "deleteOwned",
-            kind: ValueKind::Boolean,
-            default: KeyDefault::Written("false"),
-            example: "true",
-            meaning: "Consent to delete a group that eksctl, CloudFormation, Terraform or Pulumi owns.",
-            more: "The tool has to be told: `eksup handback` prints what.",
-            init: InitUse::LeftOut,
-        },
+        node_groups::DELETE_OWNED,
         node_groups::TIMEOUT,
     ],
 };

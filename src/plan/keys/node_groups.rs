@@ -5,7 +5,7 @@ use super::{
     text_rules,
 };
 use crate::plan::value_reader::{MapFields, ReadValues, ValueReader};
-use crate::plan::words::{TaintEffect, WholeCapacity};
+use crate::plan::words::{DeleteOwned, TaintEffect, WholeCapacity};
 
 pub static NODE_GROUP: KeyMap = KeyMap {
     schema: "NodeGroupSchema",
@@ -112,15 +112,7 @@ pub static NODE_GROUP: KeyMap = KeyMap {
         },
         DRAIN,
         TRAFFIC,
-        PlanKey {
-            name: "deleteOwned",
-            kind: ValueKind::Boolean,
-            default: KeyDefault::Written("false"),
-            example: "true",
-            meaning: "Consent to delete a group that eksctl, CloudFormation, Terraform or Pulumi owns.",
-            more: "The tool has to be told: `eksup handback` prints what.",
-            init: InitUse::LeftOut,
-        },
+        DELETE_OWNED,
         PlanKey {
             name: "acceptDegraded",
             kind: ValueKind::Boolean,
@@ -132,6 +124,17 @@ pub static NODE_GROUP: KeyMap = KeyMap {
         },
         TIMEOUT,
     ],
+};
+
+/// Of groups that AWS makes nodes for.
+pub(super) const DELETE_OWNED: PlanKey = PlanKey {
+    name: "deleteOwned",
+    kind: ValueKind::Choice(&choice("DeleteOwnedSchema", DeleteOwned::WORDS)),
+    default: KeyDefault::Written("false"),
+    example: "true",
+    meaning: "Consent to delete a group that eksctl, CloudFormation, Terraform or Pulumi owns.",
+    more: "The tool has to be told: `eksup handback` prints what. `stack` is for a stack that eksctl or CloudFormation made for this group alone.",
+    init: InitUse::LeftOut,
 };
 
 /// Of every kind of group.

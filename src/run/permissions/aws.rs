@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::needs::STACK_DELETION;
 use crate::aws::AwsApi;
 use crate::aws::iam::{SimulatedCall, SimulatedDecision};
 use crate::model::asg::Asg;
@@ -353,6 +354,25 @@ pub fn writes_by_action(
                         asked.add_action("autoscaling:DeleteAutoScalingGroup", end);
                     }
                     (_, NodeSource::NodePool) => {}
+                }
+            }
+            // CloudFormation deletes the group with the caller's rights (CFN-3).
+            StepSpec::DeleteStack { blue, stack } => {
+                let arn = match stack.starts_with("arn:") {
+                    true => stack.clone(),
+                    false => of("cloudformation", format!("stack/{stack}/*")),
+                };
+                for action in STACK_DELETION {
+                    asked.add_action(action, [arn.clone()]);
+                }
+                match route.source_of(blue) {
+                    NodeSource::ManagedGroup => {
+                        asked.add_action("eks:DeleteNodegroup", [group(blue)]);
+                    }
+                    NodeSource::AutoScalingGroup => {
+                        asked.add_action("autoscaling:DeleteAutoScalingGroup", asgs(blue));
+                    }
+                    NodeSource::NodePool => {}
                 }
             }
             // These change nothing in AWS.

@@ -5,7 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::Inventory;
 use crate::model::kube::Node;
 use crate::model::node_pool::pool_of;
-use crate::plan::{FargatePods, NodeGroup, Plan, PoolStrategy, RuleRef, SingleReplicas};
+use crate::plan::{
+    DeleteOwned, FargatePods, NodeGroup, Plan, PoolStrategy, RuleRef, SingleReplicas,
+};
+
+/// What changes the template of a stack and deletes the stack.
+pub const STACK_DELETION: [&str; 8] = [
+    "cloudformation:DescribeStacks",
+    "cloudformation:ListStackResources",
+    "cloudformation:GetTemplate",
+    "cloudformation:CreateChangeSet",
+    "cloudformation:DescribeChangeSet",
+    "cloudformation:ExecuteChangeSet",
+    "cloudformation:DeleteChangeSet",
+    "cloudformation:DeleteStack",
+];
 
 /// What of the permissions depends on the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +39,8 @@ pub struct PermissionNeeds {
     pub classic_balancers: BTreeSet<String>,
     /// ARN patterns of self-managed Auto Scaling groups, blue and green; empty where none moves.
     pub self_managed: BTreeSet<String>,
+    /// ARN patterns of CloudFormation stacks that are deleted with blue.
+    pub stacks: BTreeSet<String>,
     pub restart_deployments: bool,
     /// Karpenter's objects, or those of EKS Auto Mode, are read.
     pub reads_node_pools: bool,
@@ -53,6 +69,7 @@ impl PermissionNeeds {
                 target_groups,
                 classic_balancers,
                 self_managed: BTreeSet::from([asg_pattern("*")]),
+                stacks: BTreeSet::from([any_stack()]),
                 restart_deployments: true,
                 make_node_pools: true,
                 reads_node_pools: true,
@@ -82,6 +99,11 @@ impl PermissionNeeds {
                 .iter()
                 .flat_map(group_patterns)
                 .collect(),
+            // The group's tags name its stack, and not the plan.
+            stacks: { plan.all_groups() }
+                .filter(|g| g.delete_owned == DeleteOwned::Stack)
+                .map(|_| any_stack())
+                .collect(),
             restart_deployments: plan.fargate == FargatePods::Restart
                 || (plan.all_drains()).any(|d| d.single_replicas == SingleReplicas::Surge),
             make_node_pools: plan.replaced_pools().next().is_some(),
@@ -108,6 +130,7 @@ impl PermissionNeeds {
     pub fn narrow_to_writes(&mut self, written: &BTreeMap<&'static str, BTreeSet<String>>) {
         let on = |action: &str| written.get(action).cloned().unwrap_or_default();
         self.configuration_templates = !on("ec2:CreateLaunchTemplate").is_empty();
+        self.stacks = on("cloudformation:DeleteStack");
         self.rules = on("elasticloadbalancing:ModifyRule");
         self.listeners = on("elasticloadbalancing:ModifyListener");
         self.target_groups = on("elasticloadbalancing:DeregisterTargets");
@@ -118,6 +141,10 @@ impl PermissionNeeds {
 /// A self-managed blue and its green; where the plan does not name green, eksup's name for it depends on the cluster.
 fn group_patterns(entry: &NodeGroup) -> [String; 2] {
     [entry.blue.as_str(), entry.green.as_deref().unwrap_or("*")].map(asg_pattern)
+}
+
+fn any_stack() -> String {
+    "arn:*:cloudformation:*:*:stack/*".to_owned()
 }
 
 fn asg_pattern(name: &str) -> String {

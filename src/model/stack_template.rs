@@ -1,0 +1,201 @@
+//! Templates of CloudFormation: what keeps everything but the group when its stack is deleted.
+
+use serde_json::{Map, Value, json};
+
+use super::stack::MAX_TEMPLATE_BYTES;
+
+/// What a resource has in `Metadata` while eksup has changed the template.
+const MARK: &str = "eksup.dev";
+
+/// A template, read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StackTemplate {
+    resources: Map<String, Value>,
+    /// All but its resources.
+    rest: Map<String, Value>,
+}
+
+/// Reads a template.
+///
+/// # Errors
+/// Why it cannot be changed, as text: it is not JSON, too long, or made by a macro.
+pub fn read_template(text: &str) -> Result<StackTemplate, String> {
+    if text.len() > MAX_TEMPLATE_BYTES {
+        return Err(format!(
+            "its template has {} bytes, of which CloudFormation takes {MAX_TEMPLATE_BYTES} in a request",
+            text.len()
+        ));
+    }
+    let Ok(Value::Object(mut rest)) = serde_json::from_str(text) else {
+        return Err("its template is not JSON".to_owned());
+    };
+    if rest.contains_key("Transform") {
+        return Err("its template has a Transform".to_owned());
+    }
+    let Some(Value::Object(resources)) = rest.remove("Resources") else {
+        return Err("its template has no Resources".to_owned());
+    };
+    Ok(StackTemplate { resources, rest })
+}
+
+impl StackTemplate {
+    /// Whether all but `group` would be kept if the stack were deleted, and `group` would go.
+    pub fn keeps_all_but(&self, group: &str) -> bool {
+        let kept = |r: &Value| r.get("DeletionPolicy") == Some(&json!("Retain"));
+        let mut resources = self.resources.iter();
+        resources.all(|(id, r)| kept(r) != (id == group))
+    }
+
+    /// The template with which a deletion of the stack deletes `group` alone. The metadata of `group` says what was there
+    /// before; a change of policies alone would be no update (CFN-1), and nothing depends on the group.
+    ///
+    /// # Errors
+    /// Where there is no such resource, as text.
+    pub fn keep_all_but(&self, group: &str, run: &str) -> Result<String, String> {
+        let mut template = self.clone();
+        let mut before = Map::new();
+        let resources = &mut template.resources;
+        if !resources.contains_key(group) {
+            return Err(format!("its template has no {group}"));
+        }
+        for (id, resource) in resources.iter_mut() {
+            let Some(resource) = resource.as_object_mut() else {
+                return Err(format!("{id} of its template is no resource"));
+            };
+            let policy = match id == group {
+                true => resource.remove("DeletionPolicy"),
+                false => resource.insert("DeletionPolicy".into(), json!("Retain")),
+            };
+            before.insert(id.clone(), policy.unwrap_or(Value::Null));
+        }
+        let marked = resources.get_mut(group).and_then(Value::as_object_mut);
+        let metadata = marked.map(|r| r.entry("Metadata").or_insert_with(|| json!({})));
+        let metadata = metadata.and_then(Value::as_object_mut);
+        let mark = json!({"run": run, "deletionPolicies": before});
+        metadata
+            .ok_or("the group's Metadata is no map")?
+            .insert(MARK.into(), mark);
+        template.to_text()
+    }
+
+    /// Whether `group` has eksup's mark.
+    pub fn is_marked(&self, group: &str) -> bool {
+        self.mark(group).is_some()
+    }
+
+    /// The template as it was before [`Self::keep_all_but`]; what was changed since stays. None where nothing is marked.
+    ///
+    /// # Errors
+    /// Where it is longer than CloudFormation takes, as text.
+    pub fn restore(&self, group: &str) -> Result<Option<String>, String> {
+        let Some(before) = self.mark(group).and_then(|m| m.get("deletionPolicies")) else {
+            return Ok(None);
+        };
+        let before = before.as_object().cloned().unwrap_or_default();
+        let mut template = self.clone();
+        for (id, resource) in &mut template.resources {
+            let (Some(resource), Some(policy)) = (resource.as_object_mut(), before.get(id)) else {
+                continue;
+            };
+            match policy {
+                Value::Null => drop(resource.remove("DeletionPolicy")),
+                policy => drop(resource.insert("DeletionPolicy".into(), policy.clone())),
+            }
+            if id != group {
+                continue;
+            }
+            // A map that only the mark has made goes with it.
+            if let Some(metadata) = resource.get_mut("Metadata").and_then(Value::as_object_mut) {
+                metadata.remove(MARK);
+                if metadata.is_empty() {
+                    resource.remove("Metadata");
+                }
+            }
+        }
+        template.to_text().map(Some)
+    }
+
+    fn mark(&self, group: &str) -> Option<&Value> {
+        self.resources.get(group)?.get("Metadata")?.get(MARK)
+    }
+
+    fn to_text(&self) -> Result<String, String> {
+        let mut whole = self.rest.clone();
+        whole.insert("Resources".into(), self.resources.clone().into());
+        let text = Value::Object(whole).to_string();
+        match text.len() > MAX_TEMPLATE_BYTES {
+            true => Err("its template would be too long for a request".to_owned()),
+            false => Ok(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str = r#"{
+        "Description": "nodes",
+        "Resources": {
+            "NodeGroup": {"Type": "AWS::EKS::Nodegroup", "Properties": {"ClusterName": "dev"}, "DeletionPolicy": "Delete"},
+            "Role": {"Type": "AWS::IAM::Role"},
+            "Template": {"Type": "AWS::EC2::LaunchTemplate", "DeletionPolicy": "Snapshot", "Metadata": {"who": "us"}}
+        }
+    }"#;
+
+    fn read(text: &str) -> StackTemplate {
+        read_template(text).unwrap()
+    }
+
+    #[test]
+    fn only_the_group_goes_with_a_stack_whose_template_is_changed() {
+        let before = read(TEMPLATE);
+        assert!(!before.keeps_all_but("NodeGroup"));
+        let after = read(&before.keep_all_but("NodeGroup", "run-1").unwrap());
+        assert!(after.keeps_all_but("NodeGroup"));
+        assert!(!after.keeps_all_but("Role"));
+        assert!(after.is_marked("NodeGroup") && !before.is_marked("NodeGroup"));
+        // All but policies and the mark is as it was.
+        let group = &after.resources["NodeGroup"];
+        assert_eq!(group["Properties"]["ClusterName"], "dev");
+        assert_eq!(group["Metadata"]["eksup.dev"]["run"], "run-1");
+        assert!(group.get("DeletionPolicy").is_none());
+    }
+
+    #[test]
+    fn a_template_is_restored_to_what_it_was() {
+        let before = read(TEMPLATE);
+        let after = read(&before.keep_all_but("NodeGroup", "run-1").unwrap());
+        let restored = after.restore("NodeGroup").unwrap().unwrap();
+        assert_eq!(read(&restored), before);
+        assert_eq!(before.restore("NodeGroup"), Ok(None));
+        // Metadata of the user's own stays.
+        let theirs = TEMPLATE.replace(r#""DeletionPolicy": "Delete"}"#, r#""Metadata": {"a": 1}}"#);
+        let theirs = read(&theirs);
+        let marked = read(&theirs.keep_all_but("NodeGroup", "run-1").unwrap());
+        let restored = marked.restore("NodeGroup").unwrap().unwrap();
+        assert_eq!(read(&restored), theirs);
+    }
+
+    #[test]
+    fn templates_that_cannot_be_changed_say_why() {
+        let long = format!(
+            "{{\"Resources\": {{}}, \"Description\": \"{}\"}}",
+            "x".repeat(60_000)
+        );
+        for (text, why) in [
+            ("Resources: {}", "not JSON"),
+            (
+                r#"{"Transform": "AWS::LanguageExtensions", "Resources": {}}"#,
+                "Transform",
+            ),
+            ("{}", "no Resources"),
+            (long.as_str(), "bytes"),
+        ] {
+            let problem = read_template(text).unwrap_err();
+            assert!(problem.contains(why), "{problem}");
+        }
+        let problem = read(TEMPLATE).keep_all_but("Nobody", "run-1").unwrap_err();
+        assert!(problem.contains("no Nobody"), "{problem}");
+    }
+}
