@@ -230,12 +230,70 @@ fn to_resource(resource: cfn::StackResourceSummary) -> StackResource {
 }
 
 fn to_change(change: cfn::ResourceChange) -> StackChange {
+    let follows = follows_another(change.details());
     StackChange {
+        follows,
         logical_id: change.logical_resource_id.unwrap_or_default(),
         action: text_of(change.action),
         scope: { change.scope.unwrap_or_default().into_iter() }
             .map(|part| part.to_string())
             .collect(),
         replacement: change.replacement.map(|r| r.to_string()),
+    }
+}
+
+/// Whether all that is said of properties is said only because of a reference to another resource (CFN-6).
+fn follows_another(details: &[cfn::ResourceChangeDetail]) -> bool {
+    let of_properties = |d: &&cfn::ResourceChangeDetail| {
+        let what = d.target().and_then(|t| t.attribute());
+        !matches!(
+            what,
+            Some(cfn::ResourceAttribute::Metadata | cfn::ResourceAttribute::DeletionPolicy)
+        )
+    };
+    let refers = |d: &cfn::ResourceChangeDetail| {
+        d.evaluation() == Some(&cfn::EvaluationType::Dynamic)
+            && matches!(
+                d.change_source(),
+                Some(cfn::ChangeSource::ResourceReference | cfn::ChangeSource::ResourceAttribute)
+            )
+    };
+    let mut said = details.iter().filter(of_properties).peekable();
+    said.peek().is_some() && said.all(refers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_change_by_reference_follows_another() {
+        let detail = |what, how, source| {
+            let target = cfn::ResourceTargetDefinition::builder()
+                .attribute(what)
+                .build();
+            let detail = cfn::ResourceChangeDetail::builder().target(target);
+            detail.evaluation(how).change_source(source).build()
+        };
+        use cfn::{ChangeSource, EvaluationType, ResourceAttribute};
+        let metadata = detail(
+            ResourceAttribute::Metadata,
+            EvaluationType::Static,
+            ChangeSource::DirectModification,
+        );
+        let referring = detail(
+            ResourceAttribute::Properties,
+            EvaluationType::Dynamic,
+            ChangeSource::ResourceAttribute,
+        );
+        let written = detail(
+            ResourceAttribute::Properties,
+            EvaluationType::Static,
+            ChangeSource::DirectModification,
+        );
+        assert!(follows_another(&[metadata.clone(), referring.clone()]));
+        assert!(!follows_another(&[referring, written]));
+        assert!(!follows_another(&[metadata]));
+        assert!(!follows_another(&[]));
     }
 }

@@ -47,6 +47,13 @@ pub fn tell_cdk(
     }
     if !mapping.is_empty() {
         let stack = stack_word(groups);
+        let deleted: Vec<&str> = groups.iter().filter_map(|g| g.deleted_stack()).collect();
+        if !deleted.is_empty() {
+            steps.push(HandbackStep::of(format!(
+                "The run deleted stack {} with its group. What else it held is kept and belongs to no stack now. Green comes into a stack of another name.",
+                deleted.join(", ")
+            )));
+        }
         steps.extend([
             HandbackStep::with_command(
                 "The stack must have no change of its own before an import.",

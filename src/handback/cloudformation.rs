@@ -32,7 +32,9 @@ pub fn tell_cloudformation(
     if !imports.is_empty() {
         let stack = stack_word(groups);
         let region = &facts.region;
-        steps.extend([
+        let deleted: Vec<&str> = groups.iter().filter_map(|g| g.deleted_stack()).collect();
+        steps.extend(match deleted.as_slice() {
+            [] => [
             HandbackStep::with_command(
                 "Add to a copy of the stack's template, template.json, what is in `Resources` of cloudformation-resources.json, and change nothing else: an import may do nothing besides.",
                 format!("aws cloudformation get-template --region {region} --stack-name {stack} --query TemplateBody > template.json"),
@@ -41,6 +43,19 @@ pub fn tell_cloudformation(
                 "Ask for the import. Repeat the stack's parameters with `--parameters` and its capabilities with `--capabilities` where it has any.",
                 format!("aws cloudformation create-change-set --region {region} --stack-name {stack} --change-set-name eksup-handback --change-set-type IMPORT --resources-to-import file://cloudformation-import.json --template-body file://template.json"),
             ),
+            ],
+            deleted => [
+                HandbackStep::of(format!(
+                    "The run deleted stack {} with its group. What else it held is kept and belongs to no stack now. Green can come into a new stack: put a name in the place of {stack}, and write the rest into the same template if the new stack is to have it.",
+                    deleted.join(", ")
+                )),
+                HandbackStep::with_command(
+                    "Ask for the import, which makes the stack.",
+                    format!("aws cloudformation create-change-set --region {region} --stack-name {stack} --change-set-name eksup-handback --change-set-type IMPORT --resources-to-import file://cloudformation-import.json --template-body file://cloudformation-resources.json"),
+                ),
+            ],
+        });
+        steps.extend([
             HandbackStep::with_command(
                 "It must import and do nothing else. Then carry it out.",
                 format!("aws cloudformation execute-change-set --region {region} --stack-name {stack} --change-set-name eksup-handback"),
@@ -207,6 +222,9 @@ pub fn version_steps(facts: &HandbackFacts) -> Vec<HandbackStep> {
 /// Takes blue out of its template: CloudFormation must not make it again, nor fail because it is gone.
 pub fn blue_steps(group: &ReplacedGroup) -> Vec<HandbackStep> {
     let blue = &group.moved.blue;
+    if group.deleted_stack().is_some() {
+        return Vec::new();
+    }
     let owner = group.moved.owner.as_ref();
     let name = match owner.and_then(|o| o.logical_id()) {
         Some(id) => format!("{blue} (`{id}` in the template)"),
@@ -248,6 +266,9 @@ pub fn unknown_step(group: &ReplacedGroup) -> HandbackStep {
 
 /// The stack of the groups as a shell's word: the one that the tags of all of them name.
 pub fn stack_word(groups: &[&ReplacedGroup]) -> String {
+    if groups.iter().any(|g| g.deleted_stack().is_some()) {
+        return "NEW-STACK".to_owned();
+    }
     let stacks = groups
         .iter()
         .map(|g| g.moved.owner.as_ref().and_then(|o| o.stack()));

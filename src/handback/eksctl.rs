@@ -290,6 +290,20 @@ fn stack_steps(facts: &HandbackFacts, group: &ReplacedGroup) -> Vec<HandbackStep
         "aws cloudformation describe-stack-resources --region {region} --stack-name {word} --output table"
     );
     let mut steps = Vec::new();
+    if group.deleted_stack().is_some() {
+        let used = match &group.green {
+            Reading::Known(green) => stack_parts_of_green(green, stack),
+            Reading::Unknown(_) => Vec::new(),
+        };
+        let used = match used.as_slice() {
+            [] => String::new(),
+            used => format!(" Green uses {}.", used.join(", ")),
+        };
+        steps.push(HandbackStep::of(format!(
+            "The run deleted stack {stack} with {blue}. What else it held is kept and belongs to no stack now: delete it by hand once no group uses it.{used}"
+        )));
+        return steps;
+    }
     if let BlueState::There(_) = group.blue {
         steps.push(HandbackStep::with_command(
             format!("{blue} is still there and is the stack's. Look first whether green uses a role or a launch template of the stack: deleting it would take them from green."),

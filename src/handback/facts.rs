@@ -63,6 +63,15 @@ pub struct ReplacedGroup {
     pub asg: Option<Reading<Box<Asg>>>,
 }
 
+impl ReplacedGroup {
+    /// The stack that the run has deleted with blue.
+    pub fn deleted_stack(&self) -> Option<&str> {
+        let gone = self.moved.with_stack && matches!(self.blue, BlueState::Gone);
+        let owner = self.moved.owner.as_ref().filter(|_| gone)?;
+        owner.stack()
+    }
+}
+
 /// What a group is in AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupKind {
@@ -88,6 +97,8 @@ pub struct GroupMove {
     pub owner: Option<GroupOwner>,
     /// The launch template of which the run made a version for green.
     pub made_template: Option<String>,
+    /// The run deletes blue's CloudFormation stack with it.
+    pub with_stack: bool,
 }
 
 /// The groups that the route moves, each from before the run to the last green. `stands` says of a step's id whether what
@@ -124,6 +135,8 @@ pub fn moved_groups(route: &Route, stands: impl Fn(&str) -> bool) -> Vec<GroupMo
             source: kind,
             owner: route.owners.get(origin).cloned(),
             made_template: template_from.clone(),
+            with_stack: { route.steps.iter() }
+                .any(|s| matches!(&s.spec, StepSpec::DeleteStack { blue, .. } if blue == origin)),
         });
     }
     moves

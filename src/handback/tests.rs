@@ -77,6 +77,7 @@ fn replaced(blue: &str, green: Nodegroup) -> ReplacedGroup {
                 NodeSource::ManagedGroup => GroupKind::ManagedGroup,
                 NodeSource::AutoScalingGroup | NodeSource::NodePool => GroupKind::AutoScalingGroup,
             },
+            with_stack: false,
             owner: None,
             made_template: None,
         },
@@ -373,6 +374,38 @@ fn by_their_tags_groups_go_to_the_tools_that_own_them_and_the_stack_of_eksctl_is
     let warned = &warned.expect("a warning").what;
     assert!(warned.contains("role eksctl-shop") && warned.contains("launch template eksctl-shop"));
     insta::assert_snapshot!("by_tags", document.render_text());
+}
+
+#[test]
+fn after_its_deletion_a_stack_is_named_as_gone_and_green_comes_into_another() {
+    let stack = "eksctl-shop-nodegroup-apps-blue";
+    let mut green = managed("apps-green");
+    green.node_role = Some(format!(
+        "arn:aws:iam::123456789012:role/{stack}-NodeInstanceRole-1ABC"
+    ));
+    let mut group = replaced("apps-blue", green);
+    group.moved.owner = GroupOwner::from_tags(&pairs([("aws:cloudformation:stack-name", stack)]));
+    group.moved.with_stack = true;
+    let facts = facts(vec![group]);
+    let steps_of = |tool: OwningTool| {
+        let document = build_handback(&facts, &of_tool(tool));
+        let steps = document.tools.into_iter().flat_map(|t| t.steps);
+        let texts = steps.map(|s| format!("{} {}", s.what, s.command.unwrap_or_default()));
+        texts.collect::<Vec<_>>().join("\n")
+    };
+    for tool in [
+        OwningTool::Eksctl,
+        OwningTool::Cloudformation,
+        OwningTool::Cdk,
+    ] {
+        let text = steps_of(tool);
+        assert!(text.contains(&format!("deleted stack {stack}")), "{text}");
+        assert!(!text.contains("delete-stack"), "{text}");
+    }
+    assert!(steps_of(OwningTool::Eksctl).contains("Green uses role eksctl-shop"));
+    let told = steps_of(OwningTool::Cloudformation);
+    assert!(told.contains("--stack-name NEW-STACK"), "{told}");
+    assert!(!told.contains(&format!("--stack-name {stack}")), "{told}");
 }
 
 #[test]

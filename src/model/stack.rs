@@ -103,6 +103,9 @@ pub struct StackChange {
     pub scope: Vec<String>,
     /// `True` or `Conditional` where the resource may be made again.
     pub replacement: Option<String>,
+    /// Its properties are listed only because they refer to another resource of the change set: CloudFormation cannot say
+    /// beforehand that what they refer to stays.
+    pub follows: bool,
 }
 
 impl Stack {
@@ -220,7 +223,9 @@ impl ChangeSet {
                 )
             };
             let stays = matches!(c.replacement.as_deref(), None | Some("False" | "N/A"));
-            c.action == "Modify" && !c.scope.is_empty() && c.scope.iter().all(known) && stays
+            // Attributes of a resource of which only policies and metadata change stay, so that what follows them does.
+            let same = stays && !c.scope.is_empty() && c.scope.iter().all(known);
+            c.action == "Modify" && (same || c.follows)
         };
         let harmful = self.changes.iter().filter(|c| !harmless(c));
         harmful
@@ -337,10 +342,14 @@ mod tests {
                 action: action.into(),
                 scope: scope.iter().map(|s| (*s).to_owned()).collect(),
                 replacement: replacement.map(str::to_owned),
+                follows: false,
             }],
         };
         let harmless = change("Modify", &["Metadata", "DeletionPolicy"], Some("False"));
         assert!(harmless.harmful_changes().is_empty());
+        let mut follows = change("Modify", &["Metadata", "Properties"], Some("Conditional"));
+        follows.changes[0].follows = true;
+        assert!(follows.harmful_changes().is_empty());
         for harmful in [
             change("Modify", &["Metadata", "Properties"], Some("False")),
             change("Modify", &["Metadata"], Some("Conditional")),

@@ -39,26 +39,28 @@ pub fn read_template(text: &str) -> Result<StackTemplate, String> {
 }
 
 impl StackTemplate {
-    /// Whether all but `group` would be kept if the stack were deleted, and `group` would go.
+    /// Whether all but `group` would be kept if the stack were deleted, and `group` would go. A policy counts only with the
+    /// mark beside it, without which CloudFormation may not have taken it up (CFN-1).
     pub fn keeps_all_but(&self, group: &str) -> bool {
         let kept = |r: &Value| r.get("DeletionPolicy") == Some(&json!("Retain"));
         let mut resources = self.resources.iter();
-        resources.all(|(id, r)| kept(r) != (id == group))
+        resources.all(|(id, r)| mark_of(r).is_some() && kept(r) != (id == group))
     }
 
-    /// The template with which a deletion of the stack deletes `group` alone. The metadata of `group` says what was there
-    /// before; a change of policies alone would be no update (CFN-1), and nothing depends on the group.
+    /// The template with which a deletion of the stack deletes `group` alone. The metadata of each resource says what its
+    /// policy was before: of a resource of which nothing else changes CloudFormation does not take up a policy (CFN-1).
     ///
     /// # Errors
-    /// Where there is no such resource, as text.
+    /// Where there is no such resource, or the template gets too long, as text.
     pub fn keep_all_but(&self, group: &str, run: &str) -> Result<String, String> {
         let mut template = self.clone();
-        let mut before = Map::new();
-        let resources = &mut template.resources;
-        if !resources.contains_key(group) {
+        if !template.resources.contains_key(group) {
             return Err(format!("its template has no {group}"));
         }
-        for (id, resource) in resources.iter_mut() {
+        for (id, resource) in &mut template.resources {
+            if mark_of(resource).is_some() {
+                continue;
+            }
             let Some(resource) = resource.as_object_mut() else {
                 return Err(format!("{id} of its template is no resource"));
             };
@@ -66,43 +68,34 @@ impl StackTemplate {
                 true => resource.remove("DeletionPolicy"),
                 false => resource.insert("DeletionPolicy".into(), json!("Retain")),
             };
-            before.insert(id.clone(), policy.unwrap_or(Value::Null));
+            let mark = json!({"run": run, "deletionPolicy": policy});
+            let metadata = resource.entry("Metadata").or_insert_with(|| json!({}));
+            let Some(metadata) = metadata.as_object_mut() else {
+                return Err(format!("the Metadata of {id} in its template is no map"));
+            };
+            metadata.insert(MARK.into(), mark);
         }
-        let marked = resources.get_mut(group).and_then(Value::as_object_mut);
-        let metadata = marked.map(|r| r.entry("Metadata").or_insert_with(|| json!({})));
-        let metadata = metadata.and_then(Value::as_object_mut);
-        let mark = json!({"run": run, "deletionPolicies": before});
-        metadata
-            .ok_or("the group's Metadata is no map")?
-            .insert(MARK.into(), mark);
         template.to_text()
-    }
-
-    /// Whether `group` has eksup's mark.
-    pub fn is_marked(&self, group: &str) -> bool {
-        self.mark(group).is_some()
     }
 
     /// The template as it was before [`Self::keep_all_but`]; what was changed since stays. None where nothing is marked.
     ///
     /// # Errors
     /// Where it is longer than CloudFormation takes, as text.
-    pub fn restore(&self, group: &str) -> Result<Option<String>, String> {
-        let Some(before) = self.mark(group).and_then(|m| m.get("deletionPolicies")) else {
-            return Ok(None);
-        };
-        let before = before.as_object().cloned().unwrap_or_default();
+    pub fn restore(&self) -> Result<Option<String>, String> {
         let mut template = self.clone();
-        for (id, resource) in &mut template.resources {
-            let (Some(resource), Some(policy)) = (resource.as_object_mut(), before.get(id)) else {
+        let mut marked = false;
+        for resource in template.resources.values_mut() {
+            let Some(mark) = mark_of(resource).cloned() else {
                 continue;
             };
-            match policy {
-                Value::Null => drop(resource.remove("DeletionPolicy")),
-                policy => drop(resource.insert("DeletionPolicy".into(), policy.clone())),
-            }
-            if id != group {
+            let Some(resource) = resource.as_object_mut() else {
                 continue;
+            };
+            marked = true;
+            match mark.get("deletionPolicy") {
+                None | Some(Value::Null) => drop(resource.remove("DeletionPolicy")),
+                Some(policy) => drop(resource.insert("DeletionPolicy".into(), policy.clone())),
             }
             // A map that only the mark has made goes with it.
             if let Some(metadata) = resource.get_mut("Metadata").and_then(Value::as_object_mut) {
@@ -112,11 +105,7 @@ impl StackTemplate {
                 }
             }
         }
-        template.to_text().map(Some)
-    }
-
-    fn mark(&self, group: &str) -> Option<&Value> {
-        self.resources.get(group)?.get("Metadata")?.get(MARK)
+        marked.then(|| template.to_text()).transpose()
     }
 
     fn to_text(&self) -> Result<String, String> {
@@ -128,6 +117,10 @@ impl StackTemplate {
             false => Ok(text),
         }
     }
+}
+
+fn mark_of(resource: &Value) -> Option<&Value> {
+    resource.get("Metadata")?.get(MARK)
 }
 
 #[cfg(test)]
@@ -154,7 +147,6 @@ mod tests {
         let after = read(&before.keep_all_but("NodeGroup", "run-1").unwrap());
         assert!(after.keeps_all_but("NodeGroup"));
         assert!(!after.keeps_all_but("Role"));
-        assert!(after.is_marked("NodeGroup") && !before.is_marked("NodeGroup"));
         // All but policies and the mark is as it was.
         let group = &after.resources["NodeGroup"];
         assert_eq!(group["Properties"]["ClusterName"], "dev");
@@ -163,17 +155,30 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_that_was_changed_alone_is_not_trusted() {
+        let all_kept = r#"{"Resources": {"NodeGroup": {}, "Role": {"DeletionPolicy": "Retain"}}}"#;
+        let before = read(all_kept);
+        assert!(!before.keeps_all_but("NodeGroup"));
+        let after = read(&before.keep_all_but("NodeGroup", "run-1").unwrap());
+        assert!(after.keeps_all_but("NodeGroup"));
+        assert_eq!(read(&after.restore().unwrap().unwrap()), before);
+        // A resource that somebody has added since is not kept.
+        let added = r#"{"Resources": {"NodeGroup": {"Metadata": {"eksup.dev": {}}}, "New": {"DeletionPolicy": "Retain"}}}"#;
+        assert!(!read(added).keeps_all_but("NodeGroup"));
+    }
+
+    #[test]
     fn a_template_is_restored_to_what_it_was() {
         let before = read(TEMPLATE);
         let after = read(&before.keep_all_but("NodeGroup", "run-1").unwrap());
-        let restored = after.restore("NodeGroup").unwrap().unwrap();
+        let restored = after.restore().unwrap().unwrap();
         assert_eq!(read(&restored), before);
-        assert_eq!(before.restore("NodeGroup"), Ok(None));
+        assert_eq!(before.restore(), Ok(None));
         // Metadata of the user's own stays.
         let theirs = TEMPLATE.replace(r#""DeletionPolicy": "Delete"}"#, r#""Metadata": {"a": 1}}"#);
         let theirs = read(&theirs);
         let marked = read(&theirs.keep_all_but("NodeGroup", "run-1").unwrap());
-        let restored = marked.restore("NodeGroup").unwrap().unwrap();
+        let restored = marked.restore().unwrap().unwrap();
         assert_eq!(read(&restored), theirs);
     }
 

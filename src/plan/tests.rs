@@ -238,6 +238,10 @@ fn contradictions_are_found() {
             "green twice",
             "nodeGroups: [{blue: a, green: c}, {blue: b, green: c}]",
         ),
+        (
+            "stack of a group that stays",
+            "retire: {then: keep-at-zero}\nnodeGroups: [{blue: a, deleteOwned: stack}]",
+        ),
         ("green is blue", "nodeGroups: [{blue: a, green: a}]"),
         (
             "green is another's blue",

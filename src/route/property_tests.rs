@@ -391,7 +391,9 @@ impl SimulatedCluster {
                     self.cordoned.remove(blue);
                 }
             }
-            StepSpec::Bake { .. }
+            // No case has a stack.
+            StepSpec::DeleteStack { .. }
+            | StepSpec::Bake { .. }
             | StepSpec::LaunchTemplate { .. }
             | StepSpec::ConfigurationTemplate { .. }
             | StepSpec::HoldGreen { .. }

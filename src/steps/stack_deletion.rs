@@ -2,6 +2,8 @@
 //! because green has blue's role and launch template.
 
 mod change_set;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -130,7 +132,7 @@ impl StackDeletionStep {
             return Ok(None);
         };
         if restore {
-            return template.restore(group);
+            return template.restore();
         }
         match template.keeps_all_but(group) {
             true => Ok(None),

@@ -2,6 +2,7 @@
 
 mod self_managed;
 mod sizes;
+mod stacks;
 mod tied_routes;
 mod traffic;
 mod unmoved;
