@@ -168,7 +168,7 @@ fn report_unknown(
         if interface_limits(case, demand.change).is_none() {
             out.push(Finding::new(
                 Code::AddressesUnknown,
-                format!("node group {}", demand.change.green.name),
+                demand.change.green_words(),
                 format!("it is unknown how many network interfaces its instances have: {} interfaces of {} addresses are \
                      assumed", UNKNOWN_LIMITS.interfaces, UNKNOWN_LIMITS.addresses),
                 "allow ec2:DescribeInstanceTypes, or check the free addresses of its subnets",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::codes::Code;
 use super::green_nodes;
-use super::input::{BlueGreenPair, ReadinessInput, name_some};
+use super::input::{BlueGreenPair, ReadinessInput, name_greens, name_some};
 use super::{Finding, Severity};
 use crate::model::kube::{NamespacedName, Node, Pod, Taint};
 use crate::model::marks::BLUE_TAINT;
@@ -428,8 +428,7 @@ fn report_no_room(
     left_at_most: &PodOwners<'_>,
     out: &mut Vec<Finding>,
 ) {
-    let greens: Vec<&str> = case.changes.iter().map(|c| c.green.name.as_str()).collect();
-    let subject = format!("node group {}", greens.join(", "));
+    let subject = name_greens(&case.changes);
     // Room and rules are fixed in different ways, so that each has a finding of its own.
     let rest = left.into_iter().filter(|(key, _)| !over_blue.contains(key));
     let (room, rules): (UnplacedPods, UnplacedPods) = rest.partition(|(_, no)| is_only_room(no));
@@ -475,7 +474,7 @@ fn report_unknown_sizes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         };
         let finding = Finding::new(
             Code::DoesNotFit,
-            format!("node group {}", change.green.name),
+            change.green_words(),
             format!(
                 "the size of {name} could not be read, so its nodes are assumed to be as large as blue's"
             ),

@@ -64,7 +64,7 @@ fn check_processor(
     let name = name.or(image.map(String::as_str)).unwrap_or_default();
     out.push(Finding::new(
         Code::ImageMisfit,
-        format!("node group {}", change.green.name),
+        change.green_words(),
         format!(
             "image {name} is for {} processors, and {} has {} processors",
             processor_name(arm),
@@ -94,7 +94,7 @@ fn check_drivers(change: &BlueGreenPair<'_>, types: &[String], out: &mut Vec<Fin
     if !wrong.is_empty() {
         out.push(Finding::new(
             Code::ImageMisfit,
-            format!("node group {}", change.green.name),
+            change.green_words(),
             format!("AMI type {ami_type} has no driver for the devices of {}", name_some(&wrong)),
             "set `amiType` to the NEURON type for inf and trn instances and to the NVIDIA type for g and p instances",
         ));
@@ -152,7 +152,7 @@ fn check_offerings(
     };
     let finding = Finding::new(
         Code::TypeNotOffered,
-        format!("node group {}", change.green.name),
+        change.green_words(),
         format!(
             "none of its instance types ({}) is offered in {}: {what}",
             name_some(types),
@@ -197,7 +197,7 @@ fn check_reservations(
     let Some(what) = what else { return };
     out.push(Finding::new(
         Code::CapacityReserved,
-        format!("node group {}", change.blue.name),
+        change.blue_words(),
         format!("its instances run in {what}, which holds as many instances as were reserved: green's instances cannot \
              launch while blue's use it"),
         "set `strategy: recreate` in a plan for this group alone, or create a template version without the reservation \

@@ -19,6 +19,35 @@ pub struct BlueGreenPair<'a> {
     pub zones: &'a [String],
 }
 
+impl BlueGreenPair<'_> {
+    /// Blue in messages, such as `node group apps`.
+    pub fn blue_words(&self) -> String {
+        format!("{} {}", self.blue.source.group_words(), self.blue.name)
+    }
+
+    /// Green in messages.
+    pub fn green_words(&self) -> String {
+        format!("{} {}", self.blue.source.group_words(), self.green.name)
+    }
+}
+
+/// The greens of all pairs, each kind named once: `node group web, api; NodePool general`.
+pub fn name_greens(pairs: &[BlueGreenPair<'_>]) -> String {
+    let mut by_kind: Vec<(&str, Vec<&str>)> = Vec::new();
+    for pair in pairs {
+        let (words, name) = (pair.blue.source.group_words(), pair.green.name.as_str());
+        match by_kind.iter_mut().find(|(kind, _)| *kind == words) {
+            Some((_, names)) => names.push(name),
+            None => by_kind.push((words, vec![name])),
+        }
+    }
+    let each = by_kind.iter();
+    let each: Vec<String> = each
+        .map(|(kind, names)| format!("{kind} {}", names.join(", ")))
+        .collect();
+    each.join("; ")
+}
+
 /// What is judged.
 pub struct ReadinessInput<'a> {
     pub plan: &'a Plan,

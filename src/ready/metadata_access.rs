@@ -257,7 +257,7 @@ pub fn check_metadata_access(
     }
     let finding = Finding::new(
         Code::MetadataLost,
-        format!("node group {}", change.blue.name),
+        change.blue_words(),
         detail,
         "give their service accounts a role (EKS Pod Identity, or IAM roles for service accounts), or give the group a \
          launch template with a hop limit of 2 (`HttpPutResponseHopLimit`); if neither is needed, set `amiType` for the \

@@ -25,7 +25,7 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         let Some(group) = case.inventory.find_nodegroup(name) else {
             continue;
         };
-        let subject = format!("node group {name}");
+        let subject = format!("{} {name}", group.source.group_words());
         // EKS refuses to change or delete a group while another change of it is in progress.
         match &group.status {
             NodegroupStatus::Active => {}
@@ -396,7 +396,7 @@ fn check_taints(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         };
         out.push(Finding::new(
             Code::HandMadeTaint,
-            format!("node group {}", change.blue.name),
+            change.blue_words(),
             detail,
             fix,
         ));

@@ -104,7 +104,7 @@ fn report_other_system(
     }
     let finding = Finding::new(
         Code::OtherSystem,
-        format!("node group {}", change.blue.name),
+        change.blue_words(),
         detail,
         "test the workloads on a node group of that image before the upgrade, and set `nodeGroups[].amiType` to accept \
          the change",

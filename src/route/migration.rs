@@ -41,6 +41,15 @@ impl GroupMove<'_, '_> {
         )
     }
 
+    /// Green in messages.
+    pub fn green_words(&self) -> String {
+        format!(
+            "{} {}",
+            self.migration.origin.source.group_words(),
+            self.green
+        )
+    }
+
     /// Blue at the beginning of a title.
     pub fn blue_title(&self) -> String {
         format!(
@@ -125,7 +134,7 @@ fn plan_group_move<'m, 'a>(
     {
         draft.add_problem(
             Obstacle::GreenNameInvalid,
-            format!("node group {green_name}"),
+            format!("{} {green_name}", mover.origin.source.group_words()),
             format!("the plan gives it to the green of {blue}, and {why}"),
             "give green another name with `nodeGroups[].green`, or leave `green` out",
         );
@@ -146,7 +155,7 @@ fn plan_group_move<'m, 'a>(
             if draft.groups.contains(green_name) && !ours(green_name) {
                 draft.add_problem(
                     Obstacle::GreenTaken,
-                    format!("node group {green_name}"),
+                    format!("{} {green_name}", mover.origin.source.group_words()),
                     format!("the plan wants it as green for {blue}, and a node group of that name exists already, which eksup did not create for {}", draft.at),
                     "give green another name, or delete that group first",
                 );
@@ -484,7 +493,7 @@ fn push_retirement(
             blue: last.blue.clone(),
             time: retire.soak,
         };
-        let touches = blues.iter().map(|b| format!("node group {b}"));
+        let touches = moves.iter().map(GroupMove::blue_words);
         draft.push_step(
             format!("soak-{}", last.blue),
             StepDraft::new(title, touches, retire.soak, spec)
@@ -540,7 +549,7 @@ fn push_retirement(
         };
         let step_draft = StepDraft::new(
             format!("Nodes of {}: may be scaled down again", m.green),
-            [format!("node group {}", m.green)],
+            [m.green_words()],
             estimate::HOLD,
             spec,
         );

@@ -48,7 +48,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         draft.at == draft.plan.to,
     );
     let words = origin.source.group_words();
-    let subject = format!("{words} {}", m.green);
+    let subject = m.green_words();
     // An image has one kubelet. A group that stops over needs one for each stop, which one plan cannot give.
     let fixed_image = plan_entry
         .ami
@@ -57,7 +57,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     if (fixed_image || plan_entry.launch_template_version.is_some()) && !last {
         draft.add_problem(
             Obstacle::ImageForHop,
-            format!("node group {}", origin.name),
+            format!("{words} {}", origin.name),
             format!(
                 "it must be upgraded to {at} first, and the plan gives it an image for {} only",
                 draft.plan.to
@@ -96,7 +96,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         let source_version = number.unwrap_or_else(|| {
             draft.add_problem(
                 Obstacle::TemplateVersionUnknown,
-                format!("node group {}", origin.name),
+                format!("{words} {}", origin.name),
                 format!(
                     "which version of launch template {id} it uses could not be read ({}), so no version like it can be created",
                     template.version.as_deref().unwrap_or("it names none")
