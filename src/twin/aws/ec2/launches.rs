@@ -35,9 +35,19 @@ pub fn launch_of_version(
         user_data: text("UserData").map(str::to_owned),
         hop_limit: templates::metadata_hop_limit(version),
         profile: profile.map(str::to_owned),
+        security_groups: security_groups_of(version),
         configuration: None,
         spot: market.is_some_and(|m| m.get("MarketType") == Some(&json!("spot"))),
     })
+}
+
+/// The security groups that a version names, itself or for its network interfaces.
+fn security_groups_of(version: &Ec2TemplateVersion) -> Vec<String> {
+    let data = Value::Object(version.data.clone());
+    let interfaces = Input(&data).get_list("NetworkInterface").iter().map(Input);
+    let named = interfaces.flat_map(|i| i.get_text_list("SecurityGroupId"));
+    let own = Input(&data).get_text_list("SecurityGroupId").into_iter();
+    own.chain(named).collect()
 }
 
 /// What an instance of a launch configuration is made of.
