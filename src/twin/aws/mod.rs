@@ -100,6 +100,7 @@ pub enum CloudEvent {
     Eks(eks::EksEvent),
     Asg(asg::AsgEvent),
     Elb(elb::ElbEvent),
+    Stack(cloudformation::StackEvent),
 }
 
 /// Makes `due` happen.
@@ -108,6 +109,7 @@ pub fn handle_event(world: &mut SimWorld, due: CloudEvent) {
         CloudEvent::Eks(due) => eks::handle_event(world, due),
         CloudEvent::Asg(due) => asg::handle_event(world, due),
         CloudEvent::Elb(due) => elb::handle_event(world, due),
+        CloudEvent::Stack(due) => cloudformation::handle_event(world, due),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// CloudFormation in the account's region.
 #[derive(Clone, Debug, Default)]
@@ -160,6 +160,20 @@ impl CloudFormationState {
         self.stacks.values().filter(|s| !s.is_deleted())
     }
 
+    /// Adds a stack without resources that imports `export`.
+    pub fn add_importer(&mut self, name: &str, export: &str) {
+        let id = format!("arn:aws:cloudformation:us-east-1:123456789012:stack/{name}/importer");
+        let stack = CloudFormationStack {
+            id: id.clone(),
+            name: name.to_owned(),
+            template: json!({"Resources": {"Nothing": {"Type": "AWS::CloudFormation::WaitConditionHandle"}}, "Outputs": {"Value": {"Value": {"Fn::ImportValue": export}}}}).to_string(),
+            status: "CREATE_COMPLETE".to_owned(),
+            imports: BTreeSet::from([export.to_owned()]),
+            ..CloudFormationStack::default()
+        };
+        self.stacks.insert(id, stack);
+    }
+
     /// Names of the stacks that import `export`.
     pub fn importers_of(&self, export: &str) -> Vec<&str> {
         let importing = self.live_stacks().filter(|s| s.imports.contains(export));
@@ -167,7 +181,52 @@ impl CloudFormationState {
     }
 }
 
+impl StackChangeSet {
+    /// It was executed: it stays in the stack's history, and its name is free.
+    pub fn is_past(&self) -> bool {
+        matches!(
+            self.execution.as_str(),
+            "EXECUTE_COMPLETE" | "EXECUTE_FAILED"
+        )
+    }
+}
+
 impl CloudFormationStack {
+    /// Adds a resource that is there, to the template too where that is in JSON.
+    pub fn add_resource(&mut self, logical: &str, kind: &str, physical: &str, properties: Value) {
+        self.change_template(|template| {
+            template["Resources"][logical] = json!({"Type": kind, "Properties": properties});
+        });
+        let made = StackResource {
+            logical_id: logical.to_owned(),
+            physical_id: physical.to_owned(),
+            kind: kind.to_owned(),
+            status: "CREATE_COMPLETE".to_owned(),
+            changed: self.created,
+            ..StackResource::default()
+        };
+        self.resources.insert(logical.to_owned(), made);
+    }
+
+    /// Adds an output that is exported.
+    pub fn add_export(&mut self, key: &str, export: &str, value: &str) {
+        self.change_template(|template| {
+            template["Outputs"][key] = json!({"Value": value, "Export": {"Name": export}});
+        });
+        self.outputs.push(StackOutput {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            export: Some(export.to_owned()),
+        });
+    }
+
+    fn change_template(&mut self, change: impl FnOnce(&mut Value)) {
+        if let Ok(mut template) = serde_json::from_str(&self.template) {
+            change(&mut template);
+            self.template = template.to_string();
+        }
+    }
+
     /// Nothing is left of it but its record.
     pub fn is_deleted(&self) -> bool {
         self.status == "DELETE_COMPLETE"

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::template::parse_json;
+use super::template::read_template;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::cut_page;
@@ -39,7 +39,7 @@ fn show_stack(stack: &CloudFormationStack) -> Value {
         .iter()
         .map(|o| json!({"OutputKey": o.key, "OutputValue": o.value, "ExportName": o.export}))
         .collect();
-    let description = parse_json(&stack.template)
+    let description = read_template(&stack.template)
         .ok()
         .and_then(|t| t.get("Description")?.as_str().map(str::to_owned));
     json!({

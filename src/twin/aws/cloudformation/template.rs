@@ -14,12 +14,10 @@ fn format_error(why: impl std::fmt::Display) -> AwsError {
     AwsError::validation_error(format!("Template format error: {why}"))
 }
 
-/// A template in JSON. One in YAML is refused: the twin keeps those as text only.
-pub fn parse_json(text: &str) -> Result<Value, AwsError> {
+/// A template in JSON or YAML.
+pub fn read_template(text: &str) -> Result<Value, AwsError> {
     if !text.trim_start().starts_with('{') {
-        return Err(AwsError::validation_error(
-            "The twin reads templates in JSON only.",
-        ));
+        return read_yaml(text);
     }
     serde_json::from_str(text).map_err(|e| {
         format_error(format_args!(
@@ -30,6 +28,46 @@ pub fn parse_json(text: &str) -> Result<Value, AwsError> {
     })
 }
 
+/// A template in YAML. Of the short forms of functions those that name a resource keep their meaning; the tags of others
+/// are dropped, so that their arguments stand alone.
+fn read_yaml(text: &str) -> Result<Value, AwsError> {
+    let lines: Vec<String> = text.lines().map(expand_short_form).collect();
+    let read: Result<Value, _> = serde_saphyr::from_str(&lines.join("\n"));
+    match read {
+        Ok(template) if template.is_object() => Ok(template),
+        Ok(_) | Err(_) => Err(format_error("YAML not well-formed.")),
+    }
+}
+
+/// Writes `!Ref`, `!GetAtt`, `!Sub` and `!ImportValue` of a line as the functions that they stand for.
+fn expand_short_form(line: &str) -> String {
+    const SHORT_FORMS: &[(&str, &str)] = &[
+        ("!Ref ", "Ref"),
+        ("!GetAtt ", "Fn::GetAtt"),
+        ("!Sub ", "Fn::Sub"),
+        ("!ImportValue ", "Fn::ImportValue"),
+    ];
+    let Some((before, tagged)) = line.find(['!']).map(|at| line.split_at(at)) else {
+        return line.to_owned();
+    };
+    // A mark of another kind, inside a text, is no tag.
+    if !before.trim_end().ends_with([':', '-']) {
+        return line.to_owned();
+    }
+    for (short, function) in SHORT_FORMS {
+        let Some(argument) = tagged.strip_prefix(short).map(str::trim) else {
+            continue;
+        };
+        if argument.starts_with(['|', '>', '[']) {
+            return format!("{before}{argument}");
+        }
+        let plain = argument.trim_matches(['"', '\'']);
+        return format!("{before}{}", serde_json::json!({*function: plain}));
+    }
+    let bare = tagged.split_once(' ').map_or("", |(_, argument)| argument);
+    format!("{before}{bare}")
+}
+
 /// Reads a template of a request: its size, its form, and that it refers to nothing that is not in it.
 pub fn read_submitted(text: &str) -> Result<Value, AwsError> {
     if text.len() > MAX_BODY_LENGTH {
@@ -37,7 +75,7 @@ pub fn read_submitted(text: &str) -> Result<Value, AwsError> {
             "1 validation error detected: Value at 'templateBody' failed to satisfy constraint: Member must have length less than or equal to {MAX_BODY_LENGTH}"
         )));
     }
-    let template = parse_json(text)?;
+    let template = read_template(text)?;
     let resources = template.get("Resources").and_then(Value::as_object);
     let resources = resources
         .filter(|r| !r.is_empty())
@@ -377,8 +415,8 @@ mod tests {
             error.message,
             "Template format error: Unresolved resource dependencies [Gone] in the Resources block of the template"
         );
-        let yaml = read_submitted("Resources:\n  A:\n    Type: AWS::SNS::Topic\n").unwrap_err();
-        assert_eq!(yaml.code, "ValidationError");
+        let yaml = "Resources:\n  A:\n    Type: AWS::SNS::Topic\n    Properties:\n      X: !GetAtt Gone.Arn\n";
+        assert_eq!(read_submitted(yaml).unwrap_err().message, error.message);
         let long = format!("{{\"Description\": \"{}\"}}", "x".repeat(MAX_BODY_LENGTH));
         let long = read_submitted(&long).unwrap_err();
         assert!(
@@ -386,6 +424,18 @@ mod tests {
             "{}",
             long.message
         );
+    }
+
+    #[test]
+    fn short_forms_of_yaml_that_name_resources_are_read() {
+        let yaml = "Description: nodes! all of them\nResources:\n  A:\n    Type: AWS::EKS::Nodegroup\n    DeletionPolicy: Retain\n    Properties:\n      NodeRole: !GetAtt Role.Arn\n      LaunchTemplate:\n        Id: !Ref 'Template'\n      Subnets: !Split [',', a]\n      Tags:\n        Name: !Sub \"${AWS::StackName}-${Other}\"\n";
+        let template = read_template(yaml).unwrap();
+        let resource = &resources_of(&template)["A"];
+        let found: Vec<String> = dependencies_of(resource).into_iter().collect();
+        assert_eq!(found, ["Other", "Role", "Template"]);
+        assert_eq!(resource["DeletionPolicy"], "Retain");
+        assert_eq!(resource["Properties"]["Subnets"], json!([",", "a"]));
+        assert_eq!(template["Description"], "nodes! all of them");
     }
 
     #[test]

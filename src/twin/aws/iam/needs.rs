@@ -32,7 +32,10 @@ pub struct RequiredPermission {
     pub wording: DenialWording,
 }
 
-fn require_action(action: impl Into<String>, resource: impl Into<String>) -> RequiredPermission {
+pub fn require_action(
+    action: impl Into<String>,
+    resource: impl Into<String>,
+) -> RequiredPermission {
     RequiredPermission {
         action: action.into(),
         resource: resource.into(),
@@ -105,7 +108,12 @@ pub fn required_permissions(cloud: &AwsAccount, call: &AwsCall) -> Vec<RequiredP
             on(vec![profile.unwrap_or_else(|| source.to_owned())])
         }
         AwsService::Quotas => on(vec!["*".to_owned()]),
-        AwsService::CloudFormation => on(vec![stack_resource(cloud, &call.op, input)]),
+        AwsService::CloudFormation => {
+            let mut needs = on(vec![stack_resource(cloud, &call.op, input)]);
+            let role = input.get_text("RoleARN");
+            needs.extend(role.map(|role| pass_role(role, "cloudformation.amazonaws.com")));
+            needs
+        }
         AwsService::Sns => on(vec![input.get_text("TopicArn").unwrap_or("*").to_owned()]),
     }
 }
