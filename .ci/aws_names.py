@@ -3,6 +3,7 @@
 # Name in a signature's scope -> botocore's name.
 SERVICES = {
     "autoscaling": "autoscaling",
+    "cloudformation": "cloudformation",
     "ec2": "ec2",
     "eks": "eks",
     "elasticloadbalancing": "elbv2",

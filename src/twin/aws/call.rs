@@ -23,6 +23,7 @@ pub enum AwsService {
     Sns,
     Iam,
     Quotas,
+    CloudFormation,
 }
 
 impl AwsService {
@@ -38,6 +39,7 @@ impl AwsService {
             "sns" => Self::Sns,
             "iam" => Self::Iam,
             "servicequotas" => Self::Quotas,
+            "cloudformation" => Self::CloudFormation,
             _ => return None,
         })
     }
@@ -54,6 +56,7 @@ impl AwsService {
             Self::Sns => "sns",
             Self::Iam => "iam",
             Self::Quotas => "servicequotas",
+            Self::CloudFormation => "cloudformation",
         }
     }
 
@@ -74,9 +77,12 @@ impl AwsService {
             Self::Eks => WireProtocol::RestJson,
             Self::Ssm | Self::Quotas => WireProtocol::Json,
             Self::Ec2 => WireProtocol::Ec2,
-            Self::Elb | Self::Autoscaling | Self::Sts | Self::Sns | Self::Iam => {
-                WireProtocol::Query
-            }
+            Self::Elb
+            | Self::Autoscaling
+            | Self::Sts
+            | Self::Sns
+            | Self::Iam
+            | Self::CloudFormation => WireProtocol::Query,
         }
     }
 
@@ -89,6 +95,7 @@ impl AwsService {
             Self::Sns => "http://sns.amazonaws.com/doc/2010-03-31/",
             Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",
             Self::Ec2 => "http://ec2.amazonaws.com/doc/2016-11-15/",
+            Self::CloudFormation => "http://cloudformation.amazonaws.com/doc/2010-05-15/",
             Self::Eks | Self::Ssm | Self::Quotas => "",
         }
     }

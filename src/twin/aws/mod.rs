@@ -1,5 +1,5 @@
-//! The AWS side of the twin: EKS, EC2, Auto Scaling, Elastic Load Balancing, STS, SSM, SNS, Service Quotas and IAM's
-//! simulator, as far as an upgrade sees them, over their own wire protocols.
+//! The AWS side of the twin: EKS, EC2, Auto Scaling, Elastic Load Balancing, CloudFormation, STS, SSM, SNS, Service Quotas
+//! and IAM's simulator, as far as an upgrade sees them, over their own wire protocols.
 //!
 //! An operation is a function from an input to an output, both JSON values in the shape of the API model; `call`
 //! reads requests into it and [`answer_call`] writes answers out of it, whatever the protocol. What takes time is a
@@ -46,6 +46,7 @@
 
 mod asg;
 mod call;
+mod cloudformation;
 mod ec2;
 mod eks;
 mod eks_routes;
@@ -64,6 +65,7 @@ mod quotas;
 pub mod scaling;
 mod scaling_group;
 mod seed;
+mod stack_state;
 mod state;
 mod sts_ssm_sns;
 mod update_state;
@@ -98,6 +100,7 @@ pub enum CloudEvent {
     Eks(eks::EksEvent),
     Asg(asg::AsgEvent),
     Elb(elb::ElbEvent),
+    Stack(cloudformation::StackEvent),
 }
 
 /// Makes `due` happen.
@@ -106,6 +109,7 @@ pub fn handle_event(world: &mut SimWorld, due: CloudEvent) {
         CloudEvent::Eks(due) => eks::handle_event(world, due),
         CloudEvent::Asg(due) => asg::handle_event(world, due),
         CloudEvent::Elb(due) => elb::handle_event(world, due),
+        CloudEvent::Stack(due) => cloudformation::handle_event(world, due),
     }
 }
 
@@ -181,6 +185,7 @@ fn run_operation(world: &mut SimWorld, call: &AwsCall) -> Result<Value, AwsError
         AwsService::Sns => sts_ssm_sns::run_sns(world, &call.op, input),
         AwsService::Iam => iam::run_operation(&world.cloud, &call.op, input),
         AwsService::Quotas => quotas::run_operation(&world.cloud, &call.op, input),
+        AwsService::CloudFormation => cloudformation::run_operation(world, &call.op, input),
     }
 }
 

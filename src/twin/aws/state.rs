@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::iam::IamAuthorizer;
 use super::pool_registration::PoolRegistration;
+pub use super::stack_state::*;
 pub use super::update_state::*;
 use crate::model::{AddonVersion, Minor};
 use crate::twin::k8s::balancer_controller::BalancerControllerSight;
@@ -35,6 +36,8 @@ pub struct AwsAccount {
     /// By id: AMIs and the kubelet each carries.
     pub images: BTreeMap<String, MachineImage>,
     pub elb: ElbState,
+    pub cloudformation: CloudFormationState,
+    pub deleted: DeletedResources,
     /// What was published to SNS: topic and message.
     pub published: Vec<(String, String)>,
     /// Access keys whose credentials have expired.
@@ -218,6 +221,8 @@ pub struct InstanceLaunch {
     pub hop_limit: Option<i64>,
     /// The instance profile that the user's template names, by its name.
     pub profile: Option<String>,
+    /// Ids of the security groups that the user's template names.
+    pub security_groups: Vec<String>,
     /// The launch configuration that stands in the template's place.
     pub configuration: Option<String>,
     pub spot: bool,

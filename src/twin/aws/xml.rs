@@ -49,7 +49,7 @@ fn write_element(out: &mut String, name: &str, value: &Value, item: &str) {
 
 /// Escapes text for XML.
 pub fn escape_text(text: &str) -> Cow<'_, str> {
-    if !text.contains(['<', '>', '&', '"']) {
+    if !text.contains(['<', '>', '&', '"', '\r']) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
@@ -59,6 +59,8 @@ pub fn escape_text(text: &str) -> Cow<'_, str> {
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
             '"' => out.push_str("&quot;"),
+            // A reader of XML would make a plain one part of a line's end.
+            '\r' => out.push_str("&#xD;"),
             c => out.push(c),
         }
     }

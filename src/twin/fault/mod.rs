@@ -6,7 +6,7 @@
 //!           | "drain" [ "+" DURATION ]               from this long after the first node's drain began
 //! EFFECT    = KIND [ ":" ARGUMENTS ]                 as [`RequestFaultKind`] and [`WorldChangeKind`] say
 //! WHERE     = SERVICE [ ":" OPERATION ]
-//! SERVICE   = "eks" | "ec2" | "elb" | "asg" | "sts" | "ssm" | "sns" | "k8s" | "*"
+//! SERVICE   = "eks" | "ec2" | "elb" | "asg" | "cloudformation" | "sts" | "ssm" | "sns" | "k8s" | "*"
 //! OPERATION = as the API names it, for Kubernetes VERB RESOURCE such as "PATCH nodes", "WATCH pods",
 //!             "POST pods/eviction"; "*" is any text
 //! TIMES     = NUMBER | "*"                           "*" is always
@@ -98,7 +98,18 @@ pub enum RequestFault {
     Stale,
 }
 
-const FAULT_SERVICES: &[&str] = &["eks", "ec2", "elb", "asg", "sts", "ssm", "sns", "k8s", "*"];
+const FAULT_SERVICES: &[&str] = &[
+    "eks",
+    "ec2",
+    "elb",
+    "asg",
+    "cloudformation",
+    "sts",
+    "ssm",
+    "sns",
+    "k8s",
+    "*",
+];
 
 impl std::fmt::Display for FaultRule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

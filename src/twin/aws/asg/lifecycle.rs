@@ -181,18 +181,18 @@ pub fn on_node_joined(world: &mut SimWorld, id: &str) {
     };
     let asg = name.as_ref().and_then(|name| world.cloud.asgs.get(name));
     let managed = asg.and_then(|a| a.nodegroup.clone());
+    // A role that is gone, or has lost its policies, lets no kubelet register (CFN-15).
+    if has_no_role(world, asg, id) {
+        retry_registration(world, id);
+        return;
+    }
     // EKS lets the roles of its own groups in by itself. Any other role needs an access entry or a row of aws-auth;
     // until it has one the kubelet tries again, and nothing tells why the node does not come (SELF-3).
     if let (Some(asg), None) = (asg, &managed) {
         let launch = asg.members.get(id).map(|m| m.launch.clone());
         let role = launch.and_then(|launch| world.cloud.role_of(&launch));
         if !role.is_some_and(|role| eks::admits_role(world, &role)) {
-            let instance = id.to_owned();
-            schedule_after(
-                world,
-                REGISTRATION_RETRY_INTERVAL,
-                AsgEvent::Joined { instance },
-            );
+            retry_registration(world, id);
             return;
         }
     }
@@ -203,4 +203,24 @@ pub fn on_node_joined(world: &mut SimWorld, id: &str) {
     if let Some(group) = managed {
         eks::clear_degraded(world, &group);
     }
+}
+
+fn retry_registration(world: &mut SimWorld, id: &str) {
+    let instance = id.to_owned();
+    let due = AsgEvent::Joined { instance };
+    schedule_after(world, REGISTRATION_RETRY_INTERVAL, due);
+}
+
+/// Whether the role of an instance was deleted, or has no policies any more.
+fn has_no_role(world: &SimWorld, asg: Option<&AutoScalingGroup>, id: &str) -> bool {
+    let Some(asg) = asg else { return false };
+    let cloud = &world.cloud;
+    let eks = cloud.eks.as_ref();
+    let managed = asg.nodegroup.as_ref().and_then(|g| eks?.nodegroups.get(g));
+    let of_group = managed.and_then(|g| Some(g.spec.get("nodeRole")?.as_str()?.to_owned()));
+    let launch = asg.members.get(id).map(|m| &m.launch);
+    let role = of_group.or_else(|| cloud.role_of(launch?));
+    let gone =
+        |role| cloud.deleted.roles.contains(&role) || cloud.deleted.stripped_roles.contains(&role);
+    role.is_some_and(gone)
 }

@@ -25,6 +25,8 @@ pub fn launch_of_version(
         let text = |member: &str| p.get(member).and_then(Value::as_str);
         text("Name").or_else(|| text("Arn")?.rsplit('/').next())
     });
+    let security_groups = security_groups_of(version);
+    check_not_deleted(cloud, profile, &security_groups)?;
     let market = version.data.get("InstanceMarketOptions");
     Ok(InstanceLaunch {
         template: template.id.clone(),
@@ -35,9 +37,37 @@ pub fn launch_of_version(
         user_data: text("UserData").map(str::to_owned),
         hop_limit: templates::metadata_hop_limit(version),
         profile: profile.map(str::to_owned),
+        security_groups,
         configuration: None,
         spot: market.is_some_and(|m| m.get("MarketType") == Some(&json!("spot"))),
     })
+}
+
+/// Refuses a version that names an instance profile or a security group that was deleted (CFN-18).
+fn check_not_deleted(
+    cloud: &AwsAccount,
+    profile: Option<&str>,
+    security_groups: &[String],
+) -> Result<(), String> {
+    if let Some(profile) = profile.filter(|p| cloud.deleted.instance_profiles.contains(*p)) {
+        return Err(format!(
+            "Value ({profile}) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name."
+        ));
+    }
+    let gone = |id: &&String| cloud.deleted.security_groups.contains(*id);
+    match security_groups.iter().find(gone) {
+        Some(id) => Err(format!("The security group '{id}' does not exist.")),
+        None => Ok(()),
+    }
+}
+
+/// The security groups that a version names, itself or for its network interfaces.
+fn security_groups_of(version: &Ec2TemplateVersion) -> Vec<String> {
+    let data = Value::Object(version.data.clone());
+    let interfaces = Input(&data).get_list("NetworkInterface").iter().map(Input);
+    let named = interfaces.flat_map(|i| i.get_text_list("SecurityGroupId"));
+    let own = Input(&data).get_text_list("SecurityGroupId").into_iter();
+    own.chain(named).collect()
 }
 
 /// What an instance of a launch configuration is made of.

@@ -82,6 +82,21 @@ pub fn forget_role(world: &mut SimWorld, role: &str) {
         return;
     }
     kube::write_map_roles(world, &kept);
+    silence_unadmitted(world, role);
+}
+
+/// The access entry of a role is deleted; its nodes fall silent unless they may register by other means.
+pub fn remove_access_entry(world: &mut SimWorld, principal: &str) {
+    let eks = world.cloud.eks.as_mut();
+    if eks
+        .and_then(|e| e.access_entries.remove(principal))
+        .is_some()
+    {
+        silence_unadmitted(world, principal);
+    }
+}
+
+fn silence_unadmitted(world: &mut SimWorld, role: &str) {
     if admits_role(world, role) {
         return;
     }

@@ -220,6 +220,10 @@ fn resolve_group_spec(
     if !role.starts_with("arn:aws") || !role.contains(":role/") {
         return Err(format!("The role with name {role} cannot be found."));
     }
+    if cloud.deleted.roles.contains(role) {
+        let name = role.rsplit('/').next().unwrap_or_default();
+        return Err(format!("The role with name {name} cannot be found."));
+    }
     if eks.rest.get("roleArn").and_then(Value::as_str) == Some(role) {
         return Err("The node role must not be the cluster role.".to_owned());
     }

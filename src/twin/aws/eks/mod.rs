@@ -32,7 +32,7 @@ use super::unknown_operation;
 use crate::model::Minor;
 use crate::twin::world::SimWorld;
 
-pub use access::{access_kind_for_nodes, admits_role};
+pub use access::{access_kind_for_nodes, admits_role, remove_access_entry};
 pub use config::schedule_size_sync;
 pub use group::on_instances_gone;
 

@@ -13,7 +13,7 @@ pub use simulate::run_operation;
 
 use std::collections::BTreeSet;
 
-use self::needs::{DenialWording, RequiredPermission, required_permissions};
+use self::needs::{DenialWording, RequiredPermission, require_action, required_permissions};
 use super::call::{AwsCall, AwsService, WireProtocol};
 use super::error::AwsError;
 use super::state::AwsAccount;
@@ -64,30 +64,57 @@ pub fn caller_arn(account: &str) -> String {
 
 /// Refuses a call that the policy does not allow.
 pub fn check_call(cloud: &mut AwsAccount, call: &AwsCall) -> Result<(), AwsError> {
-    // The policy is taken out while the cloud is read, and put back below.
-    let Some(mut iam) = cloud.iam.take() else {
+    if cloud.iam.is_none() {
         return Ok(());
-    };
-    let mut verdict = Ok(());
+    }
     // What was asked for is noted before the verdict, so that the permissions that a run needs can be listed.
     let op = format!("{}:{}", call.service.iam_prefix().to_lowercase(), call.op);
-    for need in required_permissions(cloud, call) {
-        let asked = (op.clone(), need.action.clone(), need.resource.clone());
-        iam.asked.insert(asked);
-        match iam
+    let needs = required_permissions(cloud, call);
+    match find_missing(cloud, &op, needs) {
+        Some(need) => Err(denial_of(&cloud.account, call.service, &need)),
+        None => Ok(()),
+    }
+}
+
+/// Says why a service that acts with the caller's permissions may not make one of `calls`, on whose account: `operation`.
+pub fn check_forwarded(
+    cloud: &mut AwsAccount,
+    operation: &str,
+    calls: &[(&str, String)],
+) -> Result<(), String> {
+    let needs = calls
+        .iter()
+        .map(|(action, resource)| require_action(*action, resource.clone()));
+    let needs = needs.collect();
+    match find_missing(cloud, operation, needs) {
+        Some(need) => Err(denial_message(
+            &cloud.account,
+            &need.action,
+            Some(&need.resource),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The first of `needs` that the policy does not allow: the services tell one at a time.
+fn find_missing(
+    cloud: &mut AwsAccount,
+    op: &str,
+    needs: Vec<RequiredPermission>,
+) -> Option<RequiredPermission> {
+    let iam = cloud.iam.as_mut()?;
+    for need in needs {
+        iam.asked
+            .insert((op.to_owned(), need.action.clone(), need.resource.clone()));
+        let allowed = iam
             .policy
-            .matching_action(&need.action, &need.resource, &need.keys)
-        {
+            .matching_action(&need.action, &need.resource, &need.keys);
+        match allowed {
             Some(action) => drop(iam.used.insert(action)),
-            // The first missing permission ends the check: the service tells one at a time.
-            None => {
-                verdict = Err(denial_of(&cloud.account, call.service, &need));
-                break;
-            }
+            None => return Some(need),
         }
     }
-    cloud.iam = Some(iam);
-    verdict
+    None
 }
 
 fn denial_of(account: &str, service: AwsService, need: &RequiredPermission) -> AwsError {
@@ -115,15 +142,7 @@ pub fn access_denied(
     action: &str,
     resource: Option<&str>,
 ) -> AwsError {
-    // A call that is about no resource names none.
-    let on = resource
-        .filter(|resource| *resource != "*")
-        .map(|resource| format!(" on resource: {resource}"))
-        .unwrap_or_default();
-    let message = format!(
-        "User: {} is not authorized to perform: {action}{on} because no identity-based policy allows the {action} action",
-        caller_arn(account)
-    );
+    let message = denial_message(account, action, resource);
     // The code depends on the protocol, and EC2 hides the details in a blob that only its owner can decode.
     match (service, service.protocol()) {
         (AwsService::Sns, _) => AwsError::new(403, "AuthorizationError", message),
@@ -131,13 +150,25 @@ pub fn access_denied(
         (_, WireProtocol::Json) => AwsError::new(400, "AccessDeniedException", message),
         (_, WireProtocol::Query) => AwsError::new(403, "AccessDenied", message),
         (_, WireProtocol::Ec2) => {
-            let blob = match on.as_str() {
-                "" => "",
-                _ => ". Encoded authorization failure message: VHdpbiBvZiBhIGJsb2I",
+            let blob = match resource {
+                None | Some("*") => "",
+                Some(_) => ". Encoded authorization failure message: VHdpbiBvZiBhIGJsb2I",
             };
             let message =
                 format!("You are not authorized to perform this operation. {message}{blob}");
             AwsError::new(403, "UnauthorizedOperation", message)
         }
     }
+}
+
+fn denial_message(account: &str, action: &str, resource: Option<&str>) -> String {
+    // A call that is about no resource names none.
+    let on = resource
+        .filter(|resource| *resource != "*")
+        .map(|resource| format!(" on resource: {resource}"))
+        .unwrap_or_default();
+    format!(
+        "User: {} is not authorized to perform: {action}{on} because no identity-based policy allows the {action} action",
+        caller_arn(account)
+    )
 }

@@ -32,7 +32,10 @@ pub struct RequiredPermission {
     pub wording: DenialWording,
 }
 
-fn require_action(action: impl Into<String>, resource: impl Into<String>) -> RequiredPermission {
+pub fn require_action(
+    action: impl Into<String>,
+    resource: impl Into<String>,
+) -> RequiredPermission {
     RequiredPermission {
         action: action.into(),
         resource: resource.into(),
@@ -105,6 +108,12 @@ pub fn required_permissions(cloud: &AwsAccount, call: &AwsCall) -> Vec<RequiredP
             on(vec![profile.unwrap_or_else(|| source.to_owned())])
         }
         AwsService::Quotas => on(vec!["*".to_owned()]),
+        AwsService::CloudFormation => {
+            let mut needs = on(vec![stack_resource(cloud, &call.op, input)]);
+            let role = input.get_text("RoleARN");
+            needs.extend(role.map(|role| pass_role(role, "cloudformation.amazonaws.com")));
+            needs
+        }
         AwsService::Sns => on(vec![input.get_text("TopicArn").unwrap_or("*").to_owned()]),
     }
 }
@@ -373,6 +382,26 @@ fn asg_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
     let mut groups: Vec<&str> = named.into_iter().chain(of_instance).collect();
     groups.dedup();
     groups.into_iter().map(arn).collect()
+}
+
+/// The stack that an operation is about; the lists of exports are about none.
+fn stack_resource(cloud: &AwsAccount, op: &str, input: Input) -> String {
+    let sets = &cloud.cloudformation.change_sets;
+    let set = input
+        .get_text("ChangeSetName")
+        .and_then(|arn| sets.get(arn));
+    let named = input.get_text("StackName");
+    match named.or(set.map(|set| set.stack.as_str())) {
+        _ if matches!(op, "ListExports" | "ListImports") => "*".to_owned(),
+        None => "*".to_owned(),
+        Some(name) => cloud.cloudformation.find_stack(name).map_or_else(
+            || {
+                let (region, account) = (&cloud.region, &cloud.account);
+                format!("arn:aws:cloudformation:{region}:{account}:stack/{name}/-")
+            },
+            |stack| stack.id.clone(),
+        ),
+    }
 }
 
 /// The rule, listener, target group or classic load balancer that a write is about; reads are about none.

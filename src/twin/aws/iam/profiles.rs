@@ -13,7 +13,8 @@ pub fn get_profile(cloud: &AwsAccount, input: Input) -> Result<Value, AwsError> 
     let known = cloud.instance_profiles.contains_key(name);
     let members = cloud.asgs.values().flat_map(|a| a.members.values());
     let mut used = members.filter_map(|m| m.launch.profile.as_deref());
-    if !known && !used.any(|profile| profile == name) {
+    let deleted = cloud.deleted.instance_profiles.contains(name);
+    if deleted || (!known && !used.any(|profile| profile == name)) {
         return Err(AwsError::new(
             404,
             "NoSuchEntity",

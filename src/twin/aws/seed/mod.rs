@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use super::cloudformation;
 use super::ec2::{bootstrap, images, types};
 use super::state::*;
 use crate::model::ec2::LaunchOptions;
@@ -72,6 +73,7 @@ pub fn seed_account(snapshot: &Snapshot) -> AwsAccount {
     fargate::seed(&mut cloud, snapshot);
     elb::seed_elb(&mut cloud, inventory);
     cloud.switches.controller = controller::seed_controller(&cloud, snapshot);
+    cloudformation::seed(&mut cloud, inventory.taken_at);
     cloud
 }
 

@@ -2,6 +2,9 @@
 
 mod addons;
 mod auto_mode;
+mod cloudformation;
+mod cloudformation_changes;
+mod cloudformation_deletion;
 mod control_plane;
 mod fargate;
 mod faults;

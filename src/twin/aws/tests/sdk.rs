@@ -66,6 +66,7 @@ pub struct Asked {
     pub ssm: aws_sdk_ssm::Client,
     pub sts: aws_sdk_sts::Client,
     pub sns: aws_sdk_sns::Client,
+    pub cloudformation: aws_sdk_cloudformation::Client,
 }
 
 pub const CLUSTER: &str = "expense-dev";
@@ -90,6 +91,7 @@ pub fn asked(twin: Twin, region: &str) -> Asked {
         ssm: aws_sdk_ssm::Client::new(&config),
         sts: aws_sdk_sts::Client::new(&config),
         sns: aws_sdk_sns::Client::new(&config),
+        cloudformation: aws_sdk_cloudformation::Client::new(&config),
         twin,
     }
 }
