@@ -105,7 +105,10 @@ pub fn can_be_drawn(kind: FaultKind, targets: &FaultTargets) -> bool {
             WorldChangeKind::CapacityBack
             | WorldChangeKind::NoFreeAddresses
             | WorldChangeKind::PodsFailOn
-            | WorldChangeKind::NoImagesOn => false,
+            | WorldChangeKind::NoImagesOn
+            | WorldChangeKind::StackUpdateFails
+            | WorldChangeKind::StackDeleteFails
+            | WorldChangeKind::StackProtected => false,
         },
     }
 }

@@ -221,6 +221,36 @@ pub fn delete_group(world: &mut SimWorld, group: &str) -> bool {
     super::eks::delete_group(world, &input).is_ok()
 }
 
+/// The next change set that is executed for a stack fails; whether there is such a stack.
+pub fn fail_stack_update(world: &mut SimWorld, stack: &str) -> bool {
+    let state = &mut world.cloud.cloudformation;
+    let found = state.find_stack(stack).map(|s| s.name.clone());
+    found.is_some_and(|name| {
+        let why = "Resource handler returned message: \"Internal Failure\"";
+        let fails = &mut state.switches.execution_fails;
+        fails.insert(name, why.to_owned()).is_none()
+    })
+}
+
+/// A resource of a stack cannot be deleted the next time; whether the stack has it.
+pub fn fail_stack_deletion(world: &mut SimWorld, stack: &str, resource: &str) -> bool {
+    let state = &mut world.cloud.cloudformation;
+    let found = state.find_stack(stack);
+    let found = found.filter(|s| s.resources.contains_key(resource));
+    found.map(|s| s.name.clone()).is_some_and(|name| {
+        let why = "Resource handler returned message: \"Internal Failure\"";
+        let fails = &mut state.switches.deletion_fails;
+        let key = (name, resource.to_owned());
+        fails.insert(key, why.to_owned()).is_none()
+    })
+}
+
+/// Somebody turns on a stack's termination protection; whether it was off.
+pub fn protect_stack(world: &mut SimWorld, stack: &str) -> bool {
+    let found = world.cloud.cloudformation.find_stack_mut(stack);
+    found.is_some_and(|s| !std::mem::replace(&mut s.protected, true))
+}
+
 /// Nobody's credentials are good until `lasts` from now.
 pub fn expire_credentials(world: &mut SimWorld, lasts: std::time::Duration) {
     let lasts = jiff::SignedDuration::try_from(lasts).unwrap_or(jiff::SignedDuration::MAX);

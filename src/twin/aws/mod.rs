@@ -41,6 +41,13 @@
 //!   once. EKS's access entry for a deleted managed group's role stays.
 //! - User data is read as text: shell variables are taken to hold the right value, and compressed user data starts nothing.
 //! - A role needs no access entry of its own kind for nodes of Windows.
+//! - CloudFormation makes and replaces no resources, and a change of properties reaches none: a change set with them fails or
+//!   changes the template only. No CREATE or IMPORT change sets, UpdateStack, events, drift, nested stacks, transforms,
+//!   conditions, stack policies or templates in S3. Of a change by Ref only the values of parameters are followed.
+//! - The stacks are those that tags of groups and of the cluster name; their security groups are no ones of EC2, and their roles
+//!   and instance profiles cannot be asked for. A launch template of the user's that goes leaves EKS's copy of it in use.
+//! - How long CloudFormation takes is made up: seconds for a change set, under a minute for an update, and for a deletion what
+//!   the group takes.
 //! - Words that could not be checked against AWS (custom AMI with amiType, instance types beside a template's, a token
 //!   used twice, a busy node group) are the twin's own under the right error code.
 
@@ -81,8 +88,8 @@ pub use error::AwsError;
 pub use fargate_hosts::{FargateHost, take_host as take_fargate_host};
 pub use fault_effects::{
     InjectedError, change_desired_size, delete_group, edit_weights, expire_credentials,
-    fill_subnets, free_subnets, refuse_call, refuse_kubernetes, replace_dead_instances,
-    set_min_size,
+    fail_stack_deletion, fail_stack_update, fill_subnets, free_subnets, protect_stack, refuse_call,
+    refuse_kubernetes, replace_dead_instances, set_min_size,
 };
 pub use iam::{BadPolicy, IamAuthorizer, PermissionRecord, Policy, caller_arn};
 pub use seed::{BINDINGS_PATH, scheduling_profiles, seed_account};

@@ -74,6 +74,12 @@ pub enum WorldChange {
     ServerGone(Duration),
     WatchesCut,
     HistoryLost,
+    StackUpdateFails(String),
+    StackDeleteFails {
+        stack: String,
+        resource: String,
+    },
+    StackProtected(String),
     CredentialsExpire(Duration),
 }
 
@@ -207,6 +213,15 @@ impl WorldChange {
                 }
             }
             WorldChangeKind::ApiServerGone => Self::ServerGone(parse_duration(rest)?),
+            WorldChangeKind::StackUpdateFails => Self::StackUpdateFails(named("a stack")?),
+            WorldChangeKind::StackDeleteFails => {
+                let (stack, resource) = rest.split_once('/').ok_or("it needs STACK/LOGICAL-ID")?;
+                Self::StackDeleteFails {
+                    stack: stack.to_owned(),
+                    resource: resource.to_owned(),
+                }
+            }
+            WorldChangeKind::StackProtected => Self::StackProtected(named("a stack")?),
             WorldChangeKind::CredentialsExpire => Self::CredentialsExpire(parse_duration(rest)?),
             WorldChangeKind::WatchesCut | WorldChangeKind::HistoryLost if !rest.is_empty() => {
                 return Err(format!("`{kind}` has nothing after it"));
@@ -252,6 +267,9 @@ impl WorldChange {
             | Self::ServerGone(_)
             | Self::WatchesCut
             | Self::HistoryLost
+            | Self::StackUpdateFails(_)
+            | Self::StackDeleteFails { .. }
+            | Self::StackProtected(_)
             | Self::CredentialsExpire(_) => Vec::new(),
         };
         for one in &harmed {
@@ -331,6 +349,11 @@ impl WorldChange {
                 cloud_hooks::start_outage(world, Duration::ZERO);
                 true
             }
+            Self::StackUpdateFails(stack) => aws::fail_stack_update(world, stack),
+            Self::StackDeleteFails { stack, resource } => {
+                aws::fail_stack_deletion(world, stack, resource)
+            }
+            Self::StackProtected(stack) => aws::protect_stack(world, stack),
             Self::CredentialsExpire(lasts) => {
                 aws::expire_credentials(world, *lasts);
                 true

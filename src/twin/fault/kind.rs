@@ -88,6 +88,9 @@ fault_kinds! {
         ApiServerGone "api-server-gone:DURATION" "the API server refuses connections, watches are cut",
         WatchesCut "watches-cut" "every watch breaks",
         HistoryLost "history-lost" "every watch breaks, and where it wants to go on it gets 410 Gone",
+        StackUpdateFails "stack-update-fails:STACK" "the next change set that is executed for a CloudFormation stack fails",
+        StackDeleteFails "stack-delete-fails:STACK/LOGICAL-ID" "CloudFormation cannot delete this resource the next time that it tries",
+        StackProtected "stack-protected:STACK" "somebody turns on a stack's termination protection",
         CredentialsExpire "credentials-expire:DURATION" "nobody's credentials are good for so long",
     }
 }

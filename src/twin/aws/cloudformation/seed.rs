@@ -252,10 +252,13 @@ fn seed_cluster_stack(cloud: &mut AwsAccount) {
     let cluster_group = vpc("clusterSecurityGroupId");
     for (key, value) in [
         ("ClusterSecurityGroupId", cluster_group.clone()),
-        ("SharedNodeSecurityGroup", cluster_group),
+        ("SharedNodeSecurityGroup", cluster_group.clone()),
         (
             "SecurityGroup",
-            vpc("securityGroupIds").get(0).cloned().unwrap_or_default(),
+            vpc("securityGroupIds")
+                .get(0)
+                .cloned()
+                .unwrap_or(cluster_group),
         ),
         ("VPC", vpc("vpcId")),
         ("SubnetsPrivate", json!(subnets.join(","))),

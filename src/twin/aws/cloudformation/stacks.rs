@@ -1,5 +1,7 @@
 //! What is there: stacks, their resources and templates, exports and imports.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::template::read_template;
@@ -56,24 +58,31 @@ fn show_stack(stack: &CloudFormationStack) -> Value {
         "StackStatusReason": stack.status_reason,
         "DisableRollback": false,
         "NotificationARNs": [],
-        "Capabilities": stack.capabilities,
-        "Outputs": outputs,
+        "Capabilities": absent_if_empty(stack.capabilities.iter().map(|c| json!(c)).collect()),
+        "Outputs": absent_if_empty(outputs),
         "RoleARN": stack.role,
         "Tags": show_tags(&stack.tags),
-        "EnableTerminationProtection": stack.protected,
+        "EnableTerminationProtection": (!stack.is_deleted()).then_some(stack.protected),
         "DriftInformation": {"StackDriftStatus": "NOT_CHECKED"},
     })
 }
 
-/// Parameters as the API spells them.
-pub fn show_parameters(parameters: &std::collections::BTreeMap<String, String>) -> Vec<Value> {
+/// Parameters as the API spells them; the member is absent where there are none.
+pub fn show_parameters(parameters: &BTreeMap<String, String>) -> Value {
     let all = parameters.iter();
-    all.map(|(key, value)| json!({"ParameterKey": key, "ParameterValue": value}))
-        .collect()
+    let shown = all.map(|(key, value)| json!({"ParameterKey": key, "ParameterValue": value}));
+    absent_if_empty(shown.collect())
+}
+
+fn absent_if_empty(items: Vec<Value>) -> Value {
+    match items.is_empty() {
+        true => Value::Null,
+        false => Value::Array(items),
+    }
 }
 
 /// Tags as the API spells them.
-pub fn show_tags(tags: &std::collections::BTreeMap<String, String>) -> Vec<Value> {
+pub fn show_tags(tags: &BTreeMap<String, String>) -> Vec<Value> {
     let all = tags.iter();
     all.map(|(key, value)| json!({"Key": key, "Value": value}))
         .collect()

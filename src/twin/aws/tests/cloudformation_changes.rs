@@ -338,10 +338,7 @@ async fn changes_come_in_pages_that_join_to_the_whole() {
 async fn an_execution_that_fails_leaves_the_stack_rolled_back_with_the_reason() {
     let asked = eksctl();
     let before = asked.template_text(APPS).await;
-    asked.twin.with_world(|w| {
-        let fails = &mut w.cloud.cloudformation.switches.execution_fails;
-        fails.insert(APPS.to_owned(), "Resource is not in the state".to_owned());
-    });
+    asked.fault(&format!("stack-update-fails:{APPS}"));
     let template = asked.retaining(APPS).await;
     let made = asked.made(&template).await;
     let id = made.change_set_id().unwrap();
@@ -356,7 +353,7 @@ async fn an_execution_that_fails_leaves_the_stack_rolled_back_with_the_reason() 
     let stack = asked.stack(APPS).await;
     assert_eq!(
         stack.stack_status_reason(),
-        Some("Resource is not in the state")
+        Some("Resource handler returned message: \"Internal Failure\"")
     );
     assert_eq!(asked.template_text(APPS).await, before);
     assert_eq!(

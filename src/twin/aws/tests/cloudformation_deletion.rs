@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::cloudformation::{APPS, CLUSTER_STACK, WEB, eksctl, self_managed};
 use super::sdk::{Asked, said, seconds};
-use crate::twin::aws::IamAuthorizer;
+use crate::twin::aws::{IamAuthorizer, kube};
 use crate::twin::k8s::cloud_hooks;
 
 const CLUSTER: &str = "eksctl";
@@ -61,6 +61,15 @@ impl Asked {
     fn nodes_with(&self, group: &str) -> Vec<String> {
         self.twin
             .with_world(|w| cloud_hooks::nodes_of_group(w, group))
+    }
+
+    /// Members of an Auto Scaling group whose nodes are Ready.
+    fn ready_members(&self, asg: &str) -> usize {
+        self.twin.with_world(|w| {
+            let members: Vec<String> = w.cloud.asgs[asg].members.keys().cloned().collect();
+            let ready = members.iter().filter(|id| kube::is_ready(w, id));
+            ready.count()
+        })
     }
 
     fn allow(&self, actions: &[&str]) {
@@ -257,7 +266,7 @@ async fn a_launch_template_of_the_stack_is_gone_for_every_other_group() {
 #[tokio::test(start_paused = true)]
 async fn a_self_managed_group_loses_its_nodes_with_the_role_that_another_stack_had() {
     let asked = self_managed(&[("web-blue", WEB)]);
-    let before = asked.nodes_with("data-blue").len();
+    assert_eq!(asked.ready_members("data-blue"), 3);
     assert_eq!(asked.delete_stack(WEB).await, "DELETE_COMPLETE");
     assert!(
         asked
@@ -265,31 +274,8 @@ async fn a_self_managed_group_loses_its_nodes_with_the_role_that_another_stack_h
             .with_world(|w| !w.cloud.asgs.contains_key("web-blue"))
     );
     // The other group has the same instance profile and role: its kubelets fall silent, and it cannot launch.
-    let ready = asked.twin.with_world(|w| {
-        let members = w.cloud.asgs["data-blue"]
-            .members
-            .keys()
-            .cloned()
-            .collect::<Vec<_>>();
-        members
-            .iter()
-            .filter(|id| crate::twin::aws::kube::is_ready(w, id))
-            .count()
-    });
     seconds(120).await;
-    assert_eq!((before, ready > 0), (3, ready > 0));
-    let ready = asked.twin.with_world(|w| {
-        let members = w.cloud.asgs["data-blue"]
-            .members
-            .keys()
-            .cloned()
-            .collect::<Vec<_>>();
-        members
-            .iter()
-            .filter(|id| crate::twin::aws::kube::is_ready(w, id))
-            .count()
-    });
-    assert_eq!(ready, 0);
+    assert_eq!(asked.ready_members("data-blue"), 0);
     let grow = asked
         .asg
         .set_desired_capacity()
@@ -329,7 +315,7 @@ async fn instances_that_are_protected_from_scale_in_fail_the_deletion_of_their_g
 #[tokio::test(start_paused = true)]
 async fn termination_protection_refuses_a_deletion_and_changes_nothing() {
     let asked = eksctl();
-    asked.change_stack(APPS, |stack| stack.protected = true);
+    asked.fault(&format!("stack-protected:{APPS}"));
     let error = asked
         .cloudformation
         .delete_stack()
@@ -397,12 +383,7 @@ async fn a_deletion_needs_the_callers_permissions_for_what_it_deletes() {
 #[tokio::test(start_paused = true)]
 async fn a_resource_that_cannot_be_deleted_fails_the_stack_with_its_name() {
     let asked = eksctl();
-    asked.twin.with_world(|w| {
-        let fails = &mut w.cloud.cloudformation.switches.deletion_fails;
-        let key = (APPS.to_owned(), "NodeInstanceRole".to_owned());
-        let why = "Cannot delete entity, must detach all policies first.";
-        fails.insert(key, why.to_owned());
-    });
+    asked.fault(&format!("stack-delete-fails:{APPS}/NodeInstanceRole"));
     assert_eq!(asked.delete_stack(APPS).await, "DELETE_FAILED");
     assert_eq!(
         asked.stack(APPS).await.stack_status_reason(),
