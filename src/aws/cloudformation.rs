@@ -246,10 +246,11 @@ fn to_change(change: cfn::ResourceChange) -> StackChange {
 fn follows_another(details: &[cfn::ResourceChangeDetail]) -> bool {
     let of_properties = |d: &&cfn::ResourceChangeDetail| {
         let what = d.target().and_then(|t| t.attribute());
-        !matches!(
-            what,
-            Some(cfn::ResourceAttribute::Metadata | cfn::ResourceAttribute::DeletionPolicy)
-        )
+        // Policies and metadata change nothing that runs; what is not known may.
+        what.is_none_or(|what| {
+            let what = what.as_str();
+            what != "Metadata" && !what.ends_with("Policy")
+        })
     };
     let refers = |d: &cfn::ResourceChangeDetail| {
         d.evaluation() == Some(&cfn::EvaluationType::Dynamic)

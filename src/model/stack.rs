@@ -217,10 +217,8 @@ impl ChangeSet {
     pub fn harmful_changes(&self) -> Vec<String> {
         let harmless = |c: &&StackChange| {
             let known = |scope: &String| {
-                matches!(
-                    scope.as_str(),
-                    "Metadata" | "DeletionPolicy" | "UpdateReplacePolicy"
-                )
+                // A policy says how a change is made, and makes none. CloudFormation lists some beside Metadata (CFN-9).
+                scope == "Metadata" || scope.ends_with("Policy")
             };
             let stays = matches!(c.replacement.as_deref(), None | Some("False" | "N/A"));
             // Attributes of a resource of which only policies and metadata change stay, so that what follows them does.

@@ -524,7 +524,9 @@ fn push_retirement(
             target_groups: target_groups.into_iter().collect(),
             rules: rules.into_iter().collect(),
         };
-        let title = if delete {
+        let title = if stack.is_some() {
+            format!("{} down to zero nodes", m.blue_title())
+        } else if delete {
             format!("{} is deleted", m.blue_title())
         } else {
             format!("{} stays at zero nodes", m.blue_title())

@@ -273,7 +273,7 @@ impl Step<StepWorld> for StackDeletionStep {
         }
         match self.wanted_template(seen, false) {
             Err(why) => self.refuse(why),
-            Ok(Some(_)) => self.decide_change_set(seen.keeping.as_ref(), false, past, now),
+            Ok(Some(_)) => self.decide_change_set((seen, false), past, now),
             Ok(None) => {
                 if matches!(last_act(past), Some(StackDeletionAct::DeleteStack { .. })) {
                     if has_just_acted(past, now) {
@@ -393,8 +393,7 @@ impl Step<StepWorld> for StackDeletionStep {
         }
         match self.wanted_template(seen, true) {
             Ok(Some(_)) => {
-                let next =
-                    self.decide_change_set(seen.restoring.as_ref(), true, &trail.rollback, now);
+                let next = self.decide_change_set((seen, true), &trail.rollback, now);
                 self.left_as_it_is(next)
             }
             // Nothing was carried out, so that only what was prepared is in the way.

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{StackDeletionAct, StackDeletionStep, has_just_acted, last_act};
+use super::{
+    StackDeletionAct, StackDeletionObservation, StackDeletionStep, has_just_acted, last_act,
+};
 use crate::engine::{Decision, StepHistory};
 use crate::model::stack::ChangeSet;
 use crate::steps::attempts::CallAttempt;
@@ -16,11 +18,14 @@ impl StackDeletionStep {
     /// What brings the template to what it has to be.
     pub(super) fn decide_change_set(
         &self,
-        set: Option<&ChangeSet>,
-        restore: bool,
+        (seen, restore): (&StackDeletionObservation, bool),
         past: &StepHistory,
         now: Timestamp,
     ) -> Decision<StackDeletionAct> {
+        let set = match restore {
+            true => seen.restoring.as_ref(),
+            false => seen.keeping.as_ref(),
+        };
         let attempt = match restore {
             true => CallAttempt::of_rollback(past),
             false => CallAttempt::of_forward(past),
@@ -39,7 +44,9 @@ impl StackDeletionStep {
             Some(_) => self.refuse(why),
             None => Decision::Act(StackDeletionAct::DiscardChangeSet { restore }),
         };
-        let reason = set.status_reason.as_deref().unwrap_or("no reason is given");
+        // Why a change set could not be carried out the stack says, and not the set.
+        let of_stack = seen.stack.as_ref().map(|s| s.stack.status_text());
+        let reason = set.status_reason.clone().or(of_stack).unwrap_or_default();
         match (set.status.as_str(), set.execution_status.as_str()) {
             ("FAILED", _) => fail(format!(
                 "CloudFormation cannot make change set {name}: {reason}"
@@ -66,11 +73,13 @@ impl StackDeletionStep {
             ("CREATE_COMPLETE", "EXECUTE_FAILED") => fail(format!(
                 "change set {name} could not be carried out: {reason}"
             )),
-            ("CREATE_COMPLETE", "EXECUTE_COMPLETE") if !has_just_acted(past, now) => {
-                self.refuse(format!(
+            // In the history of a stack the name of what was carried out is free.
+            ("CREATE_COMPLETE", "EXECUTE_COMPLETE") if !has_just_acted(past, now) => match act {
+                Some(_) => self.refuse(format!(
                     "change set {name} was carried out, and the template was changed again since"
-                ))
-            }
+                )),
+                None => Decision::Act(StackDeletionAct::CreateChangeSet { restore, attempt }),
+            },
             (status, execution) => wait(&format!("is {status}, {execution}")),
         }
     }
