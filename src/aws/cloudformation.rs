@@ -92,7 +92,7 @@ impl AwsApi {
         let call = self.cloudformation.list_imports().export_name(export);
         let pages = call.into_paginator().items().send();
         let found: std::result::Result<Vec<_>, _> = pages.try_collect().await;
-        // CloudFormation has no empty answer here, but an error without a code of its own (CFN-4).
+        // CloudFormation has no empty answer here, but an error without a code of its own (CFN-13).
         match found.map_err(|e| failed("cloudformation:ListImports", e)) {
             Err(e) if e.class == ErrorClass::Invalid && e.message.contains("not imported") => {
                 Ok(Vec::new())
@@ -202,7 +202,7 @@ fn text_of(value: Option<impl ToString>) -> String {
 
 fn to_stack(stack: cfn::Stack) -> Stack {
     let parameters = stack.parameters.unwrap_or_default();
-    // A value that came from Parameter Store is resolved with each update (CFN-5).
+    // A value that came from Parameter Store is resolved with each update (CFN-19).
     let resolved = parameters.iter().filter(|p| p.resolved_value.is_some());
     Stack {
         id: stack.stack_id.unwrap_or_default(),
@@ -242,7 +242,7 @@ fn to_change(change: cfn::ResourceChange) -> StackChange {
     }
 }
 
-/// Whether all that is said of properties is said only because of a reference to another resource (CFN-6).
+/// Whether all that is said of properties is said only because of a reference to another resource (CFN-20).
 fn follows_another(details: &[cfn::ResourceChangeDetail]) -> bool {
     let of_properties = |d: &&cfn::ResourceChangeDetail| {
         let what = d.target().and_then(|t| t.attribute());

@@ -40,7 +40,7 @@ pub fn read_template(text: &str) -> Result<StackTemplate, String> {
 
 impl StackTemplate {
     /// Whether all but `group` would be kept if the stack were deleted, and `group` would go. A policy counts only with the
-    /// mark beside it, without which CloudFormation may not have taken it up (CFN-1).
+    /// mark beside it, without which CloudFormation may not have taken it up (CFN-8).
     pub fn keeps_all_but(&self, group: &str) -> bool {
         let kept = |r: &Value| r.get("DeletionPolicy") == Some(&json!("Retain"));
         let mut resources = self.resources.iter();
@@ -48,7 +48,7 @@ impl StackTemplate {
     }
 
     /// The template with which a deletion of the stack deletes `group` alone. The metadata of each resource says what its
-    /// policy was before: of a resource of which nothing else changes CloudFormation does not take up a policy (CFN-1).
+    /// policy was before: of a resource of which nothing else changes CloudFormation does not take up a policy (CFN-8).
     ///
     /// # Errors
     /// Where there is no such resource, or the template gets too long, as text.

@@ -356,7 +356,7 @@ pub fn writes_by_action(
                     (_, NodeSource::NodePool) => {}
                 }
             }
-            // CloudFormation deletes the group with the caller's rights (CFN-3).
+            // CloudFormation deletes the group with the caller's rights (CFN-17).
             StepSpec::DeleteStack { blue, stack } => {
                 let arn = match stack.starts_with("arn:") {
                     true => stack.clone(),

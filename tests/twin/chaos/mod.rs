@@ -9,6 +9,7 @@ mod group_calls;
 mod mutants;
 mod pool_mutants;
 mod recorder;
+mod stack_calls;
 mod wire_record;
 mod workload_mutants;
 mod workloads;

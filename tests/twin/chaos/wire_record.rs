@@ -11,6 +11,7 @@ use super::direct_calls;
 use super::fixture::ChaosFixture;
 use super::group_calls;
 use super::recorder::Recorder;
+use super::stack_calls;
 
 /// The plans, each on the bundled cluster it is for.
 const PLANS: &[&str] = &[
@@ -28,6 +29,7 @@ const PLANS: &[&str] = &[
     "fargate",
     "auto-mode",
     "windows",
+    "eksctl",
 ];
 
 /// Those of them that ask AWS for different things, so that each refusal is met, and each call of a rollback is made.
@@ -72,6 +74,8 @@ fn what_goes_over_the_wire_to_aws_is_written_down() {
     direct_calls::ask(&around);
     recorder.begin("calls about groups of one's own".to_owned());
     group_calls::ask(&around);
+    recorder.begin("calls about stacks".to_owned());
+    stack_calls::ask(&around);
     for name in PLANS {
         let fixture = ChaosFixture::new(name);
         let trial = Trial {

@@ -46,6 +46,8 @@ pub struct Scene {
 enum Play {
     Snapshot,
     Forward,
+    /// Until it is stuck, and once more from there.
+    Twice,
     /// Until after a step, and all the rollback.
     Back(&'static str),
     /// The same, and the control plane too.
@@ -217,6 +219,17 @@ pub const SCENES: &[Scene] = &[
         play: Play::Back("green-data-green"),
         ..forward("self-managed")
     },
+    // The first change set cannot be carried out, so that it is deleted and made again.
+    Scene {
+        name: "a stack that goes with its group",
+        besides: |world| {
+            let fails = &mut world.cloud.cloudformation.switches.execution_fails;
+            let stack = "eksctl-eksctl-nodegroup-apps".to_owned();
+            fails.insert(stack, "a hook refuses it".to_owned());
+        },
+        play: Play::Twice,
+        ..forward("eksctl")
+    },
     forward("auto-mode"),
     Scene {
         name: "auto-mode and back",
@@ -326,6 +339,10 @@ impl Scene {
             match self.play {
                 Play::Snapshot => rig.snapshot().await.is_ok(),
                 Play::Forward => matches!(rig.apply(None).await, Ok(RunOutcome::Done)),
+                Play::Twice => {
+                    matches!(rig.apply(None).await, Ok(RunOutcome::Stuck { .. }))
+                        && matches!(rig.apply(None).await, Ok(RunOutcome::Done))
+                }
                 Play::WholeBack(step) => {
                     paused(&rig.apply(Some(step)).await)
                         && matches!(
