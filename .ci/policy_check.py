@@ -33,6 +33,7 @@ NOT_DEPENDENT = {
     ("ec2:RunInstances", "ssm:GetParameters"): "only for an image named as resolve:ssm:..., which EKS refuses in a template",
     ("autoscaling:CreateAutoScalingGroup", "iam:CreateServiceLinkedRole"): "only for an account's first group; blue is one",
     ("autoscaling:UpdateAutoScalingGroup", "iam:PassRole"): "only with another launch template; eksup sends sizes alone",
+    ("cloudformation:DescribeStacks", "cloudformation:ListStacks"): "only without a stack's name",
     ("ec2:RunInstances", "iam:PassRole"): "EKS refuses a template with an instance profile; it passes the node role itself",
 } | {
     ("servicequotas:GetServiceQuota", action): "only for quotas of that service; eksup asks for those of EKS, EC2 and EBS"

@@ -110,6 +110,10 @@ pub fn required_permissions(cloud: &AwsAccount, call: &AwsCall) -> Vec<RequiredP
         AwsService::Quotas => on(vec!["*".to_owned()]),
         AwsService::CloudFormation => {
             let mut needs = on(vec![stack_resource(cloud, &call.op, input)]);
+            // Without a name it lists the account's stacks.
+            if call.op == "DescribeStacks" && input.get_text("StackName").is_none() {
+                needs.push(require_action("cloudformation:ListStacks", "*"));
+            }
             let role = input.get_text("RoleARN");
             needs.extend(role.map(|role| pass_role(role, "cloudformation.amazonaws.com")));
             needs

@@ -260,7 +260,7 @@ async fn a_request_that_lacks_something_is_refused_before_anything_is_made() {
     let none = asked.change_set(&template).stack_name("none");
     assert_eq!(refused(none).await.1, "Stack [none] does not exist");
     asked.change_stack(APPS, |stack| {
-        stack.status = "UPDATE_ROLLBACK_FAILED".to_owned()
+        stack.status = "UPDATE_ROLLBACK_FAILED".to_owned();
     });
     let (_, message) = refused(asked.change_set(&template)).await;
     assert!(

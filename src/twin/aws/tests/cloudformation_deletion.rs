@@ -338,7 +338,7 @@ async fn termination_protection_refuses_a_deletion_and_changes_nothing() {
 async fn an_export_that_another_stack_imports_keeps_the_stack_as_it_is() {
     let asked = eksctl();
     asked.change_stack(APPS, |stack| {
-        stack.add_export("Role", "apps-role", "arn:role")
+        stack.add_export("Role", "apps-role", "arn:role");
     });
     asked
         .twin
@@ -375,7 +375,7 @@ async fn a_deletion_needs_the_callers_permissions_for_what_it_deletes() {
     assert!(of_deletion("cloudformation:DeleteStack") && of_deletion("eks:DescribeNodegroup"));
     // With a role of its own the stack needs no more of the caller than the call.
     asked.change_stack(APPS, |stack| {
-        stack.role = Some("arn:aws:iam::123456789012:role/cfn".to_owned())
+        stack.role = Some("arn:aws:iam::123456789012:role/cfn".to_owned());
     });
     assert_eq!(asked.delete_stack(APPS).await, "DELETE_COMPLETE");
 }
