@@ -72,6 +72,12 @@ impl Trial<'_> {
             pod_deadline: (plan.all_drains().map(|d| d.pod_deadline).min()).unwrap_or_default(),
             downtime: plan.strategy == Strategy::Recreate,
             green_targets,
+            stacks: { route.steps.iter() }
+                .filter_map(|step| match &step.spec {
+                    StepSpec::DeleteStack { blue, stack } => Some((stack.clone(), blue.clone())),
+                    _ => None,
+                })
+                .collect(),
             nodes: node_terms(plan, inventory, &route),
         })
     }

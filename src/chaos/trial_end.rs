@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::fault_schedule::FaultSchedule;
+use super::invariants::stacks;
 use super::oracle::{self, EndState};
 use super::process::ProcessHarness;
 use super::trial::{Trial, TrialEnd, TrialReport, read_cluster_and_run};
@@ -76,6 +77,7 @@ impl Trial<'_> {
         // a group.
         if last != TrialEnd::Stuck {
             faults.extend(oracle::find_leftover_marks(&read));
+            faults.extend(harness.twin.with_world(|w| stacks::find_stack_losses(w)));
             // Where somebody deletes a group nothing needs to run there.
             let deleted = |rule: &str| rule.starts_with("delete-group");
             let shrunk = |rule: &str| rule.starts_with("scale:") && rule.contains(":-");

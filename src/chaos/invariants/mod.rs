@@ -10,6 +10,7 @@ mod ends;
 mod floors;
 mod provided_nodes;
 mod requests;
+pub mod stacks;
 mod workloads;
 
 use std::any::Any;
@@ -50,6 +51,8 @@ pub struct UpgradeTerms {
     pub downtime: bool,
     /// ARNs of the target groups that weights move to.
     pub green_targets: BTreeSet<String>,
+    /// CloudFormation stacks that the plan deletes, by id or name, each with the group that goes with it.
+    pub stacks: BTreeMap<String, String>,
     /// The nodes that the plan brings to the target.
     pub nodes: NodeTerms,
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::drains::{self, DrainAct};
-use super::{Invariants, provided_nodes, workloads};
+use super::{Invariants, provided_nodes, stacks, workloads};
 use crate::model::Minor;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::twin::answer::Answer;
@@ -279,6 +279,11 @@ fn forbidden_reason(
             foreign
                 .next()
                 .map(|key| format!("tag {key} is not the run's"))
+        }
+        RequestedChange::Aws { op, input, .. }
+            if op == "DeleteStack" || op.ends_with("ChangeSet") =>
+        {
+            stacks::forbidden_stack_request(laws, world, op, input)
         }
         // A target may be deregistered by hand, as nothing else takes it out.
         RequestedChange::Aws { op, .. } if op == "DeregisterTargets" => None,

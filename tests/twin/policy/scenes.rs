@@ -223,9 +223,15 @@ pub const SCENES: &[Scene] = &[
     Scene {
         name: "a stack that goes with its group",
         besides: |world| {
-            let fails = &mut world.cloud.cloudformation.switches.execution_fails;
-            let stack = "eksctl-eksctl-nodegroup-apps".to_owned();
-            fails.insert(stack, "a hook refuses it".to_owned());
+            let (cfn, stack) = (
+                &mut world.cloud.cloudformation,
+                "eksctl-eksctl-nodegroup-apps",
+            );
+            let fails = &mut cfn.switches.execution_fails;
+            fails.insert(stack.to_owned(), "a hook refuses it".to_owned());
+            // What nobody imports is in nobody's way.
+            let stack = cfn.find_stack_mut(stack).unwrap();
+            stack.add_export("Role", "apps::Role", "role");
         },
         play: Play::Twice,
         ..forward("eksctl")
