@@ -40,7 +40,10 @@ async fn ask_about_stacks(aws: &AwsApi) {
     let template = cfn.get_template().stack_name(STACK);
     let template = template.template_stage(TemplateStage::Processed);
     let template = template.send().await.unwrap().template_body.unwrap();
-    cfn.list_exports().send().await.unwrap();
+    let exports = cfn.list_exports().send().await.unwrap();
+    let name = exports.exports()[0].name().unwrap();
+    let imports = cfn.list_imports().export_name(name);
+    assert!(!imports.send().await.unwrap().imports().is_empty());
     let imports = cfn.list_imports().export_name("nobody-has-this");
     imports.send().await.unwrap_err();
     let ask = |name: &str, body: &str| {
