@@ -39,7 +39,7 @@ impl EndState {
                 .map(|n| {
                     format!(
                         "{}{}",
-                        n.kubelet_version,
+                        release_of(&n.kubelet_version),
                         if n.is_ready() { "" } else { " not ready" }
                     )
                 })
@@ -205,6 +205,11 @@ pub fn find_pool_changes(
         .filter(|b| rolled_back && b.kind != "NodeClaim" && !now.iter().any(|o| same(b, o)));
     wrong.extend(gone.map(|b| format!("{} {} is gone", b.kind, b.name)));
     wrong
+}
+
+/// A kubelet's version without the build, which the twin gives nodes of its own.
+fn release_of(kubelet: &str) -> &str {
+    kubelet.split("-eks-").next().unwrap_or(kubelet)
 }
 
 /// Blue NodePools that a run that says it is done has left.
