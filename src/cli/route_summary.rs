@@ -293,6 +293,8 @@ impl<'a> PlannedRoute<'a> {
                 | StepSpec::ConfigurationTemplate { .. }
                 | StepSpec::HoldGreen { .. }
                 | StepSpec::HoldBlue { .. }
+                | StepSpec::RemoveWarmPool { .. }
+                | StepSpec::AddWarmPool { .. }
                 | StepSpec::CordonBlue { .. }
                 | StepSpec::AttachTargets { .. }
                 | StepSpec::AddToRules { .. }
@@ -401,10 +403,14 @@ pub fn step_group(spec: &StepSpec) -> Option<&'static str> {
         | StepSpec::Shift { .. }
         | StepSpec::DetachTargets { .. } => Some("Traffic"),
         StepSpec::Drain { .. } => Some("Drain"),
-        StepSpec::Soak { .. } | StepSpec::Retire { .. } | StepSpec::ReleaseGreen { .. } => {
-            Some("Retire")
-        }
-        StepSpec::Bake { .. } | StepSpec::CordonBlue { .. } | StepSpec::ReleasePool { .. } => None,
+        StepSpec::AddWarmPool { .. }
+        | StepSpec::Soak { .. }
+        | StepSpec::Retire { .. }
+        | StepSpec::ReleaseGreen { .. } => Some("Retire"),
+        StepSpec::Bake { .. }
+        | StepSpec::RemoveWarmPool { .. }
+        | StepSpec::CordonBlue { .. }
+        | StepSpec::ReleasePool { .. } => None,
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::eks::LaunchTemplateRef;
 use super::marks;
+use super::warm_pool::WarmPoolReading;
 
 /// An Auto Scaling group, as DescribeAutoScalingGroups answers it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,9 +29,9 @@ pub struct Asg {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<String>,
     pub tags: Vec<AsgTag>,
-    /// It keeps instances ready beside those in service.
-    #[serde(default)]
-    pub warm_pool: bool,
+    /// Its pool of instances beside those in service; the pool's instances are not told here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_pool: Option<WarmPoolReading>,
     /// New instances are protected from scale-in.
     #[serde(default)]
     pub protects_new: bool,

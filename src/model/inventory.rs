@@ -18,6 +18,7 @@ use super::optimized_image::ImageLine;
 use super::pod_admission::{LimitDefaults, ResourceQuota};
 use super::pod_identity::PodIdentityAssociation;
 use super::pool_group::pool_to_group;
+use super::warm_pool::WarmPoolReading;
 use super::{AddonVersion, Minor, asg, ec2, eks, elb};
 
 /// One reading of a cluster.
@@ -51,6 +52,10 @@ pub struct Inventory {
     /// By Auto Scaling group name; a group of which it could not be read has no entry.
     #[serde(default)]
     pub group_automation: BTreeMap<String, asg::GroupAutomation>,
+    /// The warm pools of self-managed groups with their instances, by Auto Scaling group name; one of which they could not be
+    /// read has no entry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub warm_pools: BTreeMap<String, WarmPoolReading>,
     pub instances: Vec<ec2::Instance>,
     /// Subnets of the cluster and of its node groups.
     pub subnets: Vec<ec2::Subnet>,
@@ -134,6 +139,12 @@ impl Inventory {
     /// The node group of that name.
     pub fn find_nodegroup(&self, name: &str) -> Option<&eks::Nodegroup> {
         self.nodegroups.iter().find(|g| g.name == name)
+    }
+
+    /// The self-managed group in whose warm pool the node's instance is.
+    pub fn pool_group_of(&self, node: &Node) -> Option<&str> {
+        let mut holding = { self.warm_pools.iter() }.filter(|(_, pool)| pool.has_node(node));
+        holding.next().map(|(group, _)| group.as_str())
     }
 
     /// The launch template version of a group, when it has one and it was read.

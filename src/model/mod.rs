@@ -36,6 +36,7 @@ pub mod snapshot;
 pub mod user_data;
 pub mod version;
 pub mod volumes;
+pub mod warm_pool;
 pub mod workload_name;
 
 pub use clock::Clock;

@@ -22,6 +22,7 @@ mod traffic;
 pub mod types;
 mod unmoved_nodes;
 mod user_data;
+mod warm_pools;
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -42,6 +42,8 @@ impl StepSpec {
         match self {
             Self::HoldPool { pool, .. } | Self::ReleasePool { pool } => Some(pool),
             Self::HoldBlue { blue, .. } | Self::CordonBlue { blue, .. } => Some(blue),
+            Self::RemoveWarmPool { blue, .. } => Some(blue),
+            Self::AddWarmPool { green, .. } => Some(green),
             Self::Drain { blue, .. } | Self::Retire { blue, .. } => Some(blue),
             Self::HoldGreen { green } | Self::ReleaseGreen { green } => Some(green),
             Self::Addon { .. }

@@ -36,6 +36,7 @@ pub mod retire_record;
 mod suspension;
 pub mod traffic;
 pub mod updates;
+pub mod warm_pool;
 pub mod workload_gate;
 pub mod workload_health;
 pub mod world;

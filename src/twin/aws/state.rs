@@ -313,6 +313,8 @@ pub struct AutoScalingGroup {
     pub launch: InstanceLaunch,
     /// Instance ids in launch order.
     pub members: BTreeMap<String, GroupMember>,
+    /// Instances of its warm pool, which are none of the group's.
+    pub pool: BTreeMap<String, GroupMember>,
     /// Target group ARN -> state of the traffic source.
     pub target_groups: BTreeMap<String, String>,
     /// Names of classic load balancers.
@@ -332,12 +334,33 @@ pub struct AutoScalingGroup {
     pub activities: Vec<ScalingActivity>,
 }
 
+impl AutoScalingGroup {
+    /// An instance of the group or of its warm pool.
+    pub fn find_member(&self, id: &str) -> Option<&GroupMember> {
+        self.members.get(id).or_else(|| self.pool.get(id))
+    }
+
+    /// The same, to be changed.
+    pub fn find_member_mut(&mut self, id: &str) -> Option<&mut GroupMember> {
+        match self.members.get_mut(id) {
+            Some(member) => Some(member),
+            None => self.pool.get_mut(id),
+        }
+    }
+
+    /// All instances of the group and of its warm pool.
+    pub fn all_members(&self) -> impl Iterator<Item = (&String, &GroupMember)> {
+        self.members.iter().chain(&self.pool)
+    }
+}
+
 /// What a group keeps as it was given, and what of it acts here.
 #[derive(Clone, Debug, Default)]
 pub struct GroupSettings {
     /// Members of DescribeAutoScalingGroups where they are not the default: HealthCheckType, TerminationPolicies and so on.
     pub members: Map<String, Value>,
     pub metrics: BTreeSet<String>,
+    /// As DescribeWarmPool shows it, without its instances.
     pub warm_pool: Option<Value>,
     /// As DescribePolicies, DescribeScheduledActions and DescribeNotificationConfigurations show them.
     pub policies: Vec<Value>,
@@ -362,7 +385,8 @@ impl GroupSettings {
 #[derive(Clone, Debug, Default)]
 pub struct GroupMember {
     pub zone: String,
-    /// Pending Pending:Wait Pending:Proceed InService Terminating Terminating:Wait Terminating:Proceed.
+    /// Pending Pending:Wait Pending:Proceed InService Terminating Terminating:Wait Terminating:Proceed; in a warm pool the same
+    /// after `Warmed:`, and there Stopped Running Hibernated in place of InService.
     pub lifecycle: String,
     /// Order of launch.
     pub number: u64,
@@ -373,6 +397,8 @@ pub struct GroupMember {
     /// Lifecycle actions that nobody has completed: the hook's name and the action's token.
     pub waits: Vec<(String, String)>,
     pub in_service_since: Option<Timestamp>,
+    /// It is taken out of service because the group became smaller.
+    pub leaves_for_size: bool,
 }
 
 impl GroupMember {
@@ -404,7 +430,7 @@ pub struct Ec2Instance {
     pub zone: String,
     pub subnet: String,
     pub image: String,
-    /// pending running shutting-down terminated.
+    /// pending running stopped shutting-down terminated.
     pub state: String,
     pub address: String,
     pub dns: String,

@@ -18,6 +18,7 @@ mod reroute;
 mod rollback_outage;
 mod screens;
 mod self_managed;
+mod warm_pool;
 mod world;
 
 use std::time::Duration;

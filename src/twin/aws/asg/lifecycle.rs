@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::launch::{active_members, count_members_by_zone, launch_instance};
-use super::{AsgEvent, activities, hooks, schedule_after, schedule_between, termination};
+use super::launch::{LaunchPurpose, active_members, count_members_by_zone, launch_instance};
+use super::{
+    AsgEvent, activities, hooks, schedule_after, schedule_between, termination, warm_pool,
+};
 use crate::twin::aws::state::AutoScalingGroup;
 use crate::twin::aws::{eks, elb, kube};
 use crate::twin::world::{SimWorld, WorldNotice};
@@ -22,8 +24,13 @@ pub fn reconcile_all_groups(world: &mut SimWorld) {
     }
 }
 
-/// Brings a group to its desired size, and its zones into balance.
+/// Brings a group to its desired size, its zones into balance, and its warm pool to the size that is left for it.
 pub fn reconcile_group(world: &mut SimWorld, name: &str) {
+    reconcile_members(world, name);
+    warm_pool::reconcile_pool(world, name);
+}
+
+fn reconcile_members(world: &mut SimWorld, name: &str) {
     let Some(asg) = world.cloud.asgs.get(name) else {
         return;
     };
@@ -45,7 +52,10 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
     // One failed launch ends this round, as all zones were tried; the group is looked at again later.
     if have < want && !no_launch {
         for _ in have..want {
-            if !launch_instance(world, name, false) {
+            // What waits in the pool comes first.
+            if !warm_pool::take_instance(world, name)
+                && !launch_instance(world, name, LaunchPurpose::Size)
+            {
                 schedule_after(
                     world,
                     LAUNCH_RETRY_INTERVAL,
@@ -71,6 +81,10 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
                 asg: name,
                 instance: &victim,
             });
+            let asg = world.cloud.asgs.get_mut(name);
+            if let Some(member) = asg.and_then(|a| a.members.get_mut(&victim)) {
+                member.leaves_for_size = true;
+            }
             termination::begin_termination(world, name, &victim, false);
         }
     } else if have == want
@@ -80,7 +94,7 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
         && is_unbalanced(world, name)
     {
         // Rebalancing launches in the emptiest zone first; the instance too many is then ended by size (ASG-3).
-        launch_instance(world, name, true);
+        launch_instance(world, name, LaunchPurpose::Balance);
     }
 }
 
@@ -131,6 +145,9 @@ pub fn launched(world: &mut SimWorld, name: &str, id: &str) {
     };
     instance.state = "running".into();
     let never = instance.never_joins;
+    if warm_pool::on_launched(world, name, id) {
+        return;
+    }
     if !hooks::begin_waiting(world, name, id, hooks::LAUNCHING) {
         put_in_service(world, name, id);
     }
@@ -184,7 +201,7 @@ pub fn on_node_joined(world: &mut SimWorld, id: &str) {
     // EKS lets the roles of its own groups in by itself. Any other role needs an access entry or a row of aws-auth;
     // until it has one the kubelet tries again, and nothing tells why the node does not come (SELF-3).
     if let (Some(asg), None) = (asg, &managed) {
-        let launch = asg.members.get(id).map(|m| m.launch.clone());
+        let launch = asg.find_member(id).map(|m| m.launch.clone());
         let role = launch.and_then(|launch| world.cloud.role_of(&launch));
         if !role.is_some_and(|role| eks::admits_role(world, &role)) {
             let instance = id.to_owned();
@@ -199,7 +216,7 @@ pub fn on_node_joined(world: &mut SimWorld, id: &str) {
     if let Some(instance) = world.cloud.instances.get_mut(id) {
         instance.joined = true;
     }
-    kube::join_node(world, id);
+    kube::register_node(world, id);
     if let Some(group) = managed {
         eks::clear_degraded(world, &group);
     }
