@@ -8,6 +8,9 @@ use super::kube::Node;
 /// What every lifecycle state of an instance in a warm pool begins with.
 const WARMED_PREFIX: &str = "Warmed:";
 
+/// Stands for a pool whose limit is the group's largest size.
+const NO_LIMIT: i32 = -1;
+
 /// How a group's warm pool is set up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -43,6 +46,30 @@ impl WarmPool {
     pub fn size_for(&self, max: i32, desired: i32) -> i32 {
         let prepared = self.max_prepared.unwrap_or(max);
         (prepared - desired).max(self.min).max(0)
+    }
+
+    /// The pool as the value of a tag, of the characters that every tag takes.
+    pub fn to_tag_value(&self) -> String {
+        let Self {
+            min, state, reuse, ..
+        } = self;
+        let prepared = self.max_prepared.unwrap_or(NO_LIMIT);
+        format!("min={min} prepared={prepared} state={state} reuse={reuse}")
+    }
+
+    /// The pool that [`Self::to_tag_value`] wrote; none where the text is no such value.
+    pub fn parse_tag_value(text: &str) -> Option<Self> {
+        let value = |key: &str| {
+            let mut words = text.split(' ').filter_map(|word| word.split_once('='));
+            words.find(|(name, _)| *name == key).map(|(_, value)| value)
+        };
+        let prepared: i32 = value("prepared")?.parse().ok()?;
+        Some(Self {
+            min: value("min")?.parse().ok()?,
+            max_prepared: (prepared >= 0).then_some(prepared),
+            state: value("state")?.to_owned(),
+            reuse: value("reuse")?.parse().ok()?,
+        })
     }
 
     /// Describes the pool for people.
@@ -88,6 +115,21 @@ pub fn is_warmed(lifecycle: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tag_tells_the_pool_that_was_removed() {
+        for (max_prepared, reuse) in [(None, true), (Some(0), false)] {
+            let pool = WarmPool {
+                min: 2,
+                max_prepared,
+                state: "Hibernated".into(),
+                reuse,
+            };
+            let text = pool.to_tag_value();
+            assert_eq!(WarmPool::parse_tag_value(&text), Some(pool), "{text}");
+        }
+        assert_eq!(WarmPool::parse_tag_value("min=2"), None);
+    }
 
     #[test]
     fn the_size_of_a_pool_follows_the_sizes_of_its_group() {

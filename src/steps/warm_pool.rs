@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
+use crate::model::asg::AsgTag;
 use crate::model::clock::signed_duration;
 use crate::model::kube::{Node, Pod};
+use crate::model::marks;
 use crate::model::warm_pool::{WarmPool, WarmPoolReading};
 use crate::model::{ApiError, ErrorClass, absent_is_none};
 use crate::steps::StepWorld;
@@ -45,9 +47,11 @@ pub enum WarmPoolAct {
     Put {
         pool: WarmPool,
     },
-    /// Sets it to have no instance; those it has end.
+    /// Sets it to have no instance; those it has end. `mark`: blue is marked with the pool that it had.
     Empty {
         pool: WarmPool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mark: Option<WarmPool>,
     },
     Delete,
 }
@@ -130,6 +134,7 @@ impl WarmPoolObservation {
             true => WarmPoolAct::Delete,
             false => WarmPoolAct::Empty {
                 pool: reading.pool.emptied(),
+                mark: None,
             },
         }))
     }
@@ -144,7 +149,7 @@ impl WarmPoolAct {
     pub async fn perform(&self, world: &StepWorld, group: &str) -> Result<(), StepError> {
         match self {
             Self::Put { pool } => world.aws.put_warm_pool(group, pool).await?,
-            Self::Empty { pool } => {
+            Self::Empty { pool, mark } => {
                 let described = absent_is_none(world.aws.describe_warm_pool(group).await)?;
                 let Some(reading) = described.flatten() else {
                     return Ok(());
@@ -152,6 +157,10 @@ impl WarmPoolAct {
                 let (nodes, pods) =
                     tokio::try_join!(world.kube.list_nodes(), world.kube.list_pods())?;
                 if pods_on_pool(&reading, nodes.iter(), pods.iter()).is_empty() {
+                    // First: of a pool that is gone nothing else would tell.
+                    if let Some(was) = mark {
+                        world.aws.tag_asg(group, &[pool_mark(was)]).await?;
+                    }
                     world.aws.put_warm_pool(group, pool).await?;
                 }
             }
@@ -212,6 +221,26 @@ impl RemoveWarmPoolStep {
     pub fn new(blue: String, pool: WarmPool) -> Self {
         Self { blue, pool }
     }
+
+    /// The act with the mark that tells a later route what blue had.
+    fn with_mark(&self, act: WarmPoolAct) -> WarmPoolAct {
+        match act {
+            WarmPoolAct::Empty { pool, .. } => WarmPoolAct::Empty {
+                pool,
+                mark: Some(self.pool.clone()),
+            },
+            act @ (WarmPoolAct::Put { .. } | WarmPoolAct::Delete) => act,
+        }
+    }
+}
+
+/// The tag that tells which warm pool a group had.
+fn pool_mark(pool: &WarmPool) -> AsgTag {
+    AsgTag {
+        key: marks::WARM_POOL_TAG.to_owned(),
+        value: pool.to_tag_value(),
+        propagate: false,
+    }
 }
 
 impl Step<StepWorld> for RemoveWarmPoolStep {
@@ -242,8 +271,9 @@ impl Step<StepWorld> for RemoveWarmPoolStep {
                 .with_next(NextStep::Replan),
             );
         }
-        seen.next_removal(blue, (past.started_at, now))
-            .unwrap_or_else(|| Decision::Done(format!("{blue} has no warm pool")))
+        let removal = seen.next_removal(blue, (past.started_at, now));
+        let removal = removal.map(|decision| decision.map_act(|act| self.with_mark(act)));
+        removal.unwrap_or_else(|| Decision::Done(format!("{blue} has no warm pool")))
     }
 
     fn before_image(&self, seen: &WarmPoolObservation) -> WarmPoolBeforeImage {
@@ -251,7 +281,13 @@ impl Step<StepWorld> for RemoveWarmPoolStep {
     }
 
     async fn perform_act(&self, world: &StepWorld, act: &WarmPoolAct) -> Result<(), StepError> {
-        act.perform(world, &self.blue).await
+        act.perform(world, &self.blue).await?;
+        // The pool is there again, and tells itself.
+        if matches!(act, WarmPoolAct::Put { .. }) {
+            let mark = [marks::WARM_POOL_TAG.to_owned()];
+            world.aws.untag_asg(&self.blue, &mark).await?;
+        }
+        Ok(())
     }
 
     fn undo_kind(&self) -> UndoKind {
@@ -374,6 +410,7 @@ impl Step<StepWorld> for AddWarmPoolStep {
         }
         Decision::Act(WarmPoolAct::Empty {
             pool: reading.pool.emptied(),
+            mark: None,
         })
     }
 

@@ -282,6 +282,12 @@ pub fn writes_by_action(
                 for action in ["autoscaling:PutWarmPool", "autoscaling:DeleteWarmPool"] {
                     asked.add_action(action, asgs(group));
                 }
+                // The mark that tells a later route what blue had; green gets none.
+                if matches!(&step.spec, StepSpec::RemoveWarmPool { .. }) {
+                    for action in ["autoscaling:CreateOrUpdateTags", "autoscaling:DeleteTags"] {
+                        asked.add_action(action, asgs(group));
+                    }
+                }
             }
             StepSpec::AttachTargets {
                 green,

@@ -51,6 +51,7 @@ fn blues_pool_is_emptied_and_then_deleted_and_seen_to_be_gone() {
     let emptied = stopped().emptied();
     let empty = WarmPoolAct::Empty {
         pool: emptied.clone(),
+        mark: Some(stopped()),
     };
     assert_eq!(next(&seen(stopped(), &["i-1"]), 0), Decision::Act(empty));
     let ending = seen(emptied.clone(), &["i-1"]);
@@ -117,7 +118,10 @@ fn a_rollback_gives_blue_its_pool_back_and_does_not_wait_for_greens_to_end() {
     let none = WarmPoolObservation::default().before_image();
     let undo = |seen: &WarmPoolObservation| green.decide_undo(&none, seen, &trail, at(0));
     let pool = stopped().emptied();
-    let empty = Decision::Act(WarmPoolAct::Empty { pool: pool.clone() });
+    let empty = Decision::Act(WarmPoolAct::Empty {
+        pool: pool.clone(),
+        mark: None,
+    });
     assert_eq!(undo(&seen(stopped(), &["i-9"])), empty);
     assert!(matches!(undo(&seen(pool, &["i-9"])), Decision::Done(_)));
     assert!(matches!(

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use eksup::engine::RunOutcome;
 use eksup::model::asg::Asg;
 use eksup::model::snapshot::Snapshot;
@@ -19,7 +21,7 @@ const GREEN: &str = "web-green";
 /// How long a pool takes to fill and its nodes to fall silent.
 const FILL_TIME: Duration = Duration::from_secs(10 * 60);
 
-/// The bundled cluster, with a warm pool beside `web-blue`. Its user data starts the kubelet at once, so that instances
+/// The bundled cluster, with a warm pool beside the three instances of `web-blue`, whose largest size is six. Its user data starts the kubelet at once, so that instances
 /// register while they warm.
 fn with_pool(pool: Value) -> Snapshot {
     let mut snapshot = scenario::find_scenario("self-managed").unwrap();
@@ -31,8 +33,26 @@ fn with_pool(pool: Value) -> Snapshot {
     snapshot
 }
 
+/// The same, with user data that starts the kubelet only when the instance is taken into service.
+fn joining_later(mut snapshot: Snapshot) -> Snapshot {
+    let templates = snapshot.aws.get_mut("ec2:LaunchTemplates").unwrap();
+    let mut templates = templates.iter_mut();
+    let web = templates.find(|t| t["LaunchTemplateName"] == "web-nodes");
+    let data = &mut web.unwrap()["Versions"][0]["LaunchTemplateData"]["UserData"];
+    let text = STANDARD.decode(data.as_str().unwrap()).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    // What a public script asks first, in the words that tell it.
+    let asks = "# while LifecycleState is Warmed:* wait\n";
+    *data = json!(STANDARD.encode(format!("{text}\n{asks}")));
+    snapshot
+}
+
 async fn filled(pool: Value, plan: &str) -> Rig {
-    let rig = Rig::new(&with_pool(pool), plan, 7);
+    filled_from(&with_pool(pool), plan).await
+}
+
+async fn filled_from(snapshot: &Snapshot, plan: &str) -> Rig {
+    let rig = Rig::new(snapshot, plan, 7);
     tokio::time::sleep(FILL_TIME).await;
     rig
 }
@@ -106,7 +126,7 @@ async fn a_pool_moves_with_its_group_however_often_the_process_dies() {
     let mut states = instances_of(&rig, GREEN);
     states.sort();
     let pooled = states.iter().filter(|s| *s == "stopped").count();
-    assert_eq!((states.len() - pooled, pooled), (3, 2), "{states:?}");
+    assert_eq!((states.len() - pooled, pooled), (3, 3), "{states:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,9 +134,9 @@ async fn neither_group_has_a_pool_while_pods_move() {
     let rig = filled(stopped(), PLAN).await;
     let until = rig.apply_until("green-web-green").await;
     assert!(matches!(until, RunOutcome::Paused { .. }), "{}", rig.log());
-    // Green stands ready without it, and blue could still grow by its own.
+    // Green stands ready without it. Blue's nodes that stopped are gone before the first add-on would miss its pods there.
     assert_eq!(pool_of(&rig, GREEN).await, None);
-    assert_eq!(pool_of(&rig, BLUE).await, Some(as_model()));
+    assert_eq!(pool_of(&rig, BLUE).await, None);
     let until = rig.apply_until("drain-web-blue").await;
     assert!(matches!(until, RunOutcome::Paused { .. }), "{}", rig.log());
     assert_eq!(pool_of(&rig, GREEN).await, None);
@@ -148,7 +168,7 @@ async fn a_rollback_gives_blue_its_pool_back_and_leaves_nothing_of_green() {
         tokio::time::sleep(FILL_TIME).await;
         let states = instances_of(&rig, BLUE);
         let pooled = states.iter().filter(|s| *s == "stopped").count();
-        assert_eq!((states.len(), pooled), (5, 2), "{step}: {states:?}");
+        assert_eq!((states.len(), pooled), (6, 3), "{step}: {states:?}");
     }
 }
 
@@ -159,7 +179,7 @@ async fn a_rollback_that_dies_again_and_again_removes_greens_pool_all_the_same()
     assert!(matches!(until, RunOutcome::Paused { .. }), "{}", rig.log());
     // Its instances have warmed and stopped meanwhile.
     tokio::time::sleep(FILL_TIME).await;
-    assert_eq!(instances_of(&rig, GREEN).len(), 5);
+    assert_eq!(instances_of(&rig, GREEN).len(), 6);
     let mut deaths = 0;
     let ended = loop {
         let back = RunCommand::Rollback {
@@ -193,7 +213,7 @@ async fn a_blue_at_zero_keeps_no_instance_in_a_pool_and_gets_its_pool_back() {
     assert!(rolled_back, "{back:?}\n{}", rig.log());
     tokio::time::sleep(FILL_TIME).await;
     assert_eq!(pool_of(&rig, BLUE).await, Some(as_model()));
-    assert_eq!(instances_of(&rig, BLUE).len(), 5);
+    assert_eq!(instances_of(&rig, BLUE).len(), 6);
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,5 +227,25 @@ async fn a_pool_that_keeps_its_instances_running_goes_while_no_pod_is_on_them() 
     assert_eq!(
         (pool.state.as_str(), pool.max_prepared),
         ("Running", Some(4))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_whose_instances_join_later_serves_blue_until_it_is_closed() {
+    let snapshot = joining_later(with_pool(stopped()));
+    let rig = filled_from(&snapshot, PLAN).await;
+    assert_eq!((instances_of(&rig, BLUE).len(), silent_nodes(&rig)), (6, 0));
+    let until = rig.apply_until("green-web-green").await;
+    assert!(matches!(until, RunOutcome::Paused { .. }), "{}", rig.log());
+    assert_eq!(pool_of(&rig, BLUE).await, Some(as_model()));
+    let until = rig.apply_until("cordon-web-blue").await;
+    assert!(matches!(until, RunOutcome::Paused { .. }), "{}", rig.log());
+    assert_eq!(pool_of(&rig, BLUE).await, None);
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
+    tokio::time::sleep(FILL_TIME).await;
+    assert_eq!(pool_of(&rig, GREEN).await, Some(as_model()));
+    assert_eq!(
+        (instances_of(&rig, GREEN).len(), silent_nodes(&rig)),
+        (6, 0)
     );
 }
