@@ -1,12 +1,16 @@
 //! Warm pools of Auto Scaling groups: read, set up and deleted.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_autoscaling::types;
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::asg::to_asg_instance;
-use crate::aws::AwsApi;
+use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi};
 use crate::clients::aws_error::classify_sdk_error as failed;
-use crate::model::ApiError;
-use crate::model::warm_pool::{WarmPool, WarmPoolReading};
+use crate::model::asg::{Asg, WarmPoolReading};
+use crate::model::warm_pool::WarmPool;
+use crate::model::{ApiError, absent_is_none};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
@@ -39,6 +43,26 @@ impl AwsApi {
                 return Ok(reading);
             }
         }
+    }
+
+    /// The warm pools of those groups that have one, by group.
+    ///
+    /// # Errors
+    /// Those of DescribeWarmPool.
+    pub async fn describe_warm_pools(
+        &self,
+        asgs: &[Asg],
+    ) -> Result<BTreeMap<String, WarmPoolReading>> {
+        let with_pool = asgs.iter().filter(|g| g.warm_pool.is_some());
+        let each = with_pool.map(async |group| {
+            let found = absent_is_none(self.describe_warm_pool(&group.name).await)?;
+            Ok::<_, ApiError>(found.flatten().map(|found| (group.name.clone(), found)))
+        });
+        let found: Vec<Option<(String, WarmPoolReading)>> = stream::iter(each)
+            .buffered(AWS_CALL_CONCURRENCY)
+            .try_collect()
+            .await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Gives the group this warm pool, or changes the one it has. Every member is sent, so that none of before stays.

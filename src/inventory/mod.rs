@@ -13,7 +13,6 @@ pub mod scrub;
 pub mod snapshot;
 #[cfg(test)]
 mod snapshot_tests;
-mod warm_pools;
 
 pub use connect::connect_cluster;
 pub use for_plan::{read_addon_schemas, read_for_plan};

@@ -7,7 +7,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::account_limits::read_limits;
 use super::load_balancers::{VpcLoadBalancers, read_load_balancers};
-use super::warm_pools::read_warm_pools;
 use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi, none_if_gone};
 use crate::k8s::KubeApi;
 use crate::model::aws_status::ClusterStatus;
@@ -96,7 +95,7 @@ pub async fn read_inventory(
             notes.or_default(aws.describe_instances(&ids)),
             read_lifecycle_hooks(aws, &asgs, &notes),
             read_group_automation(aws, &asgs, &notes),
-            read_warm_pools(aws, &self_managed, &notes)
+            notes.or_default(aws.describe_warm_pools(&self_managed))
         )?;
         Ok((asgs, instances, hooks, automation, pools))
     };

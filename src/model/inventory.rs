@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::admission::AdmissionWebhook;
+use super::asg::WarmPoolReading;
 use super::cni::{CniSettings, EniConfig};
 use super::image::AmiImage;
 use super::kube::{
@@ -18,7 +19,6 @@ use super::optimized_image::ImageLine;
 use super::pod_admission::{LimitDefaults, ResourceQuota};
 use super::pod_identity::PodIdentityAssociation;
 use super::pool_group::pool_to_group;
-use super::warm_pool::WarmPoolReading;
 use super::{AddonVersion, Minor, asg, ec2, eks, elb};
 
 /// One reading of a cluster.

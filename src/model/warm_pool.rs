@@ -2,9 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::asg::AsgInstance;
-use super::kube::Node;
-
 /// What every lifecycle state of an instance in a warm pool begins with.
 const WARMED_PREFIX: &str = "Warmed:";
 
@@ -83,27 +80,6 @@ impl WarmPool {
             false => "",
         };
         format!("{}, at least {}, {prepared}{reuse}", self.state, self.min)
-    }
-}
-
-/// A group's warm pool as it is now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WarmPoolReading {
-    pub pool: WarmPool,
-    /// It is marked for deletion: it is there until its last instance has ended.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub deleting: bool,
-    /// Its instances; in the answer about the group itself they are not told.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub instances: Vec<AsgInstance>,
-}
-
-impl WarmPoolReading {
-    /// Whether the node's instance is in the pool.
-    pub fn has_node(&self, node: &Node) -> bool {
-        let id = node.instance_id();
-        id.is_some_and(|id| self.instances.iter().any(|i| i.id == id))
     }
 }
 

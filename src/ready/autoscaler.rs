@@ -265,8 +265,9 @@ fn list_unmanaged_settings(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::asg::WarmPoolReading;
     use crate::model::asg::{GroupAutomation, LifecycleHook};
-    use crate::model::warm_pool::{WarmPool, WarmPoolReading};
+    use crate::model::warm_pool::WarmPool;
     use crate::plan::Plan;
     use crate::route::fixture;
 

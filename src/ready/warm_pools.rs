@@ -66,7 +66,8 @@ mod tests {
     use super::*;
     use crate::model::Inventory;
     use crate::model::asg::AsgInstance;
-    use crate::model::warm_pool::{WarmPool, WarmPoolReading};
+    use crate::model::asg::WarmPoolReading;
+    use crate::model::warm_pool::WarmPool;
     use crate::ready::Severity;
     use crate::route::fixture::self_managed_cluster;
 

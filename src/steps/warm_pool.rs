@@ -14,10 +14,11 @@ use crate::engine::{
     Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
 use crate::model::asg::AsgTag;
+use crate::model::asg::WarmPoolReading;
 use crate::model::clock::signed_duration;
 use crate::model::kube::{Node, Pod};
 use crate::model::marks;
-use crate::model::warm_pool::{WarmPool, WarmPoolReading};
+use crate::model::warm_pool::WarmPool;
 use crate::model::{ApiError, ErrorClass, absent_is_none};
 use crate::steps::StepWorld;
 use crate::steps::evictable::keeps_node_occupied;

@@ -199,7 +199,8 @@ fn the_overrides_of_a_mixed_policy_say_which_types_green_may_get() {
 
 #[test]
 fn a_warm_pool_leaves_blue_before_it_is_closed_and_comes_to_green_when_blue_is_empty() {
-    use crate::model::warm_pool::{WarmPool, WarmPoolReading};
+    use crate::model::asg::WarmPoolReading;
+    use crate::model::warm_pool::WarmPool;
     let pool = WarmPool {
         min: 2,
         max_prepared: None,

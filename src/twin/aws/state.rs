@@ -334,26 +334,6 @@ pub struct AutoScalingGroup {
     pub activities: Vec<ScalingActivity>,
 }
 
-impl AutoScalingGroup {
-    /// An instance of the group or of its warm pool.
-    pub fn find_member(&self, id: &str) -> Option<&GroupMember> {
-        self.members.get(id).or_else(|| self.pool.get(id))
-    }
-
-    /// The same, to be changed.
-    pub fn find_member_mut(&mut self, id: &str) -> Option<&mut GroupMember> {
-        match self.members.get_mut(id) {
-            Some(member) => Some(member),
-            None => self.pool.get_mut(id),
-        }
-    }
-
-    /// All instances of the group and of its warm pool.
-    pub fn all_members(&self) -> impl Iterator<Item = (&String, &GroupMember)> {
-        self.members.iter().chain(&self.pool)
-    }
-}
-
 /// What a group keeps as it was given, and what of it acts here.
 #[derive(Clone, Debug, Default)]
 pub struct GroupSettings {

@@ -14,26 +14,18 @@ use eksup::twin::scenario;
 use serde_json::{Value, json};
 
 use crate::support::process_rig::{Rig, RunCommand};
+use crate::warm_pool::{GROUP as BLUE, stopped, with_pool};
 
 const PLAN: &str = "apiVersion: eksup.dev/v1\nkind: UpgradePlan\ncluster: self-managed\nto: 1.28\nautoScalingGroups:\n- {blue: web-blue, ami: auto}\n";
-const BLUE: &str = "web-blue";
 const GREEN: &str = "web-green";
 /// How long a pool takes to fill and its nodes to fall silent.
 const FILL_TIME: Duration = Duration::from_secs(10 * 60);
 
-/// The bundled cluster, with a warm pool beside the three instances of `web-blue`, whose largest size is six. Its user data starts the kubelet at once, so that instances
-/// register while they warm.
-fn with_pool(pool: Value) -> Snapshot {
-    let mut snapshot = scenario::find_scenario("self-managed").unwrap();
-    let groups = "autoscaling:DescribeAutoScalingGroups";
-    let groups = snapshot.aws.get_mut(groups).unwrap();
-    let mut groups = groups.iter_mut();
-    let web = groups.find(|g| g["AutoScalingGroupName"] == BLUE).unwrap();
-    web["WarmPoolConfiguration"] = pool;
-    snapshot
+fn cluster() -> Snapshot {
+    scenario::find_scenario("self-managed").unwrap()
 }
 
-/// The same, with user data that starts the kubelet only when the instance is taken into service.
+/// The cluster, with user data that starts the kubelet only when the instance is taken into service.
 fn joining_later(mut snapshot: Snapshot) -> Snapshot {
     let templates = snapshot.aws.get_mut("ec2:LaunchTemplates").unwrap();
     let mut templates = templates.iter_mut();
@@ -48,17 +40,13 @@ fn joining_later(mut snapshot: Snapshot) -> Snapshot {
 }
 
 async fn filled(pool: Value, plan: &str) -> Rig {
-    filled_from(&with_pool(pool), plan).await
+    filled_from(&with_pool(cluster(), pool), plan).await
 }
 
 async fn filled_from(snapshot: &Snapshot, plan: &str) -> Rig {
     let rig = Rig::new(snapshot, plan, 7);
     tokio::time::sleep(FILL_TIME).await;
     rig
-}
-
-fn stopped() -> Value {
-    json!({"MinSize": 2, "PoolState": "Stopped", "InstanceReusePolicy": {"ReuseOnScaleIn": true}})
 }
 
 fn as_model() -> WarmPool {
@@ -232,7 +220,7 @@ async fn a_pool_that_keeps_its_instances_running_goes_while_no_pod_is_on_them() 
 
 #[tokio::test(start_paused = true)]
 async fn a_pool_whose_instances_join_later_serves_blue_until_it_is_closed() {
-    let snapshot = joining_later(with_pool(stopped()));
+    let snapshot = joining_later(with_pool(cluster(), stopped()));
     let rig = filled_from(&snapshot, PLAN).await;
     assert_eq!((instances_of(&rig, BLUE).len(), silent_nodes(&rig)), (6, 0));
     let until = rig.apply_until("green-web-green").await;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::group_request::{read_members, read_sizes, read_subnets};
 use super::launch_source::read_source;
-use super::{groups, health, hooks, lifecycle, termination, traffic_sources, warm_pool};
+use super::{groups, health, hooks, lifecycle, termination, traffic_sources};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::AutoScalingGroup;
@@ -153,7 +153,7 @@ pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     if members.is_empty() && group.pool.is_empty() {
         world.cloud.asgs.remove(&name);
     }
-    warm_pool::shut_down_pool(world, &name);
+    termination::shut_down_pool(world, &name);
     for (id, active) in members {
         match active {
             true => termination::begin_termination(world, &name, &id, false),

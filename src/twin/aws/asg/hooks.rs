@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{AsgEvent, groups, lifecycle, schedule_after, termination, warm_pool};
+use super::{AsgEvent, groups, lifecycle, pool_members, schedule_after, termination};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::world::SimWorld;
@@ -270,7 +270,7 @@ fn finish_wait(world: &mut SimWorld, name: &str, id: &str, token: &str, result: 
         }
         (true, _) if pooled => {
             member.lifecycle = "Warmed:Pending:Proceed".into();
-            warm_pool::on_warmed(world, name, id);
+            pool_members::on_warmed(world, name, id);
         }
         (false, _) if pooled => {
             member.lifecycle = "Warmed:Terminating:Proceed".into();

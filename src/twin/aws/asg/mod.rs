@@ -9,6 +9,7 @@ mod hooks;
 mod launch;
 mod launch_source;
 mod lifecycle;
+mod pool_members;
 mod reads;
 mod settings;
 mod termination;
@@ -78,8 +79,8 @@ pub fn handle_event(world: &mut SimWorld, due: AsgEvent) {
             evict,
         } => termination::continue_termination(world, &asg, &instance, began, evict),
         AsgEvent::Ended { instance } => termination::on_instance_terminated(world, &instance),
-        AsgEvent::Warmed { asg, instance } => warm_pool::on_warmed(world, &asg, &instance),
-        AsgEvent::PoolDeleted { asg } => warm_pool::on_pool_changed(world, &asg),
+        AsgEvent::Warmed { asg, instance } => pool_members::on_warmed(world, &asg, &instance),
+        AsgEvent::PoolDeleted { asg } => pool_members::on_pool_changed(world, &asg),
         AsgEvent::Looked { asg } => lifecycle::reconcile_group(world, &asg),
         AsgEvent::HookTimedOut {
             asg,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    AsgEvent, activities, hooks, launch, lifecycle, schedule_after, schedule_between, warm_pool,
+    AsgEvent, activities, hooks, launch, lifecycle, pool_members, schedule_after, schedule_between,
 };
 use crate::twin::aws::{eks, elb, kube};
 use crate::twin::world::{SimWorld, WorldNotice};
@@ -94,9 +94,9 @@ pub fn continue_termination(
     );
 }
 
-/// The instance has left its group: it ends, unless it left for the group's size and its warm pool takes it back.
+/// The instance has left its group: it ends, unless it left for the group's size and its warm pool reuses it.
 pub fn end_or_return(world: &mut SimWorld, name: &str, id: &str) {
-    if warm_pool::take_back(world, name, id) {
+    if pool_members::reuse_instance(world, name, id) {
         lifecycle::reconcile_group(world, name);
     } else {
         shut_down_instance(world, name, id);
@@ -138,6 +138,38 @@ pub fn shut_down_instance(world: &mut SimWorld, name: &str, id: &str) {
     );
 }
 
+/// Ends an instance of the pool, once the hooks of its end are answered.
+pub fn end_pooled_instance(world: &mut SimWorld, name: &str, id: &str) {
+    let asg = world.cloud.asgs.get_mut(name);
+    let Some(member) = asg
+        .and_then(|a| a.pool.get_mut(id))
+        .filter(|m| pool_members::is_kept(m))
+    else {
+        return;
+    };
+    member.waits.clear();
+    member.lifecycle = "Warmed:Terminating".into();
+    activities::record_termination(world, name, id);
+    if !hooks::begin_waiting(world, name, id, hooks::TERMINATING) {
+        shut_down_instance(world, name, id);
+    }
+}
+
+/// Ends all instances of the pool at once, whatever waits for them.
+pub fn shut_down_pool(world: &mut SimWorld, name: &str) {
+    let pool = world.cloud.asgs.get(name).map(|a| &a.pool);
+    let ids: Vec<String> = pool.into_iter().flat_map(|p| p.keys().cloned()).collect();
+    for id in ids {
+        let asg = world.cloud.asgs.get_mut(name);
+        if let Some(member) = asg.and_then(|a| a.pool.get_mut(&id)) {
+            member.waits.clear();
+            member.lifecycle = "Warmed:Terminating".into();
+        }
+        activities::record_termination(world, name, &id);
+        shut_down_instance(world, name, &id);
+    }
+}
+
 /// The instance is no more; its group looks at its size.
 pub fn on_instance_terminated(world: &mut SimWorld, id: &str) {
     let Some(instance) = world.cloud.instances.get_mut(id) else {
@@ -163,7 +195,7 @@ pub fn on_instance_terminated(world: &mut SimWorld, id: &str) {
         return;
     }
     if pooled {
-        warm_pool::on_pool_changed(world, &name);
+        pool_members::on_pool_changed(world, &name);
     }
     // EKS waits for the last instance before it deletes the group (EKS-NG-16).
     if let Some(nodegroup) = nodegroup.filter(|_| empty) {

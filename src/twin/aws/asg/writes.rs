@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{group_request, groups, health, launch_source, lifecycle, termination, warm_pool};
+use super::{group_request, groups, health, launch_source, lifecycle, termination};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::eks;
 use crate::twin::aws::error::AwsError;
@@ -180,7 +180,7 @@ pub fn terminate_instance(world: &mut SimWorld, input: Input) -> Result<Value, A
         .get(&asg)
         .is_some_and(|a| a.pool.contains_key(id));
     if pooled {
-        warm_pool::end_instance(world, &asg, id);
+        termination::end_pooled_instance(world, &asg, id);
         lifecycle::reconcile_group(world, &asg);
         return Ok(show_termination(world, &asg, id));
     }
