@@ -118,7 +118,7 @@ mod tests {
     fn nodes_of_a_warm_pool_are_told_of_and_pods_on_them_are_no_ones_to_move() {
         let stopped = cluster("Unknown");
         let told = ("EKSUP-N055".to_owned(), Severity::Warning);
-        assert_eq!(found(&stopped), [told.clone()]);
+        assert_eq!(found(&stopped), std::slice::from_ref(&told));
         // A pod on a node that stopped has ended; one on a node that is Ready would be lost.
         let mut pod = crate::steps::evictable::tests::pod("late", "warm-1");
         pod.node = Some("warm-1".into());
@@ -127,7 +127,7 @@ mod tests {
             inventory.pods.push(pod.clone());
             found(&inventory)
         };
-        assert_eq!(with_pod("Unknown"), [told.clone()]);
+        assert_eq!(with_pod("Unknown"), std::slice::from_ref(&told));
         let blocker = ("EKSUP-N012".to_owned(), Severity::Blocker);
         assert_eq!(with_pod("True"), [blocker, told]);
         assert_eq!(found(&self_managed_cluster()), []);

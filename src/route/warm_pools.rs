@@ -24,7 +24,7 @@ fn moved_pool(inventory: &Inventory, origin: &Nodegroup) -> Option<WarmPool> {
     let before = mark.and_then(|t| WarmPool::parse_tag_value(&t.value));
     let reading = asg.warm_pool.as_ref();
     // One that somebody deletes is not given to green.
-    let kept = reading.filter(|r| !r.deleting && !(before.is_some() && r.pool.keeps_none()));
+    let kept = reading.filter(|r| !(r.deleting || before.is_some() && r.pool.keeps_none()));
     kept.map(|r| r.pool.clone()).or(before)
 }
 

@@ -23,7 +23,10 @@ impl RetireStep {
         request: NodegroupRequest,
     ) -> Result<(), StepError> {
         if self.source == NodeSource::AutoScalingGroup {
-            let found = world.aws.describe_asgs(&[self.blue.clone()]).await?;
+            let found = world
+                .aws
+                .describe_asgs(std::slice::from_ref(&self.blue))
+                .await?;
             let asgs: Vec<Asg> = found.into_values().collect();
             if let Some(asg) = find_suspended(&asgs, &world.run, marks::LAUNCH) {
                 resume_process(world, &asg, marks::LAUNCH).await?;
