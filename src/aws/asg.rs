@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_autoscaling::types;
 use futures::future::try_join_all;
 
+use super::warm_pool::to_warm_pool;
 use crate::aws::AwsApi;
 use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::ApiError;
 use crate::model::asg::{Asg, AsgInstance, AsgLaunch, AsgTag, LifecycleHook};
 use crate::model::eks::LaunchTemplateRef;
 use crate::model::elb::is_classic;
+use crate::model::warm_pool::is_warmed;
 
 type Result<T> = std::result::Result<T, ApiError>;
 
@@ -255,6 +257,8 @@ pub(super) fn to_asg(g: types::AutoScalingGroup) -> Asg {
         .unwrap_or_default()
         .into_iter()
         .map(to_asg_instance)
+        // Those of a warm pool are not in service, and DescribeWarmPool tells them (ASG-16).
+        .filter(|i| !is_warmed(&i.lifecycle))
         .collect();
     instances.sort_by(|a, b| a.id.cmp(&b.id));
     Asg {
@@ -270,7 +274,7 @@ pub(super) fn to_asg(g: types::AutoScalingGroup) -> Asg {
         suspended,
         metrics,
         tags,
-        warm_pool: g.warm_pool_configuration.is_some(),
+        warm_pool: g.warm_pool_configuration.map(to_warm_pool),
         protects_new: g.new_instances_protected_from_scale_in.unwrap_or(false),
         subnets: subnet_ids(g.vpc_zone_identifier.as_deref()),
         launch: to_launch(
@@ -336,7 +340,7 @@ fn to_asg_tag(t: types::TagDescription) -> AsgTag {
     }
 }
 
-fn to_asg_instance(i: types::Instance) -> AsgInstance {
+pub(super) fn to_asg_instance(i: types::Instance) -> AsgInstance {
     AsgInstance {
         id: i.instance_id.unwrap_or_default(),
         zone: i.availability_zone.unwrap_or_default(),

@@ -22,6 +22,7 @@ pub mod parameters;
 pub mod quotas;
 pub mod self_managed;
 pub mod sts;
+mod warm_pool;
 
 use aws_config::SdkConfig;
 

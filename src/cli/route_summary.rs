@@ -293,6 +293,8 @@ impl<'a> PlannedRoute<'a> {
                 | StepSpec::ConfigurationTemplate { .. }
                 | StepSpec::HoldGreen { .. }
                 | StepSpec::HoldBlue { .. }
+                | StepSpec::RemoveWarmPool { .. }
+                | StepSpec::AddWarmPool { .. }
                 | StepSpec::CordonBlue { .. }
                 | StepSpec::AttachTargets { .. }
                 | StepSpec::AddToRules { .. }
@@ -402,11 +404,15 @@ pub fn step_group(spec: &StepSpec) -> Option<&'static str> {
         | StepSpec::Shift { .. }
         | StepSpec::DetachTargets { .. } => Some("Traffic"),
         StepSpec::Drain { .. } => Some("Drain"),
-        StepSpec::Soak { .. }
+        StepSpec::AddWarmPool { .. }
+        | StepSpec::Soak { .. }
         | StepSpec::Retire { .. }
         | StepSpec::DeleteStack { .. }
         | StepSpec::ReleaseGreen { .. } => Some("Retire"),
-        StepSpec::Bake { .. } | StepSpec::CordonBlue { .. } | StepSpec::ReleasePool { .. } => None,
+        StepSpec::Bake { .. }
+        | StepSpec::RemoveWarmPool { .. }
+        | StepSpec::CordonBlue { .. }
+        | StepSpec::ReleasePool { .. } => None,
     }
 }
 

@@ -188,6 +188,8 @@ pub fn classify_code(status: u16, code: &str, message: &str) -> ErrorClass {
         "InvalidTarget" | "InvalidTargetException" => ErrorClass::Absent,
         // Auto Scaling has no code for a group that does not exist.
         "ValidationError" if message.contains("not found") => ErrorClass::Absent,
+        // Nor for a warm pool that does not exist.
+        "ValidationError" if message.contains("No warm pool found") => ErrorClass::Absent,
         _ if code.starts_with("AccessDenied") => ErrorClass::Denied,
         _ if code.contains("NotFound") => ErrorClass::Absent,
         _ if code.contains("Throttl") => ErrorClass::Throttled,

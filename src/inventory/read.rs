@@ -91,12 +91,13 @@ pub async fn read_inventory(
             .collect();
         let asgs = notes.or_default(aws.describe_asgs(&groups)).await?;
         let ids = collect_instance_ids(&asgs, nodes.iter().filter_map(|n| n.instance_id()));
-        let (instances, hooks, automation) = futures::try_join!(
+        let (instances, hooks, automation, pools) = futures::try_join!(
             notes.or_default(aws.describe_instances(&ids)),
             read_lifecycle_hooks(aws, &asgs, &notes),
-            read_group_automation(aws, &asgs, &notes)
+            read_group_automation(aws, &asgs, &notes),
+            notes.or_default(aws.describe_warm_pools(&self_managed))
         )?;
-        Ok((asgs, instances, hooks, automation))
+        Ok((asgs, instances, hooks, automation, pools))
     };
     // Pods may have subnets of their own (custom networking), which only the VPC CNI's ENIConfigs name.
     let pod_subnets = eni_configs.iter().filter_map(|c| c.subnet.clone());
@@ -136,7 +137,7 @@ pub async fn read_inventory(
     for node in &mut nodes {
         kube.members.name_group(node);
     }
-    let (asgs, instances, lifecycle_hooks, group_automation) = machines;
+    let (asgs, instances, lifecycle_hooks, group_automation, warm_pools) = machines;
     let (cluster_versions, insights, fargate_profiles, pod_identities, addon_catalog, updates) =
         upkeep;
     let (subnets, launch_templates, balancers) = network;
@@ -178,6 +179,7 @@ pub async fn read_inventory(
         group_automation,
         // Only a plan says that one is to be deleted.
         stacks: BTreeMap::new(),
+        warm_pools,
         // What the APIs list in no fixed order is sorted, so that routes and findings do not depend on it.
         instances: sorted_by(instances, |i| i.id.clone()),
         subnets: sorted_by(subnets, |s| s.id.clone()),

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::eks::LaunchTemplateRef;
+use super::kube::Node;
 use super::marks;
+use super::warm_pool::WarmPool;
 
 /// An Auto Scaling group, as DescribeAutoScalingGroups answers it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,9 +30,9 @@ pub struct Asg {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<String>,
     pub tags: Vec<AsgTag>,
-    /// It keeps instances ready beside those in service.
-    #[serde(default)]
-    pub warm_pool: bool,
+    /// Its pool of instances beside those in service; the pool's instances are not told here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_pool: Option<WarmPoolReading>,
     /// New instances are protected from scale-in.
     #[serde(default)]
     pub protects_new: bool,
@@ -105,6 +107,27 @@ pub struct AsgInstance {
     /// It is protected from scale-in.
     #[serde(default)]
     pub protected: bool,
+}
+
+/// A group's warm pool as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WarmPoolReading {
+    pub pool: WarmPool,
+    /// It is marked for deletion: it is there until its last instance has ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleting: bool,
+    /// Its instances; in the answer about the group itself they are not told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<AsgInstance>,
+}
+
+impl WarmPoolReading {
+    /// Whether the node's instance is in the pool.
+    pub fn has_node(&self, node: &Node) -> bool {
+        let id = node.instance_id();
+        id.is_some_and(|id| self.instances.iter().any(|i| i.id == id))
+    }
 }
 
 /// A tag of the group, and whether instances get it.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::admission::AdmissionWebhook;
+use super::asg::WarmPoolReading;
 use super::cni::{CniSettings, EniConfig};
 use super::image::AmiImage;
 use super::kube::{
@@ -55,6 +56,10 @@ pub struct Inventory {
     /// Stacks that the plan deletes, by the group that goes with them; one that could not be read has no entry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stacks: BTreeMap<String, StackReading>,
+    /// The warm pools of self-managed groups with their instances, by Auto Scaling group name; one of which they could not be
+    /// read has no entry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub warm_pools: BTreeMap<String, WarmPoolReading>,
     pub instances: Vec<ec2::Instance>,
     /// Subnets of the cluster and of its node groups.
     pub subnets: Vec<ec2::Subnet>,
@@ -138,6 +143,12 @@ impl Inventory {
     /// The node group of that name.
     pub fn find_nodegroup(&self, name: &str) -> Option<&eks::Nodegroup> {
         self.nodegroups.iter().find(|g| g.name == name)
+    }
+
+    /// The self-managed group in whose warm pool the node's instance is.
+    pub fn pool_group_of(&self, node: &Node) -> Option<&str> {
+        let mut holding = { self.warm_pools.iter() }.filter(|(_, pool)| pool.has_node(node));
+        holding.next().map(|(group, _)| group.as_str())
     }
 
     /// The launch template version of a group, when it has one and it was read.

@@ -40,6 +40,8 @@ pub const CLONED_FROM_TAG: &str = "eksup.dev/cloned-from";
 pub const AZ_REBALANCE_TAG: &str = "eksup.dev/az-rebalance-suspended-by";
 /// Tag on a blue Auto Scaling group whose `Launch` eksup suspended.
 pub const LAUNCH_TAG: &str = "eksup.dev/launch-suspended-by";
+/// Tag on a blue Auto Scaling group whose warm pool eksup removed: the pool as it was, so that a later route gives it to green.
+pub const WARM_POOL_TAG: &str = "eksup.dev/warm-pool-before";
 /// A process of Auto Scaling that a run suspends for blue, with the tag that says so. It ends instances without regard to
 /// budgets (ASG-3).
 pub const REBALANCE: (&str, &str) = ("AZRebalance", AZ_REBALANCE_TAG);

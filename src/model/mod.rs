@@ -38,6 +38,7 @@ pub mod stack_template;
 pub mod user_data;
 pub mod version;
 pub mod volumes;
+pub mod warm_pool;
 pub mod workload_name;
 
 pub use clock::Clock;

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::asg::Asg;
+use super::asg::{Asg, AsgInstance};
 use super::aws_status::NodegroupStatus;
 use super::eks::{LaunchTemplateRef, Nodegroup, Scaling};
 use super::kube::Node;
@@ -95,6 +95,16 @@ impl GroupMembers {
             let ids = group.instances.iter().map(|i| i.id.clone());
             members.extend(ids.map(|id| (id, Some(group.name.clone()))));
         }
+    }
+
+    /// Remembers that these instances are in a warm pool: they are of no group until it takes them into service, and no
+    /// longer where it gave them back to the pool (ASG-16).
+    pub fn add_pooled<'a>(&self, instances: impl Iterator<Item = &'a AsgInstance>) {
+        let mut members = self
+            .instances
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        members.extend(instances.map(|i| (i.id.clone(), None)));
     }
 
     /// Remembers that these instances are of no self-managed group, where none is known for them.
@@ -210,7 +220,7 @@ pub fn cluster_tag(cluster: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::asg::AsgInstance;
+
     use crate::steps::closing::tests::node;
 
     fn group(instance: &str) -> Asg {

@@ -18,6 +18,7 @@ pub fn parse_minutes(text: &str) -> Option<u16> {
 /// The kinds of steps, by which approvals can be asked for; the route holds itself to them by a test.
 pub const STEP_KINDS: &[&str] = &[
     "add-to-rules",
+    "add-warm-pool",
     "addon",
     "attach-targets",
     "bake",
@@ -33,6 +34,7 @@ pub const STEP_KINDS: &[&str] = &[
     "launch-template",
     "release-green",
     "release-pool",
+    "remove-warm-pool",
     "restart-fargate",
     "retire",
     "shift",

@@ -232,7 +232,7 @@ fn list_unmanaged_settings(
 ) -> Vec<String> {
     let mut parts = Vec::new();
     // A warm pool that EKS made is cloned with the node group.
-    if asg.warm_pool && change.green.warm_pool_config.is_none() {
+    if asg.warm_pool.is_some() && change.green.warm_pool_config.is_none() {
         parts.push("a warm pool that is not part of the node group".to_owned());
     }
     if asg.protects_new {
@@ -265,7 +265,9 @@ fn list_unmanaged_settings(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::asg::WarmPoolReading;
     use crate::model::asg::{GroupAutomation, LifecycleHook};
+    use crate::model::warm_pool::WarmPool;
     use crate::plan::Plan;
     use crate::route::fixture;
 
@@ -389,7 +391,17 @@ mod tests {
         });
         assert_eq!(ours, []);
         let extras = found(FITS, &[BY_TAG], |asg| {
-            asg.warm_pool = true;
+            let pool = WarmPool {
+                min: 1,
+                max_prepared: None,
+                state: "Stopped".into(),
+                reuse: false,
+            };
+            asg.warm_pool = Some(WarmPoolReading {
+                pool,
+                deleting: false,
+                instances: vec![],
+            });
             asg.instances[0].protected = true;
         });
         assert_eq!(codes(&extras), ["EKSUP-N054"]);

@@ -68,6 +68,7 @@ codes! {
     AutoscalerVersion = "EKSUP-N051", Warning, "A cluster autoscaler is not for the target's minor";
     AutoscalerUnread = "EKSUP-N052", Warning, "It is unknown which groups a cluster autoscaler manages";
     ProcessSuspended = "EKSUP-N053", Warning, "Processes of an Auto Scaling group are suspended";
+    WarmNodes = "EKSUP-N055", Warning, "Instances of a warm pool register as nodes";
     GroupExtras = "EKSUP-N054", Warning, "An Auto Scaling group has settings that green does not get";
     DaemonSetDown = "EKSUP-N060", Warning, "A DaemonSet is Ready on no node of blue";
     OtherSystem = "EKSUP-N090", Warning, "Green runs another operating system than blue";

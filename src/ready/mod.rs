@@ -35,6 +35,7 @@ mod traffic;
 mod unhealthy;
 mod volume_nodes;
 mod volumes;
+mod warm_pools;
 mod webhooks;
 mod windows;
 mod workloads;

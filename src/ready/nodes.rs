@@ -5,7 +5,7 @@ use super::input::{ReadinessInput, name_some};
 use super::placement::{self, NodeRequirements};
 use super::{
     Finding, Severity, addresses, capacity_fit, green_nodes, image_fit, limits, operating_system,
-    stacks, unhealthy,
+    stacks, unhealthy, warm_pools,
 };
 use crate::model::Minor;
 use crate::model::aws_status::NodegroupStatus;
@@ -44,6 +44,7 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         }
         // What keeps a clone of it from working, then what keeps it from being deleted.
         check_self_managed(case, group, out);
+        warm_pools::check_warm_pool(case, group, out);
         health(case, group, &subject, out);
         subnets(case, group, &subject, out);
         // A tool that owns blue would create it again, or fail at its next run, if eksup deleted it.
@@ -170,14 +171,6 @@ fn check_self_managed(case: &ReadinessInput<'_>, group: &Nodegroup, out: &mut Ve
             ),
         );
     }
-    if asg.warm_pool {
-        told(
-            "it has a warm pool, which green would not get and whose instances stay when the group is scaled to zero",
-            format!(
-                "delete the warm pool: `aws autoscaling delete-warm-pool --auto-scaling-group-name {name}`; give green one after the upgrade"
-            ),
-        );
-    }
     if case.plan.retire.then == RetireHow::Delete && asg.deletion_protected {
         told(
             "its deletion protection refuses its deletion",
@@ -221,7 +214,8 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for node in &case.inventory.nodes {
         // A kubelet that tells no version may be old.
         let old = !Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k >= case.plan.to);
-        if node.nodegroup_name().is_some() || !old {
+        let grouped = node.nodegroup_name().or(case.inventory.pool_group_of(node));
+        if grouped.is_some() || !old {
             continue;
         }
         // A Fargate pod is a node of its own, and its kubelet is that of the day on which it was created.

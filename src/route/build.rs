@@ -7,7 +7,9 @@ use super::migration::push_migration;
 use super::node_groups::{self, GroupMigration, MigrationTrigger};
 use super::problem::{Obstacle, RouteProblem};
 use super::traffic::{self, TargetGroupPair};
-use super::{AcceptedLosses, Route, StepSpec, addons, estimate, other_nodes, unmoved_nodes};
+use super::{
+    AcceptedLosses, Route, StepSpec, addons, estimate, other_nodes, unmoved_nodes, warm_pools,
+};
 use crate::model::Inventory;
 use crate::model::group_owner::GroupOwner;
 use crate::model::{elb, marks};
@@ -72,6 +74,7 @@ fn build_with_trigger(
     let reserved: BTreeSet<String> = plan.all_groups().filter_map(|g| g.green.clone()).collect();
     other_nodes::push_pool_holds(&mut draft, &others);
     other_nodes::push_blue_pool_holds(&mut draft, &movers);
+    warm_pools::push_early_removals(&mut draft, &movers);
     // With no hop ahead the add-ons still have the plan's policy to meet.
     if from == to {
         addons::push_addons_after_hop(&mut draft);
@@ -109,6 +112,7 @@ fn build_with_trigger(
         }
         push_hop(&mut draft);
     }
+    warm_pools::push_late_additions(&mut draft, &movers, &names);
     other_nodes::push_pool_releases(&mut draft, &others);
     let last: BTreeSet<String> = names
         .iter()

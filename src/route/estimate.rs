@@ -20,6 +20,10 @@ pub const LAUNCH_TEMPLATE: Duration = Duration::from_secs(5);
 pub const GREEN: Duration = from_minutes(5);
 /// One patch a node.
 pub const HOLD: Duration = Duration::from_secs(10);
+/// Stopped instances end within a minute or so, unless a lifecycle hook holds them.
+pub const REMOVE_WARM_POOL: Duration = from_minutes(2);
+/// One call; the pool fills by itself.
+pub const ADD_WARM_POOL: Duration = Duration::from_secs(10);
 /// By default a target is healthy after five checks, 30 s apart.
 pub const ATTACH: Duration = Duration::from_secs(150);
 /// EKS takes a minute or so to change a group's taints; the autoscaler is given two rounds to see them.

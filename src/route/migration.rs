@@ -13,6 +13,7 @@ use super::step_specs::{
     shifts_after_drain,
 };
 use super::traffic::TargetGroupPair;
+use super::warm_pools::{push_add_warm_pool, push_remove_warm_pool};
 use super::{StepSpec, addons, estimate, green_group, naming, served_targets};
 use crate::model::elb;
 use crate::model::elb::{TargetGroup, is_classic};
@@ -364,6 +365,9 @@ fn push_side_by_side(
         push_add_to_rules(draft, moves, pairs, *i);
     }
     for m in moves {
+        push_remove_warm_pool(draft, m);
+    }
+    for m in moves {
         // All blues are closed before the first pod moves, or pods of one blue would land on another and move twice.
         push_cordon_blue(draft, m);
     }
@@ -425,6 +429,7 @@ fn push_recreate(
     draft.add_note("Strategy recreate: workloads on these node groups are down from their drain until green is ready. Blue stays as an empty group until the end, so that it can be brought back.");
     for m in moves {
         push_hold_blue(draft, m, false);
+        push_remove_warm_pool(draft, m);
         push_cordon_blue(draft, m);
     }
     for m in moves {
@@ -480,6 +485,9 @@ fn push_retirement(
     moves: &[GroupMove<'_, '_>],
     pairs: &[TargetGroupPair],
 ) {
+    for m in moves {
+        push_add_warm_pool(draft, m);
+    }
     let retire = draft.plan.retire.clone();
     // One soak for all: none of the blues goes before it is over.
     if let (Some(last), false) = (moves.last(), retire.soak.is_zero()) {

@@ -23,6 +23,7 @@ mod traffic;
 pub mod types;
 mod unmoved_nodes;
 mod user_data;
+mod warm_pools;
 
 #[cfg(test)]
 pub(crate) mod fixture;

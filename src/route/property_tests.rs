@@ -398,6 +398,8 @@ impl SimulatedCluster {
             | StepSpec::ConfigurationTemplate { .. }
             | StepSpec::HoldGreen { .. }
             | StepSpec::HoldBlue { .. }
+            | StepSpec::RemoveWarmPool { .. }
+            | StepSpec::AddWarmPool { .. }
             | StepSpec::Soak { .. }
             | StepSpec::ReleaseGreen { .. }
             | StepSpec::HoldPool { .. }

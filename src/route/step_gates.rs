@@ -28,6 +28,8 @@ pub fn step_kind(spec: &StepSpec) -> &'static str {
         StepSpec::CreateGreen { .. } => "create-green",
         StepSpec::HoldGreen { .. } => "hold-green",
         StepSpec::HoldBlue { .. } => "hold-blue",
+        StepSpec::RemoveWarmPool { .. } => "remove-warm-pool",
+        StepSpec::AddWarmPool { .. } => "add-warm-pool",
         StepSpec::CordonBlue { .. } => "cordon-blue",
         StepSpec::AttachTargets { .. } => "attach-targets",
         StepSpec::AddToRules { .. } => "add-to-rules",
@@ -141,6 +143,8 @@ fn window_behavior(spec: &StepSpec) -> WindowBehavior {
         | StepSpec::CreateGreen { .. }
         | StepSpec::HoldGreen { .. }
         | StepSpec::HoldBlue { .. }
+        | StepSpec::RemoveWarmPool { .. }
+        | StepSpec::AddWarmPool { .. }
         | StepSpec::CordonBlue { .. }
         | StepSpec::AttachTargets { .. }
         | StepSpec::AddToRules { .. }

@@ -53,6 +53,8 @@ impl StepSpec {
         match self {
             Self::HoldPool { pool, .. } | Self::ReleasePool { pool } => Some(pool),
             Self::HoldBlue { blue, .. } | Self::CordonBlue { blue, .. } => Some(blue),
+            Self::RemoveWarmPool { blue, .. } => Some(blue),
+            Self::AddWarmPool { green, .. } => Some(green),
             Self::Drain { blue, .. }
             | Self::Retire { blue, .. }
             | Self::DeleteStack { blue, .. } => Some(blue),

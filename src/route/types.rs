@@ -12,6 +12,7 @@ use crate::model::eks::{AddonChange, NewNodegroup, NodegroupTaint};
 use crate::model::group_owner::GroupOwner;
 use crate::model::kube::Taint;
 use crate::model::node_source::NodeSource;
+use crate::model::warm_pool::WarmPool;
 use crate::model::{AddonVersion, Minor};
 
 /// The steps, in order, and what a reader should know of them.
@@ -105,7 +106,8 @@ impl Route {
 fn ends_migration(spec: &StepSpec) -> bool {
     matches!(
         spec,
-        StepSpec::Soak { .. }
+        StepSpec::AddWarmPool { .. }
+            | StepSpec::Soak { .. }
             | StepSpec::Retire { .. }
             | StepSpec::DeleteStack { .. }
             | StepSpec::ReleaseGreen { .. }
@@ -129,6 +131,8 @@ fn rollback_rank(spec: &StepSpec) -> Option<u8> {
         | StepSpec::CreateGreen { .. }
         | StepSpec::HoldGreen { .. }
         | StepSpec::HoldBlue { .. }
+        | StepSpec::RemoveWarmPool { .. }
+        | StepSpec::AddWarmPool { .. }
         | StepSpec::AttachTargets { .. }
         | StepSpec::Soak { .. }
         | StepSpec::Retire { .. }
@@ -229,6 +233,10 @@ pub enum StepSpec {
         /// A rollback grows blue before anything else of the migration; not where blue gives its room to green first.
         grows_first: bool,
     },
+    /// The warm pool of a self-managed blue is emptied and deleted, before blue is closed.
+    RemoveWarmPool { blue: String, pool: WarmPool },
+    /// A self-managed green gets the warm pool that blue had, once blue is empty.
+    AddWarmPool { green: String, pool: WarmPool },
     /// Blue takes no new pod and no new node: taint on the group, taint and cordon on nodes, size pinned.
     CordonBlue { blue: String, taint: NodegroupTaint },
     /// Green's instances become targets.

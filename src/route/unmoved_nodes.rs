@@ -26,8 +26,8 @@ enum NodeOwner {
 }
 
 impl NodeOwner {
-    fn of(node: &Node) -> Self {
-        match node.nodegroup_name() {
+    fn of(node: &Node, group: Option<&str>) -> Self {
+        match group {
             Some(group) => Self::Group(group.to_owned()),
             None if node.is_fargate() => Self::Fargate,
             None if node.is_hybrid() => Self::Hybrid(node.name.clone()),
@@ -95,9 +95,9 @@ pub fn check_unmoved_nodes(
     let mut told: BTreeMap<NodeOwner, (Minor, Vec<&str>)> = BTreeMap::new();
     let mut left = Vec::new();
     for node in &inventory.nodes {
-        let moved = node
-            .nodegroup_name()
-            .is_some_and(|g| movers.iter().any(|m| m.origin.name == g));
+        // A node of a warm pool goes with the pool, and the pool with its group.
+        let group = node.nodegroup_name().or(inventory.pool_group_of(node));
+        let moved = group.is_some_and(|g| movers.iter().any(|m| m.origin.name == g));
         // Those that the plan leaves to Karpenter or Auto Mode have a note of their own.
         if moved
             || others.iter().any(|m| m.nodes.has_node(node))
@@ -105,7 +105,7 @@ pub fn check_unmoved_nodes(
         {
             continue;
         }
-        let owner = NodeOwner::of(node);
+        let owner = NodeOwner::of(node, group);
         let kubelet = Minor::from_reported(&node.kubelet_version);
         if kubelet.as_ref().is_ok_and(|k| *k >= to) {
             continue;

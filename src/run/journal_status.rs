@@ -109,6 +109,8 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
             | StepSpec::ConfigurationTemplate { .. }
             | StepSpec::HoldGreen { .. }
             | StepSpec::HoldBlue { .. }
+            | StepSpec::RemoveWarmPool { .. }
+            | StepSpec::AddWarmPool { .. }
             | StepSpec::AttachTargets { .. }
             | StepSpec::AddToRules { .. }
             | StepSpec::DetachTargets { .. }

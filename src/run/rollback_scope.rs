@@ -260,6 +260,8 @@ fn moves_workloads(spec: &StepSpec) -> bool {
         | StepSpec::ConfigurationTemplate { .. }
         | StepSpec::HoldGreen { .. }
         | StepSpec::HoldBlue { .. }
+        | StepSpec::RemoveWarmPool { .. }
+        | StepSpec::AddWarmPool { .. }
         | StepSpec::Soak { .. }
         | StepSpec::Retire { .. }
         | StepSpec::DeleteStack { .. }

@@ -15,7 +15,7 @@ use crate::model::aws_status::InsightStatus;
 use crate::model::aws_status::VersionStatus;
 use crate::model::eks::{Addon, AddonOffer, Cluster, ClusterVersion, Insight, Update, UpdateOf};
 use crate::model::kube::Node;
-use crate::model::{AddonVersion, Minor, Timestamp};
+use crate::model::{AddonVersion, Minor, Timestamp, absent_is_none};
 use crate::route::{Route, StepSpec};
 use crate::steps::control_plane::{NO_ROLLBACK_INSIGHT, blocking_insights, rollback_insights};
 use crate::steps::updates::is_in_progress;
@@ -149,12 +149,22 @@ pub async fn read_facts(
     // Which nodes are of a green that the rollback deletes: those of managed groups say so themselves.
     let members = &reached.kube.members;
     let self_managed: Vec<String> = route.self_managed.iter().cloned().collect();
+    // Those of a warm pool go with it (ASG-18).
+    let mut pools = Vec::new();
     if !self_managed.is_empty() {
-        members.add_members(aws.describe_asgs(&self_managed).await?.values());
+        let groups = aws.describe_asgs(&self_managed).await?;
+        members.add_members(groups.values());
+        for group in groups.values().filter(|g| g.warm_pool.is_some()) {
+            let pool = absent_is_none(aws.describe_warm_pool(&group.name).await)?;
+            pools.extend(pool.flatten().map(|pool| (group.name.clone(), pool)));
+        }
     }
     members.add_pools(route.node_pools.iter().cloned());
     for node in &mut nodes {
         members.name_group(node);
+        let mut of = pools.iter().filter(|(_, pool)| pool.has_node(node));
+        let group = of.next().map(|(group, _)| group.clone());
+        node.self_managed_group = node.self_managed_group.take().or(group);
     }
     // All updates of the cluster, whoever asked for them: while one is in progress EKS takes no other.
     let mut updates = Vec::new();

@@ -22,6 +22,7 @@ use crate::steps::node_pools::{HoldPoolStep, ReplacePoolStep, ReplaceTerms, Repl
 use crate::steps::retire::RetireStep;
 use crate::steps::stack_deletion::StackDeletionStep;
 use crate::steps::traffic::{AddToRulesStep, AttachStep, DetachStep, ShiftStep};
+use crate::steps::warm_pool::{AddWarmPoolStep, RemoveWarmPoolStep};
 
 /// Builds all steps of `route`, as [`build_step`] does each.
 pub fn build_steps(route: &Route, run: &str, roll_back: bool) -> Vec<PlannedStep<StepWorld>> {
@@ -59,6 +60,8 @@ fn rollback_part_of(spec: &StepSpec) -> RollbackPart {
         | StepSpec::ConfigurationTemplate { .. }
         | StepSpec::HoldGreen { .. }
         | StepSpec::HoldBlue { .. }
+        | StepSpec::RemoveWarmPool { .. }
+        | StepSpec::AddWarmPool { .. }
         | StepSpec::AttachTargets { .. }
         | StepSpec::AddToRules { .. }
         | StepSpec::Soak { .. }
@@ -157,6 +160,8 @@ pub fn build_step(
             let source = route.source_of(&blue);
             Box::new(CordonBlueStep::new(id, run, (blue, source), taint))
         }
+        StepSpec::RemoveWarmPool { blue, pool } => Box::new(RemoveWarmPoolStep::new(blue, pool)),
+        StepSpec::AddWarmPool { green, pool } => Box::new(AddWarmPoolStep::new(green, pool)),
         StepSpec::AttachTargets {
             green,
             target_group,

@@ -5,6 +5,7 @@
 mod acts;
 mod group;
 mod machines;
+mod pool_removal;
 mod settings;
 
 use std::time::Duration;
@@ -36,6 +37,7 @@ use crate::steps::launch_template::TemplateSource;
 use crate::steps::nodes;
 use crate::steps::pool_source::PoolMachines;
 use crate::steps::updates::{EKS_POLL_INTERVAL, health_issues_text};
+use crate::steps::warm_pool::WarmPoolObservation;
 
 /// How long EKS may take to delete a group: where its kubelets are dead, its lifecycle hook alone waits half an hour.
 const GREEN_DELETE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -91,6 +93,8 @@ pub struct GreenObservation {
     blue_metrics: Vec<String>,
     /// The template version to use, when it had to be looked up.
     made_template: Option<LaunchTemplateRef>,
+    /// The warm pool of a self-managed green, which is removed before green is.
+    warm_pool: WarmPoolObservation,
     nodes: Vec<std::sync::Arc<Node>>,
     /// What is not ready on green's nodes though they are.
     missing_daemon_pods: Vec<String>,
@@ -132,8 +136,12 @@ impl CreateGreenStep {
         &self,
         green: &Nodegroup,
         seen: &GreenObservation,
-        trail: &RollbackHistory,
+        (trail, now): (&RollbackHistory, Timestamp),
     ) -> Decision<GreenAct> {
+        // First of all: in a group at zero nodes a pool would keep as many as it may have (ASG-16).
+        if let Some(removal) = self.decide_pool_removal(seen, trail, now) {
+            return removal;
+        }
         let instances = seen.asg.as_ref().map_or(0, |asg| asg.instances.len());
         if green.source.ends_nodes_with_group() || (green.scaling.desired == 0 && instances == 0) {
             return Decision::Act(GreenAct::Delete);
@@ -193,6 +201,10 @@ impl Step<StepWorld> for CreateGreenStep {
                 .and_then(|name| asgs.remove(name))
         };
         let asg = take(&green);
+        let warm_pool = match asg.as_ref().filter(|a| a.warm_pool.is_some()) {
+            Some(asg) => self.read_warm_pool(world, &asg.name).await?,
+            None => WarmPoolObservation::default(),
+        };
         let blue_asg = take(&blue);
         // The template's new version is looked up, because the step that made it may have died before it could tell its
         // number.
@@ -265,6 +277,7 @@ impl Step<StepWorld> for CreateGreenStep {
             blue_suspended: blue_asg.suspended,
             blue_metrics: blue_asg.metrics,
             made_template,
+            warm_pool,
             nodes,
             missing_daemon_pods: daemons,
             failed_launches: launches,
@@ -462,6 +475,7 @@ impl Step<StepWorld> for CreateGreenStep {
                 Ok(world.aws.collect_metrics(asg, metrics).await?)
             }
             GreenAct::Hold { nodes: names } => nodes::protect_from_scale_down(world, names).await,
+            GreenAct::RemoveWarmPool { act } => act.perform(world, self.green_name()).await,
             GreenAct::Leave { act } => self.green_drain.perform_act(world, act).await,
         }
     }
@@ -537,7 +551,7 @@ impl Step<StepWorld> for CreateGreenStep {
             let stranded = &green_drain.stranded;
             return match next {
                 Decision::Done(_) if !stranded.is_empty() && !green_drain.serves => {
-                    self.decide_deletion(green, seen, trail)
+                    self.decide_deletion(green, seen, (trail, now))
                 }
                 Decision::Done(_)
                 | Decision::Act(_)
@@ -553,7 +567,7 @@ impl Step<StepWorld> for CreateGreenStep {
             };
         }
         match next {
-            Decision::Done(_) => self.decide_deletion(green, seen, trail),
+            Decision::Done(_) => self.decide_deletion(green, seen, (trail, now)),
             next @ (Decision::Act(_)
             | Decision::Wait { .. }
             | Decision::Yield { .. }

@@ -37,6 +37,7 @@ pub mod stack_deletion;
 mod suspension;
 pub mod traffic;
 pub mod updates;
+pub mod warm_pool;
 pub mod workload_gate;
 pub mod workload_health;
 pub mod world;

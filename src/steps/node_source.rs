@@ -6,7 +6,7 @@ use crate::k8s::cache::CacheSnapshot;
 use crate::model::eks::{NewNodegroup, Nodegroup, NodegroupChange};
 use crate::model::kube::Node;
 use crate::model::node_source::NodeSource;
-use crate::model::{ApiError, ErrorClass};
+use crate::model::{ApiError, ErrorClass, absent_is_none};
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT};
 
@@ -55,11 +55,18 @@ impl StepWorld {
     /// Asks Auto Scaling for the instances of all self-managed groups of the run.
     ///
     /// # Errors
-    /// Those of DescribeAutoScalingGroups.
+    /// Those of DescribeAutoScalingGroups and DescribeWarmPool.
     pub(super) async fn ask_members(&self) -> Result<(), ApiError> {
         let names: Vec<String> = self.self_managed.iter().cloned().collect();
         if !names.is_empty() {
             let found = self.aws.describe_asgs(&names).await?;
+            // What is in a warm pool does not count as its group's, even where it did (`reuse`).
+            for group in found.values().filter(|g| g.warm_pool.is_some()) {
+                let described = self.aws.describe_warm_pool(&group.name).await;
+                if let Some(reading) = absent_is_none(described)?.flatten() {
+                    self.kube.members.add_pooled(reading.instances.iter());
+                }
+            }
             self.kube.members.add_members(found.values());
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Blue goes, once it is proved empty: no pod but DaemonSets', no volume, no share of any rule, no target draining.
 
 mod reading;
+mod scale_up;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::model::ApiError;
 use crate::model::asg::Asg;
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::clock::signed_duration;
-use crate::model::eks::{Nodegroup, NodegroupChange};
+use crate::model::eks::Nodegroup;
 use crate::model::node_source::NodeSource;
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::empty_proof::prove_group_empty;
@@ -417,14 +418,7 @@ impl Step<StepWorld> for RetireStep {
                 Ok(world.aws.attach_served(asg, target_groups).await?)
             }
             RetireAct::ScaleUp { size, request } => {
-                let change = NodegroupChange {
-                    min: Some(size.min),
-                    desired: Some(size.desired),
-                    ..NodegroupChange::default()
-                };
-                world
-                    .update_nodegroup_once(&self.id, &self.blue, &change, *request)
-                    .await
+                self.scale_blue_up(world, *size, *request).await
             }
         }
     }

@@ -11,6 +11,7 @@ use eksup::model::asg::AsgTag;
 use eksup::model::aws_status::TargetState;
 use eksup::model::eks::*;
 use eksup::model::elb::{RegisteredTarget, TargetHealth, WeightedTargetGroup};
+use eksup::model::warm_pool::WarmPool;
 use eksup::model::{Clock, ErrorClass, Minor};
 use eksup::wire::{BoxError, Request, Wire};
 use http_body_util::{BodyExt, Full};
@@ -206,6 +207,30 @@ async fn compute(aws: &AwsApi, subnets: &[String]) {
         .remove("blue")
         .unwrap();
     assert!(freed.suspended.is_empty() && !freed.tags.contains(&tag));
+    warm_pool(aws).await;
+}
+
+/// A warm pool given, read, changed and taken; moto starts no instance for it.
+async fn warm_pool(aws: &AwsApi) {
+    assert_eq!(aws.describe_warm_pool("blue").await.unwrap(), None);
+    let mut pool = WarmPool {
+        min: 1,
+        max_prepared: None,
+        state: "Stopped".into(),
+        reuse: true,
+    };
+    aws.put_warm_pool("blue", &pool).await.unwrap();
+    let told = aws.describe_warm_pool("blue").await.unwrap().unwrap();
+    assert_eq!((&told.pool, told.deleting), (&pool, false));
+    let groups = aws.describe_asgs(&["blue".to_owned()]).await.unwrap();
+    let of_group = groups["blue"].warm_pool.as_ref().unwrap();
+    assert_eq!(of_group.pool, pool, "the group tells the same");
+    pool = pool.emptied();
+    aws.put_warm_pool("blue", &pool).await.unwrap();
+    let told = aws.describe_warm_pool("blue").await.unwrap().unwrap();
+    assert!(told.pool.keeps_none(), "{told:?}");
+    aws.delete_empty_warm_pool("blue").await.unwrap();
+    assert_eq!(aws.describe_warm_pool("blue").await.unwrap(), None);
 }
 
 async fn clusters(aws: &AwsApi, subnets: &[String]) {

@@ -13,3 +13,4 @@ mod reading;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrade;
+mod warm_pool;

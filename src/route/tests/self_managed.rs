@@ -196,3 +196,93 @@ fn the_overrides_of_a_mixed_policy_say_which_types_green_may_get() {
     inventory.nodegroups[0].instance_types = vec!["m5.large".into(), "m6i.large".into()];
     assert_eq!(types(&inventory), ["m5.large", "m6i.large"]);
 }
+
+#[test]
+fn a_warm_pool_leaves_blue_before_it_is_closed_and_comes_to_green_when_blue_is_empty() {
+    use crate::model::asg::WarmPoolReading;
+    use crate::model::warm_pool::WarmPool;
+    let pool = WarmPool {
+        min: 2,
+        max_prepared: None,
+        state: "Stopped".into(),
+        reuse: false,
+    };
+    let mut inventory = self_managed_cluster();
+    let workers = inventory.asgs.get_mut("workers").unwrap();
+    workers.warm_pool = Some(WarmPoolReading {
+        pool: pool.clone(),
+        deleting: false,
+        instances: vec![],
+    });
+    let route = build_route(&auto_plan(), &inventory).unwrap();
+    let steps = ids(&route);
+    let place = |id: &str| steps.iter().position(|s| *s == id).unwrap();
+    let order = [
+        "green-workers-green",
+        "remove-warm-pool-workers",
+        "cordon-workers",
+        "drain-workers",
+        "add-warm-pool-workers-green",
+        "soak-workers",
+        "retire-workers",
+    ];
+    assert!(order.is_sorted_by_key(|id| place(id)), "{steps:?}");
+    let added = &route.steps[place("add-warm-pool-workers-green")];
+    assert!(
+        matches!(&added.spec, StepSpec::AddWarmPool { green, pool: given } if green == "workers-green" && *given == pool)
+    );
+    assert!(
+        route
+            .notes
+            .iter()
+            .any(|n| n.contains("its warm pool (Stopped, at least 2")),
+        "{:?}",
+        route.notes
+    );
+    // Where its instances are nodes it goes before an add-on could miss its pods on them.
+    let mut joined = inventory.clone();
+    let mut reading = joined.asgs["workers"].warm_pool.clone().unwrap();
+    let node = joined.nodes[0].clone();
+    reading.instances.push(crate::model::asg::AsgInstance {
+        id: node.instance_id().unwrap().to_owned(),
+        zone: String::new(),
+        lifecycle: "Warmed:Stopped".into(),
+        healthy: true,
+        protected: false,
+    });
+    joined.warm_pools.insert("workers".into(), reading);
+    let early = build_route(&auto_plan(), &joined).unwrap();
+    let removals = ids(&early)
+        .into_iter()
+        .filter(|id| id.starts_with("remove-warm"));
+    assert_eq!(removals.count(), 1);
+    assert_eq!(ids(&early)[0], "remove-warm-pool-workers");
+    // A rollback gives blue its pool back when the pods are back on it, and before green is deleted.
+    let back: Vec<&str> = { route.rollback_order().into_iter() }
+        .map(|s| s.id.as_str())
+        .collect();
+    let place = |id: &str| back.iter().position(|s| *s == id).unwrap();
+    let order = [
+        "add-warm-pool-workers-green",
+        "drain-workers",
+        "remove-warm-pool-workers",
+        "green-workers-green",
+    ];
+    assert!(order.is_sorted_by_key(|id| place(id)), "{back:?}");
+    // Where an earlier run has removed it, blue's mark tells what it was.
+    let mut resumed = inventory.clone();
+    let workers = resumed.asgs.get_mut("workers").unwrap();
+    workers.warm_pool = None;
+    workers.tags.push(crate::model::asg::AsgTag {
+        key: crate::model::marks::WARM_POOL_TAG.into(),
+        value: pool.to_tag_value(),
+        propagate: false,
+    });
+    let again = build_route(&auto_plan(), &resumed).unwrap();
+    assert!(ids(&again).contains(&"add-warm-pool-workers-green"));
+    // One that is being deleted is nobody's any more.
+    let workers = inventory.asgs.get_mut("workers").unwrap();
+    workers.warm_pool.as_mut().unwrap().deleting = true;
+    let route = build_route(&auto_plan(), &inventory).unwrap();
+    assert!(ids(&route).iter().all(|id| !id.contains("warm-pool")));
+}

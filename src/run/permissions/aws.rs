@@ -277,6 +277,19 @@ pub fn writes_by_action(
                     asked.add_action(action, asgs(blue));
                 }
             }
+            // A rollback gives blue its pool back, and takes green's.
+            StepSpec::RemoveWarmPool { blue: group, .. }
+            | StepSpec::AddWarmPool { green: group, .. } => {
+                for action in ["autoscaling:PutWarmPool", "autoscaling:DeleteWarmPool"] {
+                    asked.add_action(action, asgs(group));
+                }
+                // The mark that tells a later route what blue had; green gets none.
+                if matches!(&step.spec, StepSpec::RemoveWarmPool { .. }) {
+                    for action in ["autoscaling:CreateOrUpdateTags", "autoscaling:DeleteTags"] {
+                        asked.add_action(action, asgs(group));
+                    }
+                }
+            }
             StepSpec::AttachTargets {
                 green,
                 target_group,

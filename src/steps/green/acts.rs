@@ -9,6 +9,7 @@ use crate::model::asg::AsgTag;
 use crate::model::eks::NewNodegroup;
 use crate::steps::attempts::{CallAttempt, NodegroupRequest};
 use crate::steps::drain;
+use crate::steps::warm_pool::WarmPoolAct;
 
 /// An act on green: the node group, its Auto Scaling group, or in a rollback its pods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +63,10 @@ pub enum GreenAct {
     ScaleToZero {
         request: NodegroupRequest,
     },
+    /// On rollback, before that: what removes green's warm pool.
+    RemoveWarmPool {
+        act: WarmPoolAct,
+    },
 }
 
 impl GreenAct {
@@ -99,6 +104,7 @@ impl GreenAct {
                 format!("{operation} {}", step.green_name())
             }
             GreenAct::ScaleToZero { .. } => format!("scale {} to zero", step.green_name()),
+            GreenAct::RemoveWarmPool { act } => act.describe_for(step.green_name()),
             GreenAct::Grow { desired, .. } => format!(
                 "ask Karpenter for machines of NodePool {} until it has {desired}",
                 step.green_name()

@@ -34,6 +34,14 @@ fn taint_triple(taint: &Taint) -> (String, String, String) {
     )
 }
 
+/// The instance's kubelet starts: it registers its node, or goes on with the one it had before it was stopped.
+pub fn register_node(world: &mut SimWorld, instance: &str) {
+    match cloud_hooks::node_of_instance(world, instance) {
+        Some(node) => cloud_hooks::revive_kubelet(world, &node),
+        None => join_node(world, instance),
+    }
+}
+
 /// The instance's kubelet registers its node, with the labels and taints of its node group.
 pub fn join_node(world: &mut SimWorld, instance: &str) {
     let cloud = &world.cloud;
@@ -48,7 +56,7 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         .and_then(|asg| cloud.eks.as_ref()?.nodegroups.get(asg.nodegroup.as_ref()?));
     let member = instance.asg.as_ref().and_then(|asg| cloud.asgs.get(asg));
     let launch = member
-        .and_then(|asg| asg.members.get(&instance.id))
+        .and_then(|asg| asg.find_member(&instance.id))
         .map(|m| &m.launch);
     let image = cloud.images.get(&instance.image);
     let arm = images::is_arm(&instance.instance_type);

@@ -32,9 +32,9 @@
 //!   reads no annotation of an Ingress, so that LBC-6 is not simulated. The oldest of its pods by uid leads, without a Lease.
 //! - Where a snapshot lacks the version of a launch template that a group names, the newest one stands for it.
 //! - A forward whose weights are all 0 is refused; what AWS does with one is not documented.
-//! - A warm pool holds no instances; scaling policies and scheduled actions never act; instance weights, attribute-based
-//!   selection and allocation strategies of mixed instances policies are left out, as are standby, instance refresh and
-//!   maintenance policies. Spot instances are not interrupted.
+//! - An instance that returns to its warm pool waits for the hooks of a termination only; scaling policies and scheduled
+//!   actions never act; instance weights, attribute-based selection and allocation strategies of mixed instances policies
+//!   are left out, as are standby, instance refresh and maintenance policies. Spot instances are not interrupted.
 //! - The Auto Scaling group behind a managed node group is neither deleted nor given another template past EKS.
 //! - The role of an instance profile that nobody describes has the profile's name.
 //! - A kubelet that is not let in asks again every half minute; where the role loses its row of aws-auth, nodes fall silent at

@@ -318,6 +318,8 @@ pub struct AutoScalingGroup {
     pub launch: InstanceLaunch,
     /// Instance ids in launch order.
     pub members: BTreeMap<String, GroupMember>,
+    /// Instances of its warm pool, which are none of the group's.
+    pub pool: BTreeMap<String, GroupMember>,
     /// Target group ARN -> state of the traffic source.
     pub target_groups: BTreeMap<String, String>,
     /// Names of classic load balancers.
@@ -343,6 +345,7 @@ pub struct GroupSettings {
     /// Members of DescribeAutoScalingGroups where they are not the default: HealthCheckType, TerminationPolicies and so on.
     pub members: Map<String, Value>,
     pub metrics: BTreeSet<String>,
+    /// As DescribeWarmPool shows it, without its instances.
     pub warm_pool: Option<Value>,
     /// As DescribePolicies, DescribeScheduledActions and DescribeNotificationConfigurations show them.
     pub policies: Vec<Value>,
@@ -367,7 +370,8 @@ impl GroupSettings {
 #[derive(Clone, Debug, Default)]
 pub struct GroupMember {
     pub zone: String,
-    /// Pending Pending:Wait Pending:Proceed InService Terminating Terminating:Wait Terminating:Proceed.
+    /// Pending Pending:Wait Pending:Proceed InService Terminating Terminating:Wait Terminating:Proceed; in a warm pool the same
+    /// after `Warmed:`, and there Stopped Running Hibernated in place of InService.
     pub lifecycle: String,
     /// Order of launch.
     pub number: u64,
@@ -378,6 +382,8 @@ pub struct GroupMember {
     /// Lifecycle actions that nobody has completed: the hook's name and the action's token.
     pub waits: Vec<(String, String)>,
     pub in_service_since: Option<Timestamp>,
+    /// It is taken out of service because the group became smaller.
+    pub leaves_for_size: bool,
 }
 
 impl GroupMember {
@@ -409,7 +415,7 @@ pub struct Ec2Instance {
     pub zone: String,
     pub subnet: String,
     pub image: String,
-    /// pending running shutting-down terminated.
+    /// pending running stopped shutting-down terminated.
     pub state: String,
     pub address: String,
     pub dns: String,

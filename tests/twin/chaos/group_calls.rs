@@ -14,6 +14,7 @@ use aws_sdk_ec2::types::{
 use eksup::aws::AwsApi;
 use eksup::aws::launch_configuration::TemplateOfConfiguration;
 use eksup::model::Clock;
+use eksup::model::warm_pool::WarmPool;
 use eksup::twin::{Twin, scenario};
 use eksup::wire::Wire;
 
@@ -304,20 +305,22 @@ async fn change_group(aws: &AwsApi) {
         .disable_metrics_collection()
         .auto_scaling_group_name(GREEN);
     metrics.metrics("GroupMinSize").send().await.unwrap();
-    let pool = asg.put_warm_pool().auto_scaling_group_name(BLUE);
-    pool.min_size(1).send().await.unwrap();
-    asg.describe_warm_pool()
-        .auto_scaling_group_name(BLUE)
-        .send()
-        .await
-        .unwrap();
-    asg.delete_warm_pool()
-        .auto_scaling_group_name(BLUE)
-        .send()
-        .await
-        .unwrap();
-    let refused = asg.put_warm_pool().auto_scaling_group_name(GREEN);
+    let pool = WarmPool {
+        min: 1,
+        max_prepared: None,
+        state: "Stopped".to_owned(),
+        reuse: true,
+    };
+    aws.put_warm_pool(BLUE, &pool).await.unwrap();
+    let told = aws.describe_warm_pool(BLUE).await.unwrap().unwrap();
+    assert_eq!((told.pool, told.deleting), (pool, false));
+    assert!(!told.instances.is_empty());
+    let refused = asg.delete_warm_pool().auto_scaling_group_name(BLUE);
     refused.send().await.unwrap_err();
+    let forced = asg.delete_warm_pool().auto_scaling_group_name(BLUE);
+    forced.force_delete(true).send().await.unwrap();
+    let none = asg.delete_warm_pool().auto_scaling_group_name(GREEN);
+    none.send().await.unwrap_err();
     let told = asg
         .put_notification_configuration()
         .auto_scaling_group_name(GREEN);

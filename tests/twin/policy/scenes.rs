@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::grant::{Grant, Permission};
 use crate::launch_configuration::with_launch_configuration;
 use crate::support::wire_rig::Rig;
+use crate::warm_pool::with_stopped_pool;
 
 /// What came of a scene.
 #[derive(Debug)]
@@ -235,6 +236,17 @@ pub const SCENES: &[Scene] = &[
         },
         play: Play::Twice,
         ..forward("eksctl")
+    },
+    Scene {
+        name: "a warm pool",
+        cluster: with_stopped_pool,
+        ..forward("self-managed")
+    },
+    Scene {
+        name: "a warm pool, and back",
+        cluster: with_stopped_pool,
+        play: Play::Back("add-warm-pool-web-green"),
+        ..forward("self-managed")
     },
     forward("auto-mode"),
     Scene {

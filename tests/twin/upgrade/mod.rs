@@ -19,6 +19,7 @@ mod rollback_outage;
 mod screens;
 mod self_managed;
 mod stacks;
+mod warm_pool;
 mod world;
 
 use std::time::Duration;

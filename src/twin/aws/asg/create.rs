@@ -135,6 +135,14 @@ pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             "You cannot delete an AutoScalingGroup while there are instances or pending Spot instance request(s) still in the group.",
         ));
     }
+    // A pool goes only with a group that is deleted by force (ASG-18).
+    if group.settings.warm_pool.is_some() && !force {
+        return Err(AwsError::new(
+            400,
+            "ResourceInUse",
+            "You cannot delete an AutoScalingGroup while there is a warm pool in the group.",
+        ));
+    }
     // Every instance goes at once, protected or not, whatever waits for it.
     (group.min, group.max, group.desired, group.deleting) = (0, 0, 0, true);
     let members: Vec<(String, bool)> = group
@@ -142,9 +150,10 @@ pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         .iter()
         .map(|(id, m)| (id.clone(), m.is_active()))
         .collect();
-    if members.is_empty() {
+    if members.is_empty() && group.pool.is_empty() {
         world.cloud.asgs.remove(&name);
     }
+    termination::shut_down_pool(world, &name);
     for (id, active) in members {
         match active {
             true => termination::begin_termination(world, &name, &id, false),

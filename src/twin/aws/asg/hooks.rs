@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{AsgEvent, groups, lifecycle, schedule_after, termination};
+use super::{AsgEvent, groups, lifecycle, pool_members, schedule_after, termination};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::world::SimWorld;
@@ -111,8 +111,8 @@ pub fn delete_hook(world: &mut SimWorld, input: Input) -> Result<Value, AwsError
 
 /// Instances of a group that wait for a hook, with the token of the action.
 fn waits_of(world: &SimWorld, group: &str, hook: &str) -> Vec<(String, String)> {
-    let members = world.cloud.asgs.get(group).map(|g| &g.members);
-    let waits = members.into_iter().flatten();
+    let group = world.cloud.asgs.get(group);
+    let waits = group.into_iter().flat_map(|g| g.all_members());
     let waits = waits.flat_map(|(id, m)| m.waits.iter().map(move |w| (id, w)));
     waits
         .filter(|(_, (name, _))| name == hook)
@@ -140,7 +140,7 @@ pub fn record_heartbeat(world: &mut SimWorld, input: Input) -> Result<Value, Aws
     let token = world.new_uuid();
     let hook = input.require_text("LifecycleHookName")?.to_owned();
     if let Some(asg) = world.cloud.asgs.get_mut(&group)
-        && let Some(member) = asg.members.get_mut(&instance)
+        && let Some(member) = asg.find_member_mut(&instance)
         && let Some(wait) = member.waits.iter_mut().find(|(_, t)| *t == old)
     {
         wait.1.clone_from(&token);
@@ -195,11 +195,14 @@ pub fn begin_waiting(world: &mut SimWorld, name: &str, id: &str, transition: &st
         .map(|hook| (hook, world.new_uuid()))
         .collect();
     if let Some(asg) = world.cloud.asgs.get_mut(name)
-        && let Some(member) = asg.members.get_mut(id)
+        && let Some(member) = asg.find_member_mut(id)
     {
-        member.lifecycle = match transition {
-            LAUNCHING => "Pending:Wait",
-            _ => "Terminating:Wait",
+        let pooled = member.lifecycle.starts_with("Warmed:");
+        member.lifecycle = match (transition, pooled) {
+            (LAUNCHING, false) => "Pending:Wait",
+            (LAUNCHING, true) => "Warmed:Pending:Wait",
+            (_, false) => "Terminating:Wait",
+            (_, true) => "Warmed:Terminating:Wait",
         }
         .into();
         member.waits.clone_from(&waits);
@@ -230,7 +233,7 @@ pub fn on_timeout(world: &mut SimWorld, name: &str, id: &str, token: &str) {
     let Some(asg) = world.cloud.asgs.get(name) else {
         return;
     };
-    let waits = asg.members.get(id).map(|m| m.waits.as_slice());
+    let waits = asg.find_member(id).map(|m| m.waits.as_slice());
     let Some((hook, _)) = waits.unwrap_or_default().iter().find(|(_, t)| t == token) else {
         return;
     };
@@ -245,11 +248,13 @@ fn finish_wait(world: &mut SimWorld, name: &str, id: &str, token: &str, result: 
     let Some(asg) = world.cloud.asgs.get_mut(name) else {
         return;
     };
-    let Some(member) = asg.members.get_mut(id) else {
+    let Some(member) = asg.find_member_mut(id) else {
         return;
     };
     member.waits.retain(|(_, t)| t != token);
-    let launching = member.lifecycle.starts_with("Pending");
+    let state = member.lifecycle.strip_prefix("Warmed:");
+    let pooled = state.is_some();
+    let launching = state.unwrap_or(&member.lifecycle).starts_with("Pending");
     // An abandoned termination stops the other hooks too, and the instance ends all the same (ASG-9).
     if result == "ABANDON" {
         member.waits.clear();
@@ -258,6 +263,19 @@ fn finish_wait(world: &mut SimWorld, name: &str, id: &str, token: &str, result: 
         return;
     }
     match (launching, result) {
+        (true, "ABANDON") if pooled => {
+            member.lifecycle = "Warmed:Terminating".into();
+            termination::shut_down_instance(world, name, id);
+            lifecycle::reconcile_group(world, name);
+        }
+        (true, _) if pooled => {
+            member.lifecycle = "Warmed:Pending:Proceed".into();
+            pool_members::on_warmed(world, name, id);
+        }
+        (false, _) if pooled => {
+            member.lifecycle = "Warmed:Terminating:Proceed".into();
+            termination::shut_down_instance(world, name, id);
+        }
         (true, "ABANDON") => {
             termination::shut_down_instance(world, name, id);
             lifecycle::reconcile_group(world, name);
@@ -269,7 +287,7 @@ fn finish_wait(world: &mut SimWorld, name: &str, id: &str, token: &str, result: 
         }
         (false, _) => {
             member.lifecycle = "Terminating:Proceed".into();
-            termination::shut_down_instance(world, name, id);
+            termination::end_or_return(world, name, id);
         }
     }
 }

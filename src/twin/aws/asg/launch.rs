@@ -12,8 +12,17 @@ use crate::twin::world::SimWorld;
 /// Addresses a node takes of its subnet: its own, and the CNI's for pods.
 pub const ADDRESSES_PER_NODE: i64 = 12;
 
-/// Launches one instance in the emptiest zone that can take it; `balancing` in no other than the emptiest ones.
-pub fn launch_instance(world: &mut SimWorld, name: &str, balancing: bool) -> bool {
+/// What an instance is launched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaunchPurpose {
+    Size,
+    /// Only the emptiest zones will do.
+    Balance,
+    WarmPool,
+}
+
+/// Launches one instance in the emptiest zone that can take it.
+pub fn launch_instance(world: &mut SimWorld, name: &str, purpose: LaunchPurpose) -> bool {
     let Some(asg) = world.cloud.asgs.get(name).cloned() else {
         return false;
     };
@@ -43,7 +52,7 @@ pub fn launch_instance(world: &mut SimWorld, name: &str, balancing: bool) -> boo
         .map(|(zone, n)| (n, zone))
         .collect();
     by_count.sort();
-    if balancing {
+    if purpose == LaunchPurpose::Balance {
         let least = by_count.first().map_or(0, |(n, _)| *n);
         by_count.retain(|(n, _)| *n == least);
     }
@@ -54,7 +63,7 @@ pub fn launch_instance(world: &mut SimWorld, name: &str, balancing: bool) -> boo
         for launch in &launches {
             match find_subnet(world, &asg, launch, &zone) {
                 Ok(subnet) => {
-                    create_instance(world, &asg, launch, &subnet, &zone);
+                    create_instance(world, &asg, (launch, purpose), (&subnet, &zone));
                     return true;
                 }
                 Err(why) => {
@@ -160,9 +169,8 @@ fn quota_failure(cloud: &AwsAccount, instance_type: &str) -> Option<String> {
 fn create_instance(
     world: &mut SimWorld,
     asg: &AutoScalingGroup,
-    launch: &InstanceLaunch,
-    subnet: &str,
-    zone: &str,
+    (launch, purpose): (&InstanceLaunch, LaunchPurpose),
+    (subnet, zone): (&str, &str),
 ) {
     let (id, now) = (world.new_ec2_id("i-"), world.now());
     ec2::images::learn_image(&mut world.cloud, launch);
@@ -194,16 +202,19 @@ fn create_instance(
     let number = world.cloud.next_number();
     if let Some(asg) = world.cloud.asgs.get_mut(&asg.name) {
         asg.launch.clone_from(launch);
-        asg.members.insert(
-            id.clone(),
-            GroupMember {
-                zone: zone.to_owned(),
-                lifecycle: "Pending".into(),
-                number,
-                launch: launch.clone(),
-                ..GroupMember::default()
-            },
-        );
+        let mut member = GroupMember {
+            zone: zone.to_owned(),
+            lifecycle: "Pending".into(),
+            number,
+            launch: launch.clone(),
+            ..GroupMember::default()
+        };
+        if purpose == LaunchPurpose::WarmPool {
+            member.lifecycle = "Warmed:Pending".into();
+            asg.pool.insert(id.clone(), member);
+        } else {
+            asg.members.insert(id.clone(), member);
+        }
         asg.failed_launch = None;
     }
     activities::record_launch(world, &asg.name, &id);

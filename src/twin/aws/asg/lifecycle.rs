@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::launch::{active_members, count_members_by_zone, launch_instance};
-use super::{AsgEvent, activities, hooks, schedule_after, schedule_between, termination};
+use super::launch::{LaunchPurpose, active_members, count_members_by_zone, launch_instance};
+use super::{
+    AsgEvent, activities, hooks, pool_members, schedule_after, schedule_between, termination,
+};
+use crate::twin::aws::ec2::bootstrap;
 use crate::twin::aws::state::AutoScalingGroup;
 use crate::twin::aws::{eks, elb, kube};
 use crate::twin::world::{SimWorld, WorldNotice};
@@ -22,8 +25,13 @@ pub fn reconcile_all_groups(world: &mut SimWorld) {
     }
 }
 
-/// Brings a group to its desired size, and its zones into balance.
+/// Brings a group to its desired size, its zones into balance, and its warm pool to the size that is left for it.
 pub fn reconcile_group(world: &mut SimWorld, name: &str) {
+    reconcile_members(world, name);
+    reconcile_pool(world, name);
+}
+
+fn reconcile_members(world: &mut SimWorld, name: &str) {
     let Some(asg) = world.cloud.asgs.get(name) else {
         return;
     };
@@ -45,7 +53,10 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
     // One failed launch ends this round, as all zones were tried; the group is looked at again later.
     if have < want && !no_launch {
         for _ in have..want {
-            if !launch_instance(world, name, false) {
+            // What waits in the pool comes first.
+            if !pool_members::take_instance(world, name)
+                && !launch_instance(world, name, LaunchPurpose::Size)
+            {
                 schedule_after(
                     world,
                     LAUNCH_RETRY_INTERVAL,
@@ -71,6 +82,10 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
                 asg: name,
                 instance: &victim,
             });
+            let asg = world.cloud.asgs.get_mut(name);
+            if let Some(member) = asg.and_then(|a| a.members.get_mut(&victim)) {
+                member.leaves_for_size = true;
+            }
             termination::begin_termination(world, name, &victim, false);
         }
     } else if have == want
@@ -80,7 +95,37 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
         && is_unbalanced(world, name)
     {
         // Rebalancing launches in the emptiest zone first; the instance too many is then ended by size (ASG-3).
-        launch_instance(world, name, true);
+        launch_instance(world, name, LaunchPurpose::Balance);
+    }
+}
+
+/// Brings the pool to its size.
+fn reconcile_pool(world: &mut SimWorld, name: &str) {
+    let Some(asg) = world.cloud.asgs.get(name) else {
+        return;
+    };
+    let want = pool_members::target_size(asg, asg.desired);
+    // What leaves the group still counts, and may come back to the pool.
+    let free = pool_members::target_size(asg, asg.desired.max(asg.members.len() as i64));
+    let kept = || asg.pool.iter().filter(|(_, m)| pool_members::is_kept(m));
+    let have = kept().count() as i64;
+    // Launch adds instances to a pool too (ASG-18).
+    if have < free && !asg.suspended.contains("Launch") {
+        for _ in have..free {
+            if !launch_instance(world, name, LaunchPurpose::WarmPool) {
+                let asg = name.to_owned();
+                schedule_after(world, LAUNCH_RETRY_INTERVAL, AsgEvent::Looked { asg });
+                break;
+            }
+        }
+    } else if have > want && !asg.suspended.contains("Terminate") {
+        let mut newest: Vec<(u64, String)> = kept().map(|(id, m)| (m.number, id.clone())).collect();
+        newest.sort();
+        for _ in want..have {
+            if let Some((_, id)) = newest.pop() {
+                termination::end_pooled_instance(world, name, &id);
+            }
+        }
     }
 }
 
@@ -131,6 +176,9 @@ pub fn launched(world: &mut SimWorld, name: &str, id: &str) {
     };
     instance.state = "running".into();
     let never = instance.never_joins;
+    if begin_warming(world, name, id) {
+        return;
+    }
     if !hooks::begin_waiting(world, name, id, hooks::LAUNCHING) {
         put_in_service(world, name, id);
     }
@@ -146,6 +194,29 @@ pub fn launched(world: &mut SimWorld, name: &str, id: &str) {
         );
     }
     reconcile_group(world, name);
+}
+
+/// An instance of the pool runs: whether `id` is one. Its kubelet starts like any other, unless its user data asks first.
+fn begin_warming(world: &mut SimWorld, name: &str, id: &str) -> bool {
+    let asg = world.cloud.asgs.get(name);
+    let Some(member) = asg.and_then(|a| a.pool.get(id)) else {
+        return false;
+    };
+    let defers = bootstrap::waits_for_service(&member.launch);
+    let never = { world.cloud.instances.get(id) }.is_none_or(|i| i.never_joins);
+    let instance = id.to_owned();
+    if !never && !defers {
+        let joined = AsgEvent::Joined {
+            instance: instance.clone(),
+        };
+        schedule_between(world, 20, 60, joined);
+    }
+    // Without a hook nobody waits for what the instance does at its start (ASG-19).
+    if !hooks::begin_waiting(world, name, id, hooks::LAUNCHING) {
+        let asg = name.to_owned();
+        schedule_between(world, 30, 90, AsgEvent::Warmed { asg, instance });
+    }
+    true
 }
 
 /// The group registers the instance with its target groups as soon as it is in service, before any node has joined
@@ -189,7 +260,7 @@ pub fn on_node_joined(world: &mut SimWorld, id: &str) {
     // EKS lets the roles of its own groups in by itself. Any other role needs an access entry or a row of aws-auth;
     // until it has one the kubelet tries again, and nothing tells why the node does not come (SELF-3).
     if let (Some(asg), None) = (asg, &managed) {
-        let launch = asg.members.get(id).map(|m| m.launch.clone());
+        let launch = asg.find_member(id).map(|m| m.launch.clone());
         let role = launch.and_then(|launch| world.cloud.role_of(&launch));
         if !role.is_some_and(|role| eks::admits_role(world, &role)) {
             retry_registration(world, id);
@@ -199,7 +270,7 @@ pub fn on_node_joined(world: &mut SimWorld, id: &str) {
     if let Some(instance) = world.cloud.instances.get_mut(id) {
         instance.joined = true;
     }
-    kube::join_node(world, id);
+    kube::register_node(world, id);
     if let Some(group) = managed {
         eks::clear_degraded(world, &group);
     }

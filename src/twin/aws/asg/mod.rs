@@ -9,10 +9,12 @@ mod hooks;
 mod launch;
 mod launch_source;
 mod lifecycle;
+mod pool_members;
 mod reads;
 mod settings;
 mod termination;
 mod traffic_sources;
+mod warm_pool;
 mod writes;
 
 use std::time::Duration;
@@ -47,6 +49,10 @@ pub enum AsgEvent {
     },
     /// The instance is no more.
     Ended { instance: String },
+    /// An instance of a warm pool has warmed.
+    Warmed { asg: String, instance: String },
+    /// A warm pool without instances that is deleted is gone.
+    PoolDeleted { asg: String },
     /// The group looks at its size again.
     Looked { asg: String },
     /// Nobody has completed a lifecycle action in time.
@@ -73,6 +79,8 @@ pub fn handle_event(world: &mut SimWorld, due: AsgEvent) {
             evict,
         } => termination::continue_termination(world, &asg, &instance, began, evict),
         AsgEvent::Ended { instance } => termination::on_instance_terminated(world, &instance),
+        AsgEvent::Warmed { asg, instance } => pool_members::on_warmed(world, &asg, &instance),
+        AsgEvent::PoolDeleted { asg } => pool_members::on_pool_changed(world, &asg),
         AsgEvent::Looked { asg } => lifecycle::reconcile_group(world, &asg),
         AsgEvent::HookTimedOut {
             asg,
@@ -97,7 +105,7 @@ pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Val
         "DescribeLifecycleHooks" => reads::describe_lifecycle_hooks(world, input),
         "DescribeTrafficSources" => traffic_sources::describe_traffic_sources(world, input),
         "DescribeLoadBalancerTargetGroups" => traffic_sources::describe_target_groups(world, input),
-        "DescribeWarmPool" => settings::describe_warm_pool(world, input),
+        "DescribeWarmPool" => warm_pool::describe_warm_pool(world, input),
         "DescribePolicies" => settings::describe_policies(world, input),
         "DescribeScheduledActions" => settings::describe_schedules(world, input),
         "DescribeNotificationConfigurations" => settings::describe_notifications(world, input),
@@ -112,8 +120,8 @@ pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Val
         "SetInstanceProtection" => settings::set_instance_protection(world, input),
         "EnableMetricsCollection" => settings::enable_metrics(world, input),
         "DisableMetricsCollection" => settings::disable_metrics(world, input),
-        "PutWarmPool" => settings::put_warm_pool(world, input),
-        "DeleteWarmPool" => settings::delete_warm_pool(world, input),
+        "PutWarmPool" => warm_pool::put_warm_pool(world, input),
+        "DeleteWarmPool" => warm_pool::delete_warm_pool(world, input),
         "PutScalingPolicy" => settings::put_policy(world, input),
         "DeletePolicy" => settings::delete_policy(world, input),
         "PutScheduledUpdateGroupAction" => settings::put_schedule(world, input),

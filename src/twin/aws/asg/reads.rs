@@ -23,7 +23,7 @@ fn show_launch(world: &SimWorld, member: &GroupMember) -> (&'static str, Value) 
     )
 }
 
-fn show_instance(world: &SimWorld, id: &str, member: &GroupMember) -> Value {
+pub(super) fn show_instance(world: &SimWorld, id: &str, member: &GroupMember) -> Value {
     let (source, launch) = show_launch(world, member);
     json!({
         "InstanceId": id,
@@ -116,7 +116,7 @@ fn show_group(world: &SimWorld, asg: &AutoScalingGroup) -> Value {
     }
     if let Some(pool) = &asg.settings.warm_pool {
         shown["WarmPoolConfiguration"] = pool.clone();
-        shown["WarmPoolSize"] = json!(0);
+        shown["WarmPoolSize"] = json!(asg.pool.len());
     }
     if asg.deleting {
         shown["Status"] = json!("Delete in progress");
@@ -165,7 +165,7 @@ pub fn describe_instances(world: &SimWorld, input: Input) -> Result<Value, AwsEr
         .cloud
         .asgs
         .values()
-        .flat_map(|asg| asg.members.iter().map(move |(id, m)| (asg, id, m)));
+        .flat_map(|asg| asg.all_members().map(move |(id, m)| (asg, id, m)));
     // A page is cut from all groups together, in the order of their names.
     let page = cut_page(
         all.filter(|(_, id, _)| ids.is_empty() || ids.contains(id)),

@@ -1,4 +1,4 @@
-//! What a group keeps beside its instances: protection, metrics, warm pool, policies, schedules, notifications.
+//! What a group keeps beside its instances: protection, metrics, policies, schedules, notifications.
 
 use serde_json::{Value, json};
 
@@ -106,52 +106,6 @@ fn requested_metrics(input: Input) -> Result<Vec<String>, AwsError> {
         true => GROUP_METRICS.iter().map(|m| (*m).to_owned()).collect(),
         false => named,
     })
-}
-
-/// PutWarmPool. The pool is kept, and holds no instances here (see the list of divergences).
-pub fn put_warm_pool(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
-    let state = input.get_text("PoolState").unwrap_or("Stopped");
-    if !["Stopped", "Running", "Hibernated"].contains(&state) {
-        return Err(AwsError::validation_error(format!(
-            "Invalid warm pool state: {state}"
-        )));
-    }
-    let group = groups::requested_group(world, input)?;
-    if matches!(
-        group.source,
-        crate::twin::aws::state::LaunchSource::Mixed(_)
-    ) {
-        return Err(AwsError::validation_error(
-            "You can't add a warm pool to an Auto Scaling group that has a mixed instances policy.",
-        ));
-    }
-    let reuse = input.get_input("InstanceReusePolicy");
-    let reuse = reuse.and_then(|r| r.get_bool("ReuseOnScaleIn"));
-    group.settings.warm_pool = Some(json!({
-        "MaxGroupPreparedCapacity": input.get_number("MaxGroupPreparedCapacity"),
-        "MinSize": input.get_number("MinSize").unwrap_or(0),
-        "PoolState": state,
-        "InstanceReusePolicy": reuse.map(|reuse| json!({"ReuseOnScaleIn": reuse})),
-    }));
-    Ok(json!({}))
-}
-
-/// DeleteWarmPool.
-pub fn delete_warm_pool(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
-    let group = groups::requested_group(world, input)?;
-    match group.settings.warm_pool.take() {
-        Some(_) => Ok(json!({})),
-        None => Err(AwsError::validation_error(format!(
-            "Warm pool not found for Auto Scaling group {}",
-            group.name
-        ))),
-    }
-}
-
-/// DescribeWarmPool: a group without one is answered with no configuration.
-pub fn describe_warm_pool(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
-    let group = groups::requested_group(world, input)?;
-    Ok(json!({"WarmPoolConfiguration": group.settings.warm_pool, "Instances": []}))
 }
 
 /// One kind of what is kept by name in a group.

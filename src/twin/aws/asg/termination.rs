@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{AsgEvent, activities, hooks, launch, lifecycle, schedule_after, schedule_between};
+use super::{
+    AsgEvent, activities, hooks, launch, lifecycle, pool_members, schedule_after, schedule_between,
+};
 use crate::twin::aws::{eks, elb, kube};
 use crate::twin::world::{SimWorld, WorldNotice};
 
@@ -76,7 +78,7 @@ pub fn continue_termination(
         // Hooks hold the instance once its connections have drained (ASG-9); a forced deletion waits for none (ASG-7).
         let forced = world.cloud.asgs.get(name).is_some_and(|a| a.deleting);
         if forced || !hooks::begin_waiting(world, name, id, hooks::TERMINATING) {
-            shut_down_instance(world, name, id);
+            end_or_return(world, name, id);
         }
         return;
     }
@@ -92,6 +94,15 @@ pub fn continue_termination(
     );
 }
 
+/// The instance has left its group: it ends, unless it left for the group's size and its warm pool reuses it.
+pub fn end_or_return(world: &mut SimWorld, name: &str, id: &str) {
+    if pool_members::reuse_instance(world, name, id) {
+        lifecycle::reconcile_group(world, name);
+    } else {
+        shut_down_instance(world, name, id);
+    }
+}
+
 /// The instance shuts down, with whatever is on it: nobody drains the node of a self-managed group (SELF-4).
 pub fn shut_down_instance(world: &mut SimWorld, name: &str, id: &str) {
     let members = world.cloud.asgs.get_mut(name).map(|a| &mut a.members);
@@ -105,14 +116,16 @@ pub fn shut_down_instance(world: &mut SimWorld, name: &str, id: &str) {
         .cloud
         .instances
         .get_mut(id)
-        .filter(|i| matches!(i.state.as_str(), "pending" | "running"))
+        .filter(|i| matches!(i.state.as_str(), "pending" | "running" | "stopped"))
     else {
         return;
     };
+    // The node of a stopped one is still listed.
+    let stopped = instance.state == "stopped";
     // Its node is gone from here on, though the instance ends a little later.
     instance.state = "shutting-down".into();
     let joined = std::mem::take(&mut instance.joined);
-    if joined {
+    if joined || stopped {
         kube::remove_node(world, id);
     }
     schedule_between(
@@ -123,6 +136,38 @@ pub fn shut_down_instance(world: &mut SimWorld, name: &str, id: &str) {
             instance: id.to_owned(),
         },
     );
+}
+
+/// Ends an instance of the pool, once the hooks of its end are answered.
+pub fn end_pooled_instance(world: &mut SimWorld, name: &str, id: &str) {
+    let asg = world.cloud.asgs.get_mut(name);
+    let Some(member) = asg
+        .and_then(|a| a.pool.get_mut(id))
+        .filter(|m| pool_members::is_kept(m))
+    else {
+        return;
+    };
+    member.waits.clear();
+    member.lifecycle = "Warmed:Terminating".into();
+    activities::record_termination(world, name, id);
+    if !hooks::begin_waiting(world, name, id, hooks::TERMINATING) {
+        shut_down_instance(world, name, id);
+    }
+}
+
+/// Ends all instances of the pool at once, whatever waits for them.
+pub fn shut_down_pool(world: &mut SimWorld, name: &str) {
+    let pool = world.cloud.asgs.get(name).map(|a| &a.pool);
+    let ids: Vec<String> = pool.into_iter().flat_map(|p| p.keys().cloned()).collect();
+    for id in ids {
+        let asg = world.cloud.asgs.get_mut(name);
+        if let Some(member) = asg.and_then(|a| a.pool.get_mut(&id)) {
+            member.waits.clear();
+            member.lifecycle = "Warmed:Terminating".into();
+        }
+        activities::record_termination(world, name, &id);
+        shut_down_instance(world, name, &id);
+    }
 }
 
 /// The instance is no more; its group looks at its size.
@@ -143,10 +188,14 @@ pub fn on_instance_terminated(world: &mut SimWorld, id: &str) {
         return;
     };
     asg.members.remove(id);
+    let pooled = asg.pool.remove(id).is_some();
     let (empty, nodegroup) = (asg.members.is_empty(), asg.nodegroup.clone());
-    if empty && asg.deleting {
+    if empty && asg.pool.is_empty() && asg.deleting {
         world.cloud.asgs.remove(&name);
         return;
+    }
+    if pooled {
+        pool_members::on_pool_changed(world, &name);
     }
     // EKS waits for the last instance before it deletes the group (EKS-NG-16).
     if let Some(nodegroup) = nodegroup.filter(|_| empty) {

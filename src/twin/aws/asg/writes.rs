@@ -173,6 +173,17 @@ pub fn terminate_instance(world: &mut SimWorld, input: Input) -> Result<Value, A
             "Instance Id not found - No managed instance found for instance ID {id}"
         ))
     })?;
+    // One that waits in a warm pool is none of the group's size, and the pool is filled again.
+    let pooled = world
+        .cloud
+        .asgs
+        .get(&asg)
+        .is_some_and(|a| a.pool.contains_key(id));
+    if pooled {
+        termination::end_pooled_instance(world, &asg, id);
+        lifecycle::reconcile_group(world, &asg);
+        return Ok(show_termination(world, &asg, id));
+    }
     // The caller says whether the group shrinks by the instance or replaces it.
     let smaller = input.get_bool("ShouldDecrementDesiredCapacity") == Some(true);
     let at_min = world
@@ -197,7 +208,12 @@ pub fn terminate_instance(world: &mut SimWorld, input: Input) -> Result<Value, A
     } else {
         termination::terminate_and_replace(world, &asg, id);
     }
-    Ok(json!({"Activity": {
+    Ok(show_termination(world, &asg, id))
+}
+
+/// The activity that ends an instance at somebody's request.
+fn show_termination(world: &mut SimWorld, asg: &str, id: &str) -> Value {
+    json!({"Activity": {
         "ActivityId": world.new_uuid(),
         "AutoScalingGroupName": asg,
         "Cause": format!("instance {id} was taken out of service in response to a user request."),
@@ -205,5 +221,5 @@ pub fn terminate_instance(world: &mut SimWorld, input: Input) -> Result<Value, A
         "StartTime": world.now().to_string(),
         "StatusCode": "InProgress",
         "Progress": 0,
-    }}))
+    }})
 }

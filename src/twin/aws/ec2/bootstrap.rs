@@ -86,6 +86,13 @@ pub fn starts_kubelet(cloud: &AwsAccount, launch: &InstanceLaunch, managed: bool
     joins && !has_refused_labels(&text)
 }
 
+/// Whether user data asks for the instance's lifecycle state and starts no kubelet while it warms, as public scripts do
+/// (ASG-19).
+pub fn waits_for_service(launch: &InstanceLaunch) -> bool {
+    let text = decode_user_data(launch);
+    text.is_some_and(|text| text.contains("Warmed:"))
+}
+
 /// A NodeConfig that names the cluster whole: nodeadm asks for all four (SELF-1).
 fn node_config_joins(text: &str, facts: &ClusterFacts) -> bool {
     let mut cluster = serde_json::Map::new();

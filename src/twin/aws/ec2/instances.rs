@@ -45,7 +45,7 @@ fn show_instance(world: &SimWorld, instance: &Ec2Instance) -> Value {
     };
     let asg = instance.asg.as_ref().and_then(|n| world.cloud.asgs.get(n));
     let launch = asg
-        .and_then(|a| a.members.get(&instance.id))
+        .and_then(|a| a.find_member(&instance.id))
         .map(|m| &m.launch);
     let profile = launch.and_then(|l| l.profile.as_ref()).map(|name| {
         json!({

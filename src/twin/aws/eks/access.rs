@@ -103,7 +103,7 @@ fn silence_unadmitted(world: &mut SimWorld, role: &str) {
     let asgs = world.cloud.asgs.values();
     let members = asgs
         .filter(|a| a.nodegroup.is_none())
-        .flat_map(|a| &a.members);
+        .flat_map(|a| a.all_members());
     let lost = members.filter(|(_, m)| world.cloud.role_of(&m.launch).as_deref() == Some(role));
     let lost: Vec<String> = lost.map(|(id, _)| id.clone()).collect();
     for id in lost {

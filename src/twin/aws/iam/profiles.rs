@@ -11,8 +11,8 @@ use crate::twin::aws::state::AwsAccount;
 pub fn get_profile(cloud: &AwsAccount, input: Input) -> Result<Value, AwsError> {
     let name = input.require_text("InstanceProfileName")?;
     let known = cloud.instance_profiles.contains_key(name);
-    let members = cloud.asgs.values().flat_map(|a| a.members.values());
-    let mut used = members.filter_map(|m| m.launch.profile.as_deref());
+    let members = cloud.asgs.values().flat_map(|a| a.all_members());
+    let mut used = members.filter_map(|(_, m)| m.launch.profile.as_deref());
     let deleted = cloud.deleted.instance_profiles.contains(name);
     if deleted || (!known && !used.any(|profile| profile == name)) {
         return Err(AwsError::new(

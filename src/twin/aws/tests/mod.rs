@@ -18,4 +18,5 @@ mod sdk;
 mod self_managed;
 mod target_owners;
 mod traffic;
+mod warm_pool;
 mod windows;
