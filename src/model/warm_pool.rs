@@ -88,6 +88,12 @@ pub fn is_warmed(lifecycle: &str) -> bool {
     lifecycle.starts_with(WARMED_PREFIX)
 }
 
+/// Whether an instance in that lifecycle state has warmed, and waits to be taken into service.
+pub fn has_warmed(lifecycle: &str) -> bool {
+    let state = lifecycle.strip_prefix(WARMED_PREFIX);
+    matches!(state, Some("Stopped" | "Running" | "Hibernated"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

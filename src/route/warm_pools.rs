@@ -10,7 +10,7 @@ use crate::model::Inventory;
 use crate::model::eks::Nodegroup;
 use crate::model::marks;
 use crate::model::node_source::NodeSource;
-use crate::model::warm_pool::WarmPool;
+use crate::model::warm_pool::{WarmPool, has_warmed};
 
 /// The warm pool that moves with a group; none where it has none.
 fn moved_pool(inventory: &Inventory, origin: &Nodegroup) -> Option<WarmPool> {
@@ -28,20 +28,25 @@ fn moved_pool(inventory: &Inventory, origin: &Nodegroup) -> Option<WarmPool> {
     kept.map(|r| r.pool.clone()).or(before)
 }
 
-/// Whether instances of the group's pool are nodes of the cluster.
-fn has_nodes(inventory: &Inventory, group: &str) -> bool {
-    let pool = inventory.warm_pools.get(group);
-    pool.is_some_and(|pool| inventory.nodes.iter().any(|n| pool.has_node(n)))
+/// Whether instances of the group's pool are seen to stay out of the cluster: some have warmed, and none is a node. Where
+/// nothing is seen of it, they may be nodes tomorrow.
+fn stays_out(inventory: &Inventory, group: &str) -> bool {
+    let Some(pool) = inventory.warm_pools.get(group) else {
+        return false;
+    };
+    let warmed = pool.instances.iter().any(|i| has_warmed(&i.lifecycle));
+    warmed && !inventory.nodes.iter().any(|n| pool.has_node(n))
 }
 
-/// Adds the steps that remove warm pools whose instances are nodes, before anything else: they keep add-ons from being whole.
+/// Adds the steps that remove warm pools whose instances are nodes, or may be, before anything else: once they stop they keep
+/// add-ons from being whole (EKS-ADD-12).
 pub fn push_early_removals(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<'_>]) {
     for origin in movers.iter().map(|m| m.origin) {
-        if has_nodes(draft.inventory, &origin.name) {
+        if !stays_out(draft.inventory, &origin.name) {
             push_removal(
                 draft,
                 origin,
-                "its instances are nodes that have stopped: an add-on is unhealthy for EKS while its pods on them are missing, and its update would fail",
+                "its instances are nodes while they warm, or may be: once they stop, EKS takes an add-on for unhealthy whose pods on them are missing, and its update would fail",
             );
         }
     }
@@ -51,7 +56,7 @@ pub fn push_early_removals(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
 pub fn push_remove_warm_pool(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     let origin = m.migration.origin;
     // A green of an earlier hop has none.
-    if m.blue == origin.name && !has_nodes(draft.inventory, &origin.name) {
+    if m.blue == origin.name && stays_out(draft.inventory, &origin.name) {
         push_removal(
             draft,
             origin,

@@ -208,12 +208,22 @@ fn a_warm_pool_leaves_blue_before_it_is_closed_and_comes_to_green_when_blue_is_e
         reuse: false,
     };
     let mut inventory = self_managed_cluster();
-    let workers = inventory.asgs.get_mut("workers").unwrap();
-    workers.warm_pool = Some(WarmPoolReading {
+    let mut reading = WarmPoolReading {
         pool: pool.clone(),
         deleting: false,
         instances: vec![],
+    };
+    let workers = inventory.asgs.get_mut("workers").unwrap();
+    workers.warm_pool = Some(reading.clone());
+    // An instance that has warmed and is no node: the user data starts the kubelet later.
+    reading.instances.push(crate::model::asg::AsgInstance {
+        id: "i-0warm".into(),
+        zone: String::new(),
+        lifecycle: "Warmed:Stopped".into(),
+        healthy: true,
+        protected: false,
     });
+    inventory.warm_pools.insert("workers".into(), reading);
     let route = build_route(&auto_plan(), &inventory).unwrap();
     let steps = ids(&route);
     let place = |id: &str| steps.iter().position(|s| *s == id).unwrap();
@@ -239,24 +249,19 @@ fn a_warm_pool_leaves_blue_before_it_is_closed_and_comes_to_green_when_blue_is_e
         "{:?}",
         route.notes
     );
-    // Where its instances are nodes it goes before an add-on could miss its pods on them.
+    // Where its instances are nodes, or nothing is known of them, it goes before an add-on could miss its pods on them.
     let mut joined = inventory.clone();
-    let mut reading = joined.asgs["workers"].warm_pool.clone().unwrap();
-    let node = joined.nodes[0].clone();
-    reading.instances.push(crate::model::asg::AsgInstance {
-        id: node.instance_id().unwrap().to_owned(),
-        zone: String::new(),
-        lifecycle: "Warmed:Stopped".into(),
-        healthy: true,
-        protected: false,
-    });
-    joined.warm_pools.insert("workers".into(), reading);
-    let early = build_route(&auto_plan(), &joined).unwrap();
-    let removals = ids(&early)
-        .into_iter()
-        .filter(|id| id.starts_with("remove-warm"));
-    assert_eq!(removals.count(), 1);
-    assert_eq!(ids(&early)[0], "remove-warm-pool-workers");
+    let node = joined.nodes[0].instance_id().unwrap().to_owned();
+    joined.warm_pools.get_mut("workers").unwrap().instances[0].id = node;
+    let mut unknown = inventory.clone();
+    unknown.warm_pools.clear();
+    for early in [joined, unknown] {
+        let route = build_route(&auto_plan(), &early).unwrap();
+        let steps = ids(&route);
+        let removals = steps.iter().filter(|id| id.starts_with("remove-warm"));
+        assert_eq!(removals.count(), 1);
+        assert_eq!(steps[0], "remove-warm-pool-workers");
+    }
     // A rollback gives blue its pool back when the pods are back on it, and before green is deleted.
     let back: Vec<&str> = { route.rollback_order().into_iter() }
         .map(|s| s.id.as_str())
