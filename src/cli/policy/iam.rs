@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::run::permissions::needs::{PermissionNeeds, STACK_DELETION};
+use crate::run::permissions::actions::STACK_DELETION;
+use crate::run::permissions::needs::PermissionNeeds;
 
 /// One statement: id, actions, resources, and what must hold besides.
 struct IamStatement {

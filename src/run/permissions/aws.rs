@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::needs::STACK_DELETION;
+use super::actions::{SELF_MANAGED_GREEN, STACK_DELETION, attach_actions, register_actions};
 use crate::aws::AwsApi;
 use crate::aws::iam::{SimulatedCall, SimulatedDecision};
 use crate::model::asg::Asg;
@@ -371,9 +371,12 @@ pub fn writes_by_action(
             }
             // CloudFormation deletes the group with the caller's rights (CFN-17).
             StepSpec::DeleteStack { blue, stack } => {
-                let arn = match stack.starts_with("arn:") {
-                    true => stack.clone(),
-                    false => of("cloudformation", format!("stack/{stack}/*")),
+                // By its name where no tag has its ARN.
+                let named = of("cloudformation", format!("stack/{stack}/*"));
+                let arn = if stack.starts_with("arn:") {
+                    stack
+                } else {
+                    &named
                 };
                 for action in STACK_DELETION {
                     asked.add_action(action, [arn.clone()]);
@@ -399,44 +402,6 @@ pub fn writes_by_action(
         }
     }
     asked.0
-}
-
-/// What makes a self-managed green, and in a rollback ends it.
-const SELF_MANAGED_GREEN: [&str; 6] = [
-    "autoscaling:CreateAutoScalingGroup",
-    "autoscaling:CreateOrUpdateTags",
-    "autoscaling:EnableMetricsCollection",
-    "autoscaling:UpdateAutoScalingGroup",
-    "autoscaling:SetInstanceProtection",
-    "autoscaling:DeleteAutoScalingGroup",
-];
-
-/// What attaches an Auto Scaling group, and detaches it.
-fn attach_actions(served: &str) -> [&'static str; 2] {
-    match is_classic(served) {
-        true => [
-            "autoscaling:AttachLoadBalancers",
-            "autoscaling:DetachLoadBalancers",
-        ],
-        false => [
-            "autoscaling:AttachLoadBalancerTargetGroups",
-            "autoscaling:DetachLoadBalancerTargetGroups",
-        ],
-    }
-}
-
-/// What registers instances one by one, and deregisters them.
-fn register_actions(served: &str) -> [&'static str; 2] {
-    match is_classic(served) {
-        true => [
-            "elasticloadbalancing:RegisterInstancesWithLoadBalancer",
-            "elasticloadbalancing:DeregisterInstancesFromLoadBalancer",
-        ],
-        false => [
-            "elasticloadbalancing:RegisterTargets",
-            "elasticloadbalancing:DeregisterTargets",
-        ],
-    }
 }
 
 /// Actions and the objects each is about.

@@ -1,5 +1,6 @@
 //! Whether the caller may do what the route does, asked before anything is begun.
 
+pub mod actions;
 mod aws;
 mod kubernetes;
 pub mod needs;

@@ -9,18 +9,6 @@ use crate::plan::{
     DeleteOwned, FargatePods, NodeGroup, Plan, PoolStrategy, RuleRef, SingleReplicas,
 };
 
-/// What changes the template of a stack and deletes the stack.
-pub const STACK_DELETION: [&str; 8] = [
-    "cloudformation:DescribeStacks",
-    "cloudformation:ListStackResources",
-    "cloudformation:GetTemplate",
-    "cloudformation:CreateChangeSet",
-    "cloudformation:DescribeChangeSet",
-    "cloudformation:ExecuteChangeSet",
-    "cloudformation:DeleteChangeSet",
-    "cloudformation:DeleteStack",
-];
-
 /// What of the permissions depends on the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PermissionNeeds {
