@@ -291,7 +291,7 @@ mod tests {
         type Change = fn(&mut StackReading);
         let cases: [(&str, Change); 9] = [
             ("does not hold blue", |s| {
-                s.resources[0].physical_id = "dev/other".into()
+                s.resources[0].physical_id = "dev/other".into();
             }),
             ("also holds Cluster (AWS::EKS::Cluster)", |s| {
                 s.resources
@@ -303,7 +303,7 @@ mod tests {
             }),
             ("part of another stack", |s| s.stack.nested = true),
             ("protected from termination", |s| {
-                s.stack.termination_protection = true
+                s.stack.termination_protection = true;
             }),
             ("UPDATE_ROLLBACK_FAILED (why)", |s| {
                 s.stack.status = "UPDATE_ROLLBACK_FAILED".into();

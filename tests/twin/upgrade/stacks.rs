@@ -146,7 +146,7 @@ async fn what_speaks_against_a_stack_is_told_before_the_run() {
     let cases: [(&str, Change); 4] = [
         ("protected from termination", |s| s.protected = true),
         ("its template is not JSON", |s| {
-            s.template = "Resources: {}\n".into()
+            s.template = "Resources: {}\n".into();
         }),
         ("it also holds Bucket (AWS::S3::Bucket)", |s| {
             s.add_resource("Bucket", "AWS::S3::Bucket", "logs", serde_json::json!({}));
@@ -161,7 +161,7 @@ async fn what_speaks_against_a_stack_is_told_before_the_run() {
         rig.twin.with_world(|w| {
             w.cloud
                 .cloudformation
-                .add_importer("importer", "apps::Role")
+                .add_importer("importer", "apps::Role");
         });
         let inventory = rig.read().await;
         let route = build_route(&rig.plan, &inventory);
