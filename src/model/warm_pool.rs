@@ -39,12 +39,6 @@ impl WarmPool {
         self.min == 0 && self.max_prepared == Some(0)
     }
 
-    /// How many instances the pool of a group of these sizes is to have (ASG-16).
-    pub fn size_for(&self, max: i32, desired: i32) -> i32 {
-        let prepared = self.max_prepared.unwrap_or(max);
-        (prepared - desired).max(self.min).max(0)
-    }
-
     /// The pool as the value of a tag, of the characters that every tag takes.
     pub fn to_tag_value(&self) -> String {
         let Self {
@@ -114,21 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_pool_follows_the_sizes_of_its_group() {
-        let mut pool = WarmPool {
-            min: 0,
+    fn an_emptied_pool_keeps_none_and_its_other_settings() {
+        let pool = WarmPool {
+            min: 3,
             max_prepared: None,
-            state: "Stopped".into(),
-            reuse: false,
+            state: "Running".into(),
+            reuse: true,
         };
-        assert_eq!(pool.size_for(10, 6), 4);
-        // Pinned at its size the group keeps none beside it; scaled to zero it would fill the pool.
-        assert_eq!((pool.size_for(6, 6), pool.size_for(6, 0)), (0, 6));
-        pool.max_prepared = Some(8);
-        assert_eq!((pool.size_for(10, 6), pool.size_for(10, 9)), (2, 0));
-        pool.min = 3;
-        assert_eq!((pool.size_for(10, 6), pool.size_for(10, 9)), (3, 3));
-        assert!(pool.emptied().keeps_none() && !pool.keeps_none());
-        assert_eq!(pool.emptied().size_for(10, 6), 0);
+        let emptied = pool.emptied();
+        assert!(emptied.keeps_none() && !pool.keeps_none());
+        assert_eq!((emptied.state.as_str(), emptied.reuse), ("Running", true));
     }
 }
