@@ -7,7 +7,7 @@ use clap::Args;
 use super::args::PlanArg;
 use super::context::CommandContext;
 use super::offline;
-use super::route_preview::{ShownRoute, show_route};
+use super::route_preview::{ShownRoute, offered_route, show_route};
 use super::route_view::DoneSteps;
 use super::runtime::run_with_network;
 use crate::model::{Inventory, Timestamp};
@@ -150,7 +150,7 @@ fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Re
     };
     let shown = ShownRoute {
         plan: &plan,
-        route: route.as_ref(),
+        route: offered_route(route.as_ref(), &found),
         inventory: Some(&inventory),
         done: &DoneSteps::new(),
         found: &found,

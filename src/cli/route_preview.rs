@@ -10,7 +10,7 @@ use super::ui::{Ui, fit_terminal, page_columns, terminal_width};
 use super::{findings, route_view};
 use crate::model::{Inventory, Timestamp};
 use crate::plan::Plan;
-use crate::ready::Finding;
+use crate::ready::{Code, Finding};
 use crate::report::Painter;
 use crate::route::Route;
 use crate::run::assess::{PendingRoute, PlanInput, assess_cluster};
@@ -23,6 +23,13 @@ use crate::run::plan_gates::{self, GateSummary};
 use crate::run::rollback_scope::preview_rollback;
 use crate::run::run_checks::check_step_id;
 use crate::run::stored_run::stored_route;
+
+/// The route, where EKS offers every version on it: of another one, which may be hundreds of steps long, nothing is to be
+/// learned.
+pub fn offered_route<'a>(route: Option<&'a Route>, found: &[Finding]) -> Option<&'a Route> {
+    let missing = |f: &Finding| f.code == Code::TargetNotOffered.as_str();
+    route.filter(|_| !found.iter().any(missing))
+}
 
 /// Finds out what is ahead and shows it; `None` when there is nothing to do.
 pub async fn prepare_route(
@@ -64,7 +71,7 @@ pub async fn prepare_route(
         };
         let shown = ShownRoute {
             plan: &plan_input.plan,
-            route: found.route.as_ref(),
+            route: offered_route(found.route.as_ref(), &found.findings),
             inventory: found.inventory.as_ref(),
             done: &DoneSteps::new(),
             found: &found.findings,

@@ -6,6 +6,7 @@ mod draft;
 mod drain_terms;
 mod estimate;
 mod green_group;
+mod group_move;
 mod migration;
 mod naming;
 mod node_groups;

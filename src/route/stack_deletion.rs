@@ -1,7 +1,7 @@
 //! Blue that goes with its CloudFormation stack.
 
 use super::draft::{RouteDraft, StepDraft};
-use super::migration::GroupMove;
+use super::group_move::GroupMove;
 use super::{StepSpec, estimate};
 use crate::model::group_owner::GroupOwner;
 use crate::plan::{DeleteOwned, RetireHow};

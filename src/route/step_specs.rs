@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::draft::{RouteDraft, StepDraft};
 use super::drain_terms::drain_terms;
-use super::migration::GroupMove;
+use super::group_move::GroupMove;
 use super::problem::Obstacle;
 use super::traffic::TargetGroupPair;
 use super::{

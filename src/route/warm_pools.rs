@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::draft::{RouteDraft, StepDraft};
-use super::migration::GroupMove;
+use super::group_move::GroupMove;
 use super::node_groups::GroupMigration;
 use super::{StepSpec, estimate};
 use crate::model::Inventory;

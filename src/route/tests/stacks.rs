@@ -34,7 +34,7 @@ fn a_blue_of_a_stack_goes_down_to_zero_and_its_stack_is_deleted_last() {
         panic!("{:?}", route.steps[stack].spec)
     };
     assert_eq!(stack, STACK);
-    // The way back is open until the stack goes.
+    // A rollback is possible until the stack goes.
     let ends: Vec<&str> = { route.steps.iter() }
         .filter(|s| s.spec.deleted_group().is_some())
         .map(|s| s.id.as_str())

@@ -54,5 +54,6 @@ crashed!(
     a_crash_at_any_record_of_fargate_leaves_the_same_world: "fargate", every 80,
     a_crash_at_any_record_of_auto_mode_leaves_the_same_world: "auto-mode", every 5,
     a_crash_at_any_record_of_windows_leaves_the_same_world: "windows", every 80,
+    a_crash_at_any_record_of_eksctl_leaves_the_same_world: "eksctl", every 120,
     a_crash_at_any_record_of_multi_hop_leaves_the_same_world: "multi-hop", every 200,
 );

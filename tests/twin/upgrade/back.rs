@@ -143,7 +143,7 @@ impl Walk {
     fn origin(&self, i: usize) -> (&Inventory, bool) {
         let last = self.stops[..=i]
             .iter()
-            .rposition(|s| matches!(s.spec, StepSpec::Retire { delete: true, .. }));
+            .rposition(|s| s.spec.deleted_group().is_some());
         let Some(last) = last else {
             return (&self.before, false);
         };
@@ -152,7 +152,9 @@ impl Walk {
             .take_while(|s| {
                 matches!(
                     s.spec,
-                    StepSpec::Retire { .. } | StepSpec::ReleaseGreen { .. }
+                    StepSpec::Retire { .. }
+                        | StepSpec::DeleteStack { .. }
+                        | StepSpec::ReleaseGreen { .. }
                 )
             })
             .count();
@@ -179,7 +181,8 @@ pub fn judge(walk: &Walk, i: usize, back: &Back) -> Result<(), String> {
             }
         }
         Err(error) if error.kind == RunErrorKind::Stuck && retired => {
-            if error.message.contains("retire-") {
+            let named = ["retire-", "delete-stack-"];
+            if named.iter().any(|step| error.message.contains(step)) {
                 Ok(())
             } else {
                 Err(format!("after {at}: {} names no step", error.message))
@@ -228,6 +231,8 @@ swept!(
     every_step_of_karpenter_drift_rolls_back_but_what_karpenter_replaced: "karpenter-drift", 4,
     every_step_of_fargate_rolls_back_until_blue_is_deleted: "fargate", 4,
     every_step_of_windows_rolls_back_until_blue_is_deleted: "windows", 5,
+    every_step_of_eksctl_rolls_back_until_a_blue_is_deleted: "eksctl", 7,
+    every_step_of_mixed_rolls_back_until_a_blue_is_deleted: "mixed", 30,
 );
 
 /// With the flag: the last hop is rolled back too where EKS still can, or nothing is touched and every reason is said.

@@ -98,7 +98,7 @@ async fn blue_goes_with_its_stack_and_all_that_green_has_of_it_stays_however_oft
 
 #[tokio::test(start_paused = true)]
 async fn a_rollback_brings_the_template_of_the_stack_back() {
-    // Killed after each record of the step: whatever was done by then is taken back.
+    // Killed after each record of the step: whatever was done by then is rolled back.
     let mut restored = 0;
     for record in 1..30 {
         let rig = cluster();
@@ -204,4 +204,50 @@ async fn a_deletion_that_fails_is_told_with_its_reason_and_goes_on_once_the_caus
     aws.delete_stack(STACK, "by-hand").await.unwrap();
     assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     assert!(rig.read().await.find_nodegroup("apps").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_self_managed_blue_goes_with_its_stack_and_greens_instances_keep_their_role() {
+    let mut snapshot = scenario::find_scenario("self-managed").unwrap();
+    let groups = "autoscaling:DescribeAutoScalingGroups";
+    let groups = snapshot.aws.get_mut(groups).unwrap().iter_mut();
+    for group in groups.filter(|g| g["AutoScalingGroupName"] == "web-blue") {
+        let tags = group["Tags"].as_array_mut().unwrap();
+        for (key, value) in [
+            ("aws:cloudformation:stack-name", "web-nodes"),
+            ("aws:cloudformation:logical-id", "NodeGroup"),
+        ] {
+            tags.push(serde_json::json!({"Key": key, "Value": value, "PropagateAtLaunch": true}));
+        }
+    }
+    let plan = include_str!("../../../plans/self-managed.yaml");
+    let plan = plan.replacen(
+        "blue: web-blue\n",
+        "blue: web-blue\n    deleteOwned: stack\n",
+        1,
+    );
+    let rig = Rig::new(&snapshot, &plan, 7);
+    let there = |w: &mut SimWorld| w.cloud.cloudformation.find_stack("web-nodes").is_some();
+    assert!(rig.twin.with_world(there));
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
+    assert!(!rig.twin.with_world(there));
+    let after = rig.read().await;
+    assert!(!after.asgs.contains_key("web-blue"));
+    whole(&after);
+    let lost = rig
+        .twin
+        .with_world(|w| eksup::chaos::invariants::stacks::find_stack_losses(w));
+    assert_eq!(lost, Vec::<String>::new());
+    // Green still launches: one more node comes and is Ready.
+    let aws = rig.reached().await.aws;
+    let more = aws
+        .asg
+        .set_desired_capacity()
+        .auto_scaling_group_name("web-green");
+    let desired = after.asgs["web-green"].desired + 1;
+    more.desired_capacity(desired).send().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(900)).await;
+    let nodes = rig.read().await.nodes;
+    assert!(nodes.iter().all(|n| n.is_ready()));
+    assert_eq!(nodes.len(), after.nodes.len() + 1);
 }
