@@ -138,15 +138,21 @@ impl Stack {
 impl StackReading {
     /// A stack with what was read of it.
     pub fn new(
-        stack: Stack,
+        mut stack: Stack,
         resources: Vec<StackResource>,
         template: String,
         imported: BTreeMap<String, Vec<String>>,
     ) -> Self {
+        let read = read_template(&template);
+        // What no resource has may be resolved again.
+        if let Ok(read) = &read {
+            let resolved = &mut stack.resolved_parameters;
+            resolved.retain(|name| read.uses_parameter(name));
+        }
         Self {
             stack,
             resources,
-            template_problem: read_template(&template).err(),
+            template_problem: read.err(),
             template,
             imported,
         }

@@ -108,6 +108,11 @@ impl StackTemplate {
         marked.then(|| template.to_text()).transpose()
     }
 
+    /// Whether a resource has the value of this parameter: the CDK has one in every template that none has.
+    pub fn uses_parameter(&self, name: &str) -> bool {
+        self.resources.values().any(|r| names_parameter(r, name))
+    }
+
     fn to_text(&self) -> Result<String, String> {
         let mut whole = self.rest.clone();
         whole.insert("Resources".into(), self.resources.clone().into());
@@ -116,6 +121,18 @@ impl StackTemplate {
             true => Err("its template would be too long for a request".to_owned()),
             false => Ok(text),
         }
+    }
+}
+
+/// Whether a value refers to the parameter, by Ref or in the text of a Fn::Sub.
+fn names_parameter(value: &Value, name: &str) -> bool {
+    match value {
+        Value::Object(map) => map.iter().any(|(key, inner)| {
+            key == "Ref" && inner.as_str() == Some(name) || names_parameter(inner, name)
+        }),
+        Value::Array(items) => items.iter().any(|item| names_parameter(item, name)),
+        Value::String(text) => text.contains(&format!("${{{name}}}")),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -180,6 +197,16 @@ mod tests {
         let marked = read(&theirs.keep_all_but("NodeGroup", "run-1").unwrap());
         let restored = marked.restore().unwrap().unwrap();
         assert_eq!(read(&restored), theirs);
+    }
+
+    #[test]
+    fn a_parameter_counts_only_where_a_resource_has_it() {
+        let template = read(
+            r#"{"Parameters": {"BootstrapVersion": {}, "Image": {}, "Name": {}}, "Rules": {"Check": {"Ref": "BootstrapVersion"}},
+                "Resources": {"Template": {"Properties": {"ImageId": [{"Ref": "Image"}], "Name": {"Fn::Sub": "nodes-${Name}"}}}}}"#,
+        );
+        assert!(template.uses_parameter("Image") && template.uses_parameter("Name"));
+        assert!(!template.uses_parameter("BootstrapVersion"));
     }
 
     #[test]

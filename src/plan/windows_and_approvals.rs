@@ -25,6 +25,7 @@ pub const STEP_KINDS: &[&str] = &[
     "control-plane",
     "cordon-blue",
     "create-green",
+    "delete-stack",
     "detach-targets",
     "drain",
     "drift-pool",

@@ -2,6 +2,7 @@
 
 use super::{ids, plan};
 use crate::model::Inventory;
+use crate::plan::windows_and_approvals::STEP_KINDS;
 use crate::route::fixture::*;
 use crate::route::*;
 
@@ -34,6 +35,9 @@ fn a_blue_of_a_stack_goes_down_to_zero_and_its_stack_is_deleted_last() {
         panic!("{:?}", route.steps[stack].spec)
     };
     assert_eq!(stack, STACK);
+    // An approval can be asked for it.
+    let kind = step_gates::step_kind(&route.steps[of("delete-stack-expense-blue")].spec);
+    assert!(STEP_KINDS.contains(&kind));
     // A rollback is possible until the stack goes.
     let ends: Vec<&str> = { route.steps.iter() }
         .filter(|s| s.spec.deleted_group().is_some())
