@@ -241,10 +241,12 @@ impl Step<StepWorld> for StackDeletionStep {
     ) -> Decision<StackDeletionAct> {
         let Some(StackReading { stack, .. }) = &seen.stack else {
             return match (&seen.group, seen.nodes) {
-                (Some(_), _) => self.refuse(format!(
-                    "it is gone, and {} is still there; whoever deleted it kept the group",
-                    self.blue
-                )),
+                // EKS may show for minutes what was (EKS-NG-17); or whoever deleted the stack kept the group.
+                (Some(_), _) => self.wait(
+                    format!("the stack of {0} is gone; {0} is still shown", self.blue),
+                    past,
+                    now,
+                ),
                 (None, 0) => Decision::Done(format!("{} is gone, and so is its stack", self.blue)),
                 (None, n) => self.wait(
                     format!(

@@ -195,6 +195,26 @@ fn a_stack_that_holds_more_or_a_blue_with_nodes_is_not_deleted() {
 }
 
 #[test]
+fn a_group_that_is_still_shown_after_its_stack_is_waited_for_as_reads_may_be_old() {
+    let mut seen = StackDeletionObservation {
+        group: Some(crate::route::fixture::expense_dev().nodegroups[0].clone()),
+        ..StackDeletionObservation::default()
+    };
+    let delete = StackDeletionAct::DeleteStack { attempt: attempt() };
+    assert!(matches!(
+        next(&seen, &after(&delete, 60)),
+        Decision::Wait { .. }
+    ));
+    let why = refusal(next(&seen, &after(&delete, 2 * 60 * 60)));
+    assert!(why.contains("is still shown, after 60 minutes"), "{why}");
+    seen.group = None;
+    assert!(matches!(
+        next(&seen, &after(&delete, 60)),
+        Decision::Done(_)
+    ));
+}
+
+#[test]
 fn a_change_of_somebody_else_is_waited_for_and_a_person_asked_after_an_hour() {
     let mut busy = keeping();
     busy.stack.as_mut().unwrap().stack.status = "UPDATE_IN_PROGRESS".into();
