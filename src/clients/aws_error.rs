@@ -151,6 +151,8 @@ pub fn classify_code(status: u16, code: &str, message: &str) -> ErrorClass {
         // CreateAutoScalingGroup takes no token: a repeat after a lost reply meets its own group, which the next look knows.
         "ResourceInUseException"
         | "AlreadyExists"
+        | "AlreadyExistsException"
+        | "InvalidChangeSetStatus"
         | "AlreadyExistsFault"
         | "ResourceInUse"
         | "ResourceContention"
@@ -188,6 +190,11 @@ pub fn classify_code(status: u16, code: &str, message: &str) -> ErrorClass {
         "InvalidTarget" | "InvalidTargetException" => ErrorClass::Absent,
         // Auto Scaling has no code for a group that does not exist.
         "ValidationError" if message.contains("not found") => ErrorClass::Absent,
+        // Nor has CloudFormation one for a stack that does not exist (CFN-1), or that is busy (CFN-3).
+        "ValidationError" if message.starts_with("Stack") && message.contains("does not exist") => {
+            ErrorClass::Absent
+        }
+        "ValidationError" if message.contains("while in status") => ErrorClass::Conflict,
         // Nor for a warm pool that does not exist.
         "ValidationError" if message.contains("No warm pool found") => ErrorClass::Absent,
         _ if code.starts_with("AccessDenied") => ErrorClass::Denied,
@@ -420,6 +427,21 @@ mod tests {
                 "1 validation error detected",
                 ErrorClass::Invalid,
             ),
+            // So has CloudFormation.
+            (
+                400,
+                "ValidationError",
+                "Stack with id nodes does not exist",
+                ErrorClass::Absent,
+            ),
+            (
+                400,
+                "ValidationError",
+                "Stack [nodes] cannot be deleted while in status UPDATE_IN_PROGRESS",
+                ErrorClass::Conflict,
+            ),
+            (400, "AlreadyExistsException", "", ErrorClass::Conflict),
+            (400, "InvalidChangeSetStatus", "", ErrorClass::Conflict),
             (409, "ResourceInUseException", "", ErrorClass::Conflict),
             (400, "AlreadyExists", "", ErrorClass::Conflict),
             // EKS says in words that another change is in progress.

@@ -29,7 +29,7 @@ const KEPT_KINDS: [&str; 12] = [
 const GROUP_KINDS: [&str; 2] = ["AWS::EKS::Nodegroup", "AWS::AutoScaling::AutoScalingGroup"];
 
 /// A stack, as DescribeStacks has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stack {
     /// Its ARN, which a later stack of the same name does not have.
@@ -265,12 +265,7 @@ mod tests {
             id: "arn:aws:cloudformation:us-east-1:1:stack/s/1".into(),
             name: "s".into(),
             status: "CREATE_COMPLETE".into(),
-            status_reason: None,
-            termination_protection: false,
-            nested: false,
-            parameters: vec![],
-            resolved_parameters: vec![],
-            exports: vec![],
+            ..Stack::default()
         };
         let resources = vec![
             resource("ManagedNodeGroup", "AWS::EKS::Nodegroup", "dev/blue"),

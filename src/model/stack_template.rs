@@ -39,12 +39,16 @@ pub fn read_template(text: &str) -> Result<StackTemplate, String> {
 }
 
 impl StackTemplate {
-    /// Whether all but `group` would be kept if the stack were deleted, and `group` would go. A policy counts only with the
-    /// mark beside it, without which CloudFormation may not have taken it up (CFN-8).
-    pub fn keeps_all_but(&self, group: &str) -> bool {
+    /// The one resource that would go if the stack were deleted; none where others would go too, or none would. A policy
+    /// counts only with the mark beside it, without which CloudFormation may not have taken it up (CFN-8).
+    pub fn goes_alone(&self) -> Option<&str> {
         let kept = |r: &Value| r.get("DeletionPolicy") == Some(&json!("Retain"));
-        let mut resources = self.resources.iter();
-        resources.all(|(id, r)| mark_of(r).is_some() && kept(r) != (id == group))
+        if self.resources.values().any(|r| mark_of(r).is_none()) {
+            return None;
+        }
+        let mut going = self.resources.iter().filter(|(_, r)| !kept(r));
+        let (id, _) = going.next()?;
+        going.next().is_none().then_some(id)
     }
 
     /// The template with which a deletion of the stack deletes `group` alone. The metadata of each resource says what its
@@ -160,10 +164,9 @@ mod tests {
     #[test]
     fn only_the_group_goes_with_a_stack_whose_template_is_changed() {
         let before = read(TEMPLATE);
-        assert!(!before.keeps_all_but("NodeGroup"));
+        assert_eq!(before.goes_alone(), None);
         let after = read(&before.keep_all_but("NodeGroup", "run-1").unwrap());
-        assert!(after.keeps_all_but("NodeGroup"));
-        assert!(!after.keeps_all_but("Role"));
+        assert_eq!(after.goes_alone(), Some("NodeGroup"));
         // All but policies and the mark is as it was.
         let group = &after.resources["NodeGroup"];
         assert_eq!(group["Properties"]["ClusterName"], "dev");
@@ -175,13 +178,13 @@ mod tests {
     fn a_policy_that_was_changed_alone_is_not_trusted() {
         let all_kept = r#"{"Resources": {"NodeGroup": {}, "Role": {"DeletionPolicy": "Retain"}}}"#;
         let before = read(all_kept);
-        assert!(!before.keeps_all_but("NodeGroup"));
+        assert_eq!(before.goes_alone(), None);
         let after = read(&before.keep_all_but("NodeGroup", "run-1").unwrap());
-        assert!(after.keeps_all_but("NodeGroup"));
+        assert_eq!(after.goes_alone(), Some("NodeGroup"));
         assert_eq!(read(&after.restore().unwrap().unwrap()), before);
         // A resource that somebody has added since is not kept.
         let added = r#"{"Resources": {"NodeGroup": {"Metadata": {"eksup.dev": {}}}, "New": {"DeletionPolicy": "Retain"}}}"#;
-        assert!(!read(added).keeps_all_but("NodeGroup"));
+        assert_eq!(read(added).goes_alone(), None);
     }
 
     #[test]

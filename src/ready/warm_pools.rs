@@ -3,7 +3,7 @@
 
 use super::Finding;
 use super::codes::Code;
-use super::input::{ReadinessInput, name_some};
+use super::input::{ReadinessInput, can_be_evicted, name_some};
 use crate::model::eks::Nodegroup;
 use crate::model::kube::Node;
 use crate::model::node_source::NodeSource;
@@ -30,7 +30,7 @@ pub fn check_warm_pool(case: &ReadinessInput<'_>, group: &Nodegroup, out: &mut V
     // The pool is deleted before the group is closed, and nobody drains its nodes.
     let occupied = nodes.iter().filter(|n| {
         let mut pods = inventory.pods.iter();
-        n.is_ready() && pods.any(|p| p.node.as_ref() == Some(&n.name) && moves_with_drain(p))
+        n.is_ready() && pods.any(|p| p.node.as_ref() == Some(&n.name) && can_be_evicted(p))
     });
     let occupied: Vec<String> = occupied.map(|n| n.name.clone()).collect();
     if !occupied.is_empty() {
@@ -54,11 +54,6 @@ pub fn check_warm_pool(case: &ReadinessInput<'_>, group: &Nodegroup, out: &mut V
         ),
         format!("to keep green's from it, {REGISTER_LATER}, in the launch template version that green gets"),
     ));
-}
-
-/// Whether the pod is one that a node is drained of.
-fn moves_with_drain(pod: &crate::model::kube::Pod) -> bool {
-    !pod.is_daemon_pod() && !pod.mirror && !pod.is_finished()
 }
 
 #[cfg(test)]

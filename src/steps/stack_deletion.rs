@@ -14,6 +14,7 @@ use crate::aws::cloudformation::NewChangeSet;
 use crate::engine::{
     Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
 };
+use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::Nodegroup;
 use crate::model::stack::{ChangeSet, StackReading};
 use crate::model::stack_template::{StackTemplate, read_template};
@@ -134,7 +135,7 @@ impl StackDeletionStep {
         if restore {
             return template.restore();
         }
-        match template.keeps_all_but(group) {
+        match template.goes_alone() == Some(group) {
             true => Ok(None),
             false => template.keep_all_but(group, &self.run).map(Some),
         }
@@ -143,8 +144,9 @@ impl StackDeletionStep {
     /// Whether blue is as empty, and the template as it has to be, at this moment.
     async fn may_delete(&self, world: &StepWorld) -> Result<bool, StepError> {
         let seen = self.observe_state(world).await?;
-        let kept = self.wanted_template(&seen, false) == Ok(None);
-        Ok(kept && seen.is_empty() && seen.problems.is_empty() && seen.logical_id.is_some())
+        // Whatever holds of a stack that is whole was proved before its first deletion.
+        let fit = seen.has_failed() || seen.problems.is_empty();
+        Ok(fit && seen.is_empty() && seen.is_prepared())
     }
 
     fn refuse(&self, why: impl std::fmt::Display) -> Decision<StackDeletionAct> {
@@ -177,6 +179,25 @@ impl StackDeletionStep {
 impl StackDeletionObservation {
     fn template(&self) -> Option<StackTemplate> {
         read_template(&self.stack.as_ref()?.template).ok()
+    }
+
+    /// A deletion of the stack has failed: it cannot be updated any more, but deleted again (CFN-12).
+    fn has_failed(&self) -> bool {
+        let stack = self.stack.as_ref();
+        stack.is_some_and(|s| s.stack.status == "DELETE_FAILED")
+    }
+
+    /// A deletion takes blue alone. Blue itself may be out of a stack whose deletion has failed.
+    fn is_prepared(&self) -> bool {
+        let template = self.template();
+        match (
+            template.as_ref().and_then(|t| t.goes_alone()),
+            &self.logical_id,
+        ) {
+            (Some(goes), Some(blue)) => goes == blue,
+            (Some(_), None) => self.has_failed(),
+            (None, _) => false,
+        }
     }
 
     /// Nothing of blue runs, nor is to.
@@ -262,10 +283,20 @@ impl Step<StepWorld> for StackDeletionStep {
         if stack.is_in_progress() {
             return self.wait(format!("{} is {}", self.words(), stack.status), past, now);
         }
-        if stack.status == "DELETE_FAILED" {
+        let asked = matches!(last_act(past), Some(StackDeletionAct::DeleteStack { .. }));
+        if asked && has_just_acted(past, now) {
+            let why = format!("CloudFormation was asked to delete {}", self.words());
+            return self.wait(why, past, now);
+        }
+        // Whoever takes the run up again has set right what was in the way.
+        if seen.has_failed() && (asked || !seen.is_prepared() || !seen.is_empty()) {
             return self.refuse(stack.status_text());
         }
-        // Blue may be out of the stack already, in a deletion that failed for something else.
+        if seen.has_failed() {
+            return Decision::Act(StackDeletionAct::DeleteStack {
+                attempt: CallAttempt::of_forward(past),
+            });
+        }
         if !seen.problems.is_empty() {
             return self.refuse(seen.problems.join("; "));
         }
@@ -276,24 +307,13 @@ impl Step<StepWorld> for StackDeletionStep {
         match self.wanted_template(seen, false) {
             Err(why) => self.refuse(why),
             Ok(Some(_)) => self.decide_change_set((seen, false), past, now),
-            Ok(None) => {
-                if matches!(last_act(past), Some(StackDeletionAct::DeleteStack { .. })) {
-                    if has_just_acted(past, now) {
-                        return self.wait(
-                            format!("CloudFormation was asked to delete {}", self.words()),
-                            past,
-                            now,
-                        );
-                    }
-                    // A deletion that CloudFormation gives up at once leaves the status of before.
-                    if let Some(reason) = &stack.status_reason {
-                        return self.refuse(reason);
-                    }
-                }
-                Decision::Act(StackDeletionAct::DeleteStack {
+            // A deletion that CloudFormation gives up at once leaves the status of before.
+            Ok(None) => match &stack.status_reason {
+                Some(reason) if asked => self.refuse(reason),
+                _ => Decision::Act(StackDeletionAct::DeleteStack {
                     attempt: CallAttempt::of_forward(past),
-                })
-            }
+                }),
+            },
         }
     }
 
@@ -375,9 +395,6 @@ impl Step<StepWorld> for StackDeletionStep {
         let Some(stack) = stack else {
             return gone("is deleted");
         };
-        if stack.status.starts_with("DELETE_") {
-            return gone("is being deleted, or was");
-        }
         let asked = matches!(
             last_act(&trail.forward),
             Some(StackDeletionAct::DeleteStack { .. })
@@ -388,6 +405,24 @@ impl Step<StepWorld> for StackDeletionStep {
                 self.words()
             );
             return self.wait(why, &trail.rollback, now);
+        }
+        // Where its deletion failed because of blue, or before blue, blue is as it was.
+        let stands = |g: &Nodegroup| {
+            !matches!(
+                g.status,
+                NodegroupStatus::Deleting | NodegroupStatus::DeleteFailed
+            )
+        };
+        if seen.has_failed() && seen.group.as_ref().is_some_and(stands) {
+            return Decision::Done(format!(
+                "{} is there; {} stays {}",
+                self.blue,
+                self.words(),
+                stack.status_text()
+            ));
+        }
+        if stack.status.starts_with("DELETE_") {
+            return gone("is being deleted, or was");
         }
         if stack.is_in_progress() {
             let why = format!("{} is {}", self.words(), stack.status);

@@ -91,6 +91,18 @@ fn a_bad_plan_ends_with_3_and_shows_every_problem_at_its_place() {
 }
 
 #[test]
+fn a_version_that_eks_does_not_offer_is_told_without_the_steps_to_it() {
+    let dir = folder();
+    let text = "cluster: expense-dev\nto: \"1.99\"\n";
+    std::fs::write(dir.path().join("far.yaml"), text).unwrap();
+    let args = ["plan", "far.yaml", "--snapshot", "expense-dev"];
+    let (code, out, err) = run(dir.path(), &args);
+    assert_eq!(code, 3, "{err}");
+    assert!(out.contains("EKS does not offer 1.99"), "{out}");
+    assert!(!out.contains("Control plane"), "{out}");
+}
+
+#[test]
 fn a_missing_plan_names_init() {
     let dir = folder();
     let (code, _, err) = run(dir.path(), &["plan", "--cluster", "prod"]);

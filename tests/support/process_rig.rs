@@ -219,6 +219,21 @@ impl Rig {
         ended
     }
 
+    /// Carries the command out in processes each of which dies one record later than the last, `each` of them at every record,
+    /// until one comes to an end: how it ended, and how many died.
+    pub async fn die_at_every_record(
+        &self,
+        each: u64,
+        command: impl Fn() -> RunCommand,
+    ) -> (RunOutcome, u64) {
+        for deaths in 0..900 {
+            if let Some(ended) = self.die_at_record(1 + deaths / each, command()).await {
+                return (ended.unwrap(), deaths);
+            }
+        }
+        panic!("no end\n{}", self.log());
+    }
+
     async fn until_dead(&self, command: RunCommand) -> Option<Result<RunOutcome, RunError>> {
         let process = self.process(command);
         // A dead process says nothing forever; an upgrade takes hours.

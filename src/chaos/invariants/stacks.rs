@@ -101,3 +101,106 @@ pub fn find_stack_losses(world: &SimWorld) -> Vec<String> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::chaos::invariants::UpgradeTerms;
+    use crate::twin::scenario;
+
+    const STACK: &str = "eksctl-eksctl-nodegroup-apps";
+
+    fn world() -> SimWorld {
+        scenario::load_world(&scenario::find_scenario("eksctl").unwrap(), 7)
+    }
+
+    fn laws() -> Invariants {
+        Invariants::new(UpgradeTerms {
+            stacks: [(STACK.to_owned(), "apps".to_owned())].into(),
+            ..UpgradeTerms::default()
+        })
+    }
+
+    fn forbidden(world: &SimWorld, op: &str, stack: &str, set: &str) -> String {
+        let input = json!({"StackName": stack, "ChangeSetName": set});
+        forbidden_stack_request(&laws(), world, op, &input).unwrap_or_default()
+    }
+
+    /// Gives the stack's resources a policy, all but the group.
+    fn retain_others(world: &mut SimWorld) {
+        let stack = world.cloud.cloudformation.find_stack_mut(STACK).unwrap();
+        let mut template: Value = serde_json::from_str(&stack.template).unwrap();
+        for (id, resource) in template["Resources"].as_object_mut().unwrap() {
+            if id != "ManagedNodeGroup" {
+                resource["DeletionPolicy"] = json!("Retain");
+            }
+        }
+        stack.template = template.to_string();
+    }
+
+    #[test]
+    fn a_stack_goes_only_by_plan_and_with_nothing_but_an_empty_group() {
+        let mut world = world();
+        let other = "eksctl-eksctl-nodegroup-jobs";
+        let said = forbidden(&world, "DeleteStack", other, "");
+        assert!(said.contains("is not in the plan"), "{said}");
+        let said = forbidden(&world, "DeleteStack", STACK, "");
+        assert!(said.contains("NodeInstanceRole"), "{said}");
+        retain_others(&mut world);
+        let said = forbidden(&world, "DeleteStack", STACK, "");
+        assert!(said.contains("still has 3 instances"), "{said}");
+        // Empty, it may go.
+        world.cloud.asgs.retain(|_, asg| asg.nodegroup.as_deref() != Some("apps"));
+        assert_eq!(forbidden(&world, "DeleteStack", STACK, ""), "");
+    }
+
+    #[test]
+    fn a_change_set_of_somebody_else_stays_and_none_changes_what_runs() {
+        let mut world = world();
+        let said = forbidden(&world, "DeleteChangeSet", STACK, "release-7");
+        assert!(said.contains("release-7 is not the run's"), "{said}");
+        let stack = world
+            .cloud
+            .cloudformation
+            .find_stack(STACK)
+            .unwrap()
+            .id
+            .clone();
+        for (scope, allowed) in [("Metadata", true), ("Properties", false)] {
+            let change = json!({"ResourceChange": {"Action": "Modify", "Scope": [scope]}});
+            let set = StackChangeSet {
+                name: "eksup-keep-1".into(),
+                stack: stack.clone(),
+                changes: vec![change],
+                ..StackChangeSet::default()
+            };
+            world.cloud.cloudformation.change_sets = [("set".to_owned(), set)].into();
+            let said = forbidden(&world, "ExecuteChangeSet", STACK, "eksup-keep-1");
+            assert_eq!(said.is_empty(), allowed, "{scope}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_a_run_has_lost_or_left_in_a_stack_is_found() {
+        let mut world = world();
+        assert_eq!(find_stack_losses(&world), Vec::<String>::new());
+        world.cloud.deleted.stripped_roles.insert("role-1".into());
+        let stack = world.cloud.cloudformation.find_stack_mut(STACK).unwrap();
+        stack.template = stack
+            .template
+            .replacen('{', "{\"Metadata\": {\"eksup.dev\": 1},", 1);
+        let set = StackChangeSet {
+            name: "eksup-keep-1".into(),
+            stack: stack.id.clone(),
+            ..StackChangeSet::default()
+        };
+        let sets = &mut world.cloud.cloudformation.change_sets;
+        sets.insert("set".to_owned(), set);
+        let found = find_stack_losses(&world).join("; ");
+        for what in ["role-1 went", "has a mark", "eksup-keep-1 is left"] {
+            assert!(found.contains(what), "{what}: {found}");
+        }
+    }
+}

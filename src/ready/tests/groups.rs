@@ -1,6 +1,27 @@
 //! Node groups with settings of their own: each pod is judged by those of its group.
 
 use super::*;
+use crate::model::node_source::NodeSource;
+use crate::ready::input::{ReadinessInput, name_greens};
+
+#[test]
+fn greens_are_named_by_their_kinds_each_once() {
+    let mut inventory = expense_dev();
+    add_group(&mut inventory, "other-blue", 27, 1);
+    add_group(&mut inventory, "own-blue", 27, 1);
+    let plan = plan("nodeGroups: [{blue: expense-blue}, {blue: other-blue}, {blue: own-blue}]\n");
+    let route = build_route(&plan, &inventory).unwrap();
+    for group in &mut inventory.nodegroups {
+        if group.name == "own-blue" {
+            group.source = NodeSource::AutoScalingGroup;
+        }
+    }
+    let case = ReadinessInput::new(&plan, &inventory, Some(&route));
+    assert_eq!(
+        name_greens(&case.changes),
+        "node group expense-green, other-green; Auto Scaling group own-green"
+    );
+}
 
 /// expense-dev with a second group, on whose node the pods of an app are.
 fn with_second_group(app: &str, rest: &str, change: impl FnOnce(&mut Inventory)) -> Vec<Finding> {

@@ -15,12 +15,8 @@ fn a_stack_that_the_plan_deletes_must_hold_nothing_but_its_group() {
             id: "arn:aws:cloudformation:us-east-1:1:stack/nodes/1".into(),
             name: "nodes".into(),
             status: "CREATE_COMPLETE".into(),
-            status_reason: None,
             termination_protection: protected,
-            nested: false,
-            parameters: vec![],
-            resolved_parameters: vec![],
-            exports: vec![],
+            ..Stack::default()
         };
         let group = StackResource {
             logical_id: "Group".into(),

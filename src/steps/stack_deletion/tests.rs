@@ -22,12 +22,7 @@ fn at_rest(template: &str) -> StackDeletionObservation {
         id: ID.into(),
         name: "eksctl-dev-nodegroup-blue".into(),
         status: "CREATE_COMPLETE".into(),
-        status_reason: None,
-        termination_protection: false,
-        nested: false,
-        parameters: vec![],
-        resolved_parameters: vec![],
-        exports: vec![],
+        ..Stack::default()
     };
     let resource = |logical: &str, kind: &str, physical: &str| StackResource {
         logical_id: logical.into(),
@@ -183,8 +178,23 @@ fn a_stack_that_holds_more_or_a_blue_with_nodes_is_not_deleted() {
     let mut failed = keeping();
     let stack = &mut failed.stack.as_mut().unwrap().stack;
     (stack.status, stack.status_reason) = ("DELETE_FAILED".into(), Some("in use".into()));
-    let why = refusal(next(&failed, &StepHistory::default()));
+    // Whoever takes the run up again has set it right; a stack that would take more with it stays.
+    let delete = StackDeletionAct::DeleteStack { attempt: attempt() };
+    let why = refusal(next(&failed, &after(&delete, 60)));
     assert!(why.contains("DELETE_FAILED (in use)"), "{why}");
+    assert_eq!(
+        next(&failed, &StepHistory::default()),
+        Decision::Act(delete.clone())
+    );
+    // Blue may be out of it by then.
+    failed.logical_id = None;
+    assert_eq!(
+        next(&failed, &StepHistory::default()),
+        Decision::Act(delete.clone())
+    );
+    let mut unprepared = at_rest(TEMPLATE);
+    unprepared.stack.as_mut().unwrap().stack.status = "DELETE_FAILED".into();
+    assert!(refusal(next(&unprepared, &StepHistory::default())).contains("DELETE_FAILED"));
     // CloudFormation gives a deletion up at once where an export is in use, and says so in the reason alone.
     let mut given_up = keeping();
     let stack = &mut given_up.stack.as_mut().unwrap().stack;
@@ -273,6 +283,12 @@ fn a_rollback_restores_the_template_and_nothing_after_the_deletion() {
     // Once it is being deleted nothing brings blue back; and a stack of the same name is another.
     let mut going = keeping();
     going.stack.as_mut().unwrap().stack.status = "DELETE_IN_PROGRESS".into();
+    assert!(refusal(undo(&going, &trail)).contains("cannot be brought back"));
+    // A deletion that failed before blue leaves blue to be rolled back to.
+    going.stack.as_mut().unwrap().stack.status = "DELETE_FAILED".into();
+    going.group = Some(crate::route::fixture::expense_dev().nodegroups[0].clone());
+    assert!(matches!(undo(&going, &trail), Decision::Done(_)));
+    going.group.as_mut().unwrap().status = NodegroupStatus::DeleteFailed;
     assert!(refusal(undo(&going, &trail)).contains("cannot be brought back"));
     let mut other = keeping();
     other.stack.as_mut().unwrap().stack.id = "arn:another".into();

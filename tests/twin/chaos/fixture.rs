@@ -1,14 +1,16 @@
 //! A plan of `plans/` on the bundled cluster it is for.
 
+use eksup::aws::AwsApi;
 use eksup::chaos::oracle::EndState;
 use eksup::chaos::trial::TrialEnd;
 use eksup::chaos::{FaultSchedule, Trial};
 use eksup::cli::args::GlobalArgs;
 use eksup::cli::ui::{Ui, UiEnv};
-use eksup::model::Inventory;
 use eksup::model::snapshot::Snapshot;
+use eksup::model::{Clock, Inventory};
 use eksup::run::assess::PlanInput;
-use eksup::twin::scenario;
+use eksup::twin::{Twin, scenario};
+use eksup::wire::Wire;
 
 pub struct ChaosFixture {
     snapshot: Snapshot,
@@ -51,4 +53,24 @@ impl ChaosFixture {
         );
         (report.begin_inventory.unwrap(), report.end_state.unwrap())
     }
+}
+
+/// Asks the twin of a snapshot over its wire, with `around` put around it, in virtual time.
+pub fn ask_twin(
+    snapshot: &Snapshot,
+    around: &(dyn Fn(Wire) -> Wire + Sync),
+    ask: impl AsyncFnOnce(&AwsApi),
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let clock = Clock::starting_at(snapshot.inventory.taken_at);
+        let twin = Twin::start(scenario::load_world(snapshot, 1));
+        let region = &snapshot.inventory.region;
+        ask(&AwsApi::over_wire(around(twin.wire()), region, &clock)).await;
+    });
+    runtime.shutdown_background();
 }

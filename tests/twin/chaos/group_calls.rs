@@ -13,11 +13,11 @@ use aws_sdk_ec2::types::{
 };
 use eksup::aws::AwsApi;
 use eksup::aws::launch_configuration::TemplateOfConfiguration;
-use eksup::model::Clock;
 use eksup::model::warm_pool::WarmPool;
-use eksup::twin::{Twin, scenario};
+use eksup::twin::scenario;
 use eksup::wire::Wire;
 
+use super::fixture::ask_twin;
 use crate::launch_configuration::{self, CONFIGURATION};
 
 const BLUE: &str = "data-blue";
@@ -25,28 +25,17 @@ const GREEN: &str = "data-green";
 
 /// Asks over a twin's wire, with `around` put around it.
 pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let snapshot = scenario::find_scenario("self-managed").unwrap();
-        let clock = Clock::starting_at(snapshot.inventory.taken_at);
-        let twin = Twin::start(scenario::load_world(&snapshot, 1));
-        let region = &snapshot.inventory.region;
-        let aws = AwsApi::over_wire(around(twin.wire()), region, &clock);
-        read_all(&aws).await;
-        let id = make_template(&aws).await;
-        make_group(&aws, &id).await;
-        change_group(&aws).await;
-        retire_group(&aws, &id).await;
-        let snapshot = launch_configuration::cluster();
-        let twin = Twin::start(scenario::load_world(&snapshot, 1));
-        let aws = AwsApi::over_wire(around(twin.wire()), region, &clock);
-        template_of_configuration(&aws).await;
+    let snapshot = scenario::find_scenario("self-managed").unwrap();
+    ask_twin(&snapshot, around, async |aws| {
+        read_all(aws).await;
+        let id = make_template(aws).await;
+        make_group(aws, &id).await;
+        change_group(aws).await;
+        retire_group(aws, &id).await;
     });
-    runtime.shutdown_background();
+    ask_twin(&launch_configuration::cluster(), around, async |aws| {
+        template_of_configuration(aws).await;
+    });
 }
 
 async fn wait(seconds: u64) {

@@ -3,28 +3,17 @@
 
 use aws_sdk_cloudformation::types::{Capability, ChangeSetType, TemplateStage};
 use eksup::aws::AwsApi;
-use eksup::model::Clock;
-use eksup::twin::{Twin, scenario};
+use eksup::twin::scenario;
 use eksup::wire::Wire;
+
+use super::fixture::ask_twin;
 
 const STACK: &str = "eksctl-eksctl-nodegroup-jobs";
 
 /// Asks over a twin's wire, with `around` put around it.
 pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let snapshot = scenario::find_scenario("eksctl").unwrap();
-        let clock = Clock::starting_at(snapshot.inventory.taken_at);
-        let twin = Twin::start(scenario::load_world(&snapshot, 1));
-        let region = &snapshot.inventory.region;
-        let aws = AwsApi::over_wire(around(twin.wire()), region, &clock);
-        ask_about_stacks(&aws).await;
-    });
-    runtime.shutdown_background();
+    let snapshot = scenario::find_scenario("eksctl").unwrap();
+    ask_twin(&snapshot, around, async |aws| ask_about_stacks(aws).await);
 }
 
 /// Asks about the stacks of a cluster that eksctl made, and deletes one.

@@ -53,15 +53,8 @@ async fn green_has_blues_metrics_and_suspended_processes_however_often_the_proce
     let metrics = ["GroupDesiredCapacity", "GroupInServiceInstances"];
     assert_eq!(blue.metrics, metrics);
     // Every process dies one record later than the last, so that each call is once the last one.
-    let (mut deaths, step) = (0, "green-web-green".to_owned());
-    let ended = loop {
-        let forward = RunCommand::Forward(Some(step.clone()));
-        match rig.die_at_record(1 + deaths / 8, forward).await {
-            Some(ended) => break ended.unwrap(),
-            None => deaths += 1,
-        }
-        assert!(deaths < 200, "no end\n{}", rig.log());
-    };
+    let step = || RunCommand::Forward(Some("green-web-green".to_owned()));
+    let (ended, _) = rig.die_at_every_record(8, step).await;
     assert!(
         matches!(ended, RunOutcome::Paused { .. }),
         "{ended:?}\n{}",
@@ -138,15 +131,8 @@ async fn a_template_made_of_a_launch_configuration_is_made_once_and_goes_with_it
     let before = group(&rig, GROUP).await;
     assert_eq!(before.launch.configuration.as_deref(), Some(CONFIGURATION));
     // As above: each call is once the last one of its process.
-    let (mut deaths, step) = (0, "green-data-green".to_owned());
-    let ended = loop {
-        let forward = RunCommand::Forward(Some(step.clone()));
-        match rig.die_at_record(1 + deaths / 8, forward).await {
-            Some(ended) => break ended.unwrap(),
-            None => deaths += 1,
-        }
-        assert!(deaths < 400, "no end\n{}", rig.log());
-    };
+    let step = || RunCommand::Forward(Some("green-data-green".to_owned()));
+    let (ended, _) = rig.die_at_every_record(8, step).await;
     assert!(
         matches!(ended, RunOutcome::Paused { .. }),
         "{ended:?}\n{}",

@@ -65,15 +65,8 @@ async fn blue_goes_with_its_stack_and_all_that_green_has_of_it_stays_however_oft
     let until = rig.apply_until("retire-apps").await;
     assert!(matches!(until, RunOutcome::Paused { .. }), "{}", rig.log());
     assert!(kept(&rig, &parts).values().all(|there| *there), "{parts:?}");
-    let mut deaths = 0;
-    let ended = loop {
-        let forward = RunCommand::Forward(Some(STEP.to_owned()));
-        match rig.die_at_record(1 + deaths / 4, forward).await {
-            Some(ended) => break ended.unwrap(),
-            None => deaths += 1,
-        }
-        assert!(deaths < 200, "no end\n{}", rig.log());
-    };
+    let forward = || RunCommand::Forward(Some(STEP.to_owned()));
+    let (ended, deaths) = rig.die_at_every_record(4, forward).await;
     assert!(
         matches!(ended, RunOutcome::Paused { .. }),
         "{ended:?}\n{}",
@@ -199,11 +192,36 @@ async fn a_deletion_that_fails_is_told_with_its_reason_and_goes_on_once_the_caus
         why.contains("DELETE_FAILED") && why.contains("aws cloudformation"),
         "{why}"
     );
-    // A person deletes it.
-    let aws = rig.reached().await.aws;
-    aws.delete_stack(STACK, "by-hand").await.unwrap();
+    // The fault was for once, as when somebody has set it right: the same command deletes the stack.
     assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     assert!(rig.read().await.find_nodegroup("apps").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_after_a_deletion_that_failed_goes_to_the_blue_that_is_there() {
+    let rig = cluster();
+    let before = rig.read().await.find_nodegroup("apps").unwrap().scaling;
+    rig.twin.with_world(|w| {
+        let fails = &mut w.cloud.cloudformation.switches.deletion_fails;
+        let group = (STACK.to_owned(), "ManagedNodeGroup".to_owned());
+        fails.insert(group, "Nodegroup is in use".to_owned());
+    });
+    super::world::stuck_in(&rig, STEP).await;
+    let back = rig.rollback().await.unwrap();
+    let rolled_back = matches!(back, RunOutcome::RolledBack { .. });
+    assert!(rolled_back, "{back:?}\n{}", rig.log());
+    let after = rig.read().await;
+    assert_eq!(after.find_nodegroup("apps").unwrap().scaling, before);
+    whole(&after);
+    no_marks(&after);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_is_known_by_its_name_alone_is_there_or_gone() {
+    let rig = cluster();
+    let aws = rig.reached().await.aws;
+    assert!(aws.describe_stack(STACK).await.unwrap().is_some());
+    assert_eq!(aws.read_stack("nobody").await.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]

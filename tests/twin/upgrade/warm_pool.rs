@@ -97,15 +97,9 @@ async fn a_pool_moves_with_its_group_however_often_the_process_dies() {
         "instances registered as they warmed"
     );
     // Every process dies one record later than the last, so that each call is once the last one.
-    let mut deaths = 0;
-    let ended = loop {
-        let forward = RunCommand::Forward(None);
-        match rig.die_at_record(1 + deaths / 8, forward).await {
-            Some(ended) => break ended.unwrap(),
-            None => deaths += 1,
-        }
-        assert!(deaths < 900, "no end\n{}", rig.log());
-    };
+    let (ended, _) = rig
+        .die_at_every_record(8, || RunCommand::Forward(None))
+        .await;
     assert_eq!(ended, RunOutcome::Done, "{}", rig.log());
     assert!(group(&rig, BLUE).await.is_none());
     assert_eq!(instances_of(&rig, BLUE), Vec::<String>::new());
@@ -168,17 +162,10 @@ async fn a_rollback_that_dies_again_and_again_removes_greens_pool_all_the_same()
     // Its instances have warmed and stopped meanwhile.
     tokio::time::sleep(FILL_TIME).await;
     assert_eq!(instances_of(&rig, GREEN).len(), 6);
-    let mut deaths = 0;
-    let ended = loop {
-        let back = RunCommand::Rollback {
-            control_plane: false,
-        };
-        match rig.die_at_record(1 + deaths / 8, back).await {
-            Some(ended) => break ended.unwrap(),
-            None => deaths += 1,
-        }
-        assert!(deaths < 900, "no end\n{}", rig.log());
+    let back = || RunCommand::Rollback {
+        control_plane: false,
     };
+    let (ended, _) = rig.die_at_every_record(8, back).await;
     let rolled_back = matches!(ended, RunOutcome::RolledBack { .. });
     assert!(rolled_back, "{ended:?}\n{}", rig.log());
     assert!(group(&rig, GREEN).await.is_none());
