@@ -152,7 +152,7 @@ impl StackDeletionStep {
     fn refuse(&self, why: impl std::fmt::Display) -> Decision<StackDeletionAct> {
         Decision::Refuse(
             StepRefusal::new(format!("{} is not deleted: {why}", self.words())).with_fix(format!(
-                "See what AWS says of it (`aws cloudformation describe-stack-events --stack-name {}`), and delete it by hand, keeping all but {}, or set right what is in the way",
+                "See what AWS says of it (`aws cloudformation describe-stack-events --stack-name {}`) and set right what is in the way; or delete it by hand, keeping all but {}",
                 self.short_stack(),
                 self.blue
             )),

@@ -97,8 +97,11 @@ fn a_version_that_eks_does_not_offer_is_told_without_the_steps_to_it() {
     std::fs::write(dir.path().join("far.yaml"), text).unwrap();
     let args = ["plan", "far.yaml", "--snapshot", "expense-dev"];
     let (code, out, err) = run(dir.path(), &args);
-    assert_eq!(code, 3, "{err}");
-    assert!(out.contains("EKS does not offer 1.99"), "{out}");
+    assert_eq!(code, 4, "{err}");
+    assert!(
+        out.contains("EKS does not offer a version on the route"),
+        "{out}"
+    );
     assert!(!out.contains("Control plane"), "{out}");
 }
 

@@ -152,7 +152,10 @@ mod tests {
         let said = forbidden(&world, "DeleteStack", STACK, "");
         assert!(said.contains("still has 3 instances"), "{said}");
         // Empty, it may go.
-        world.cloud.asgs.retain(|_, asg| asg.nodegroup.as_deref() != Some("apps"));
+        world
+            .cloud
+            .asgs
+            .retain(|_, asg| asg.nodegroup.as_deref() != Some("apps"));
         assert_eq!(forbidden(&world, "DeleteStack", STACK, ""), "");
     }
 
