@@ -6,7 +6,9 @@ use aws_sdk_cloudformation::types as cfn;
 
 use super::AwsApi;
 use crate::clients::aws_error::classify_sdk_error as failed;
-use crate::model::stack::{ChangeSet, Stack, StackChange, StackReading, StackResource};
+use crate::model::stack::{
+    ChangeSet, ResolvedParameter, Stack, StackChange, StackReading, StackResource,
+};
 use crate::model::{ApiError, ErrorClass, absent_is_none};
 
 type Result<T> = std::result::Result<T, ApiError>;
@@ -18,8 +20,9 @@ pub struct NewChangeSet<'a> {
     pub stack: &'a str,
     pub name: &'a str,
     pub template: &'a str,
-    /// Names of the stack's parameters, whose values stay.
+    /// Names of the stack's parameters, whose values stay but for those that are given.
     pub parameters: &'a [String],
+    pub values: &'a BTreeMap<String, String>,
 }
 
 impl AwsApi {
@@ -101,14 +104,17 @@ impl AwsApi {
         }
     }
 
-    /// Asks for a change set of a template whose parameters stay. One of that name is no error.
+    /// Asks for a change set of a template. One of that name is no error.
     ///
     /// # Errors
     /// Those of CreateChangeSet.
     pub async fn create_change_set(&self, asked: NewChangeSet<'_>, token: &str) -> Result<()> {
-        let kept = |name: &String| {
+        let filled = |name: &String| {
             let parameter = cfn::Parameter::builder().parameter_key(name);
-            parameter.use_previous_value(true).build()
+            match asked.values.get(name) {
+                Some(value) => parameter.parameter_value(value).build(),
+                None => parameter.use_previous_value(true).build(),
+            }
         };
         let sent = self
             .cloudformation
@@ -117,7 +123,7 @@ impl AwsApi {
             .change_set_name(asked.name)
             .change_set_type(cfn::ChangeSetType::Update)
             .template_body(asked.template)
-            .set_parameters(Some(asked.parameters.iter().map(kept).collect()))
+            .set_parameters(Some(asked.parameters.iter().map(filled).collect()))
             .capabilities(cfn::Capability::CapabilityIam)
             .capabilities(cfn::Capability::CapabilityNamedIam)
             .client_token(token)
@@ -203,7 +209,13 @@ fn text_of(value: Option<impl ToString>) -> String {
 fn to_stack(stack: cfn::Stack) -> Stack {
     let parameters = stack.parameters.unwrap_or_default();
     // A value that came from Parameter Store is resolved with each update (CFN-19).
-    let resolved = parameters.iter().filter(|p| p.resolved_value.is_some());
+    let resolved = |p: &cfn::Parameter| {
+        Some(ResolvedParameter {
+            name: p.parameter_key.clone()?,
+            source: p.parameter_value.clone()?,
+            value: p.resolved_value.clone()?,
+        })
+    };
     Stack {
         id: stack.stack_id.unwrap_or_default(),
         name: stack.stack_name.unwrap_or_default(),
@@ -211,7 +223,7 @@ fn to_stack(stack: cfn::Stack) -> Stack {
         status_reason: stack.stack_status_reason,
         termination_protection: stack.enable_termination_protection.unwrap_or_default(),
         nested: stack.root_id.is_some() || stack.parent_id.is_some(),
-        resolved_parameters: resolved.filter_map(|p| p.parameter_key.clone()).collect(),
+        resolved_parameters: parameters.iter().filter_map(resolved).collect(),
         exports: { stack.outputs.unwrap_or_default().into_iter() }
             .filter_map(|o| o.export_name)
             .collect(),

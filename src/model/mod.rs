@@ -35,6 +35,7 @@ pub mod scheduling;
 pub mod snapshot;
 pub mod stack;
 pub mod stack_template;
+pub mod template_yaml;
 pub mod user_data;
 pub mod version;
 pub mod volumes;

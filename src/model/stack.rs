@@ -47,12 +47,22 @@ pub struct Stack {
     /// Names of its parameters.
     #[serde(default)]
     pub parameters: Vec<String>,
-    /// Names of those that CloudFormation resolves again with each update, such as the newest image's.
-    #[serde(default)]
-    pub resolved_parameters: Vec<String>,
+    /// Those that CloudFormation resolves again with each update, such as the newest image's.
+    #[serde(skip)]
+    pub resolved_parameters: Vec<ResolvedParameter>,
     /// Names of what other stacks may import.
     #[serde(default)]
     pub exports: Vec<String>,
+}
+
+/// A parameter whose value is read from Parameter Store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedParameter {
+    pub name: String,
+    /// Its name in Parameter Store.
+    pub source: String,
+    /// What was read with the stack's last update.
+    pub value: String,
 }
 
 /// One resource of a stack.
@@ -144,10 +154,10 @@ impl StackReading {
         imported: BTreeMap<String, Vec<String>>,
     ) -> Self {
         let read = read_template(&template);
-        // What no resource has may be resolved again.
+        // What nothing is made of may be resolved again.
         if let Ok(read) = &read {
             let resolved = &mut stack.resolved_parameters;
-            resolved.retain(|name| read.uses_parameter(name));
+            resolved.retain(|p| read.uses_parameter(&p.name));
         }
         Self {
             stack,
@@ -202,13 +212,16 @@ impl StackReading {
         for (export, importers) in &self.imported {
             out.push(format!("{} imports its {export}", importers.join(", ")));
         }
-        if !stack.resolved_parameters.is_empty() {
-            out.push(format!(
-                "CloudFormation resolves its parameter {} again with each update",
-                stack.resolved_parameters.join(", ")
-            ));
-        }
         out.extend(self.template_problem.clone());
+        // What comes of a snapshot has no template to try it with.
+        if let (Some(group), Ok(template)) = (
+            self.find_group(cluster, group),
+            read_template(&self.template),
+        ) {
+            let resolved = &stack.resolved_parameters;
+            let kept = template.keep_all_but(&group.logical_id, "check", resolved);
+            out.extend(kept.err());
+        }
         out
     }
 
@@ -313,13 +326,15 @@ mod tests {
             ("apps imports its s::Role", |s| {
                 s.imported.insert("s::Role".into(), vec!["apps".into()]);
             }),
-            ("resolves its parameter Image again", |s| {
-                s.stack.resolved_parameters.push("Image".into());
-            }),
-            ("not JSON", |s| {
+            ("its template has no ManagedNodeGroup", |s| {
                 let (stack, resources) = (s.stack.clone(), s.resources.clone());
-                let yaml = "Resources: {}".into();
-                *s = StackReading::new(stack, resources, yaml, BTreeMap::new());
+                let other = "Resources: {Other: {}}".into();
+                *s = StackReading::new(stack, resources, other, BTreeMap::new());
+            }),
+            ("neither JSON nor YAML", |s| {
+                let (stack, resources) = (s.stack.clone(), s.resources.clone());
+                let neither = "Resources: {".into();
+                *s = StackReading::new(stack, resources, neither, BTreeMap::new());
             }),
         ];
         for (expected, change) in cases {

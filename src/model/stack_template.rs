@@ -1,10 +1,13 @@
 //! Templates of CloudFormation: what keeps everything but the group when its stack is deleted.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
-use super::stack::MAX_TEMPLATE_BYTES;
+use super::stack::{MAX_TEMPLATE_BYTES, ResolvedParameter};
+use super::template_yaml::read_yaml;
 
-/// What a resource has in `Metadata` while eksup has changed the template.
+/// What a resource, and the template, has in `Metadata` while eksup has changed the template.
 const MARK: &str = "eksup.dev";
 
 /// A template, read.
@@ -15,10 +18,19 @@ pub struct StackTemplate {
     rest: Map<String, Value>,
 }
 
-/// Reads a template.
+/// A template that an update is to bring.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TemplateChange {
+    /// In JSON.
+    pub text: String,
+    /// The values of parameters that do not keep the value they have.
+    pub values: BTreeMap<String, String>,
+}
+
+/// Reads a template, in JSON or YAML.
 ///
 /// # Errors
-/// Why it cannot be changed, as text: it is not JSON, too long, or made by a macro.
+/// Why it cannot be changed, as text: it is neither, too long, or made by a macro.
 pub fn read_template(text: &str) -> Result<StackTemplate, String> {
     if text.len() > MAX_TEMPLATE_BYTES {
         return Err(format!(
@@ -26,12 +38,14 @@ pub fn read_template(text: &str) -> Result<StackTemplate, String> {
             text.len()
         ));
     }
-    let Ok(Value::Object(mut rest)) = serde_json::from_str(text) else {
-        return Err("its template is not JSON".to_owned());
-    };
-    if rest.contains_key("Transform") {
+    let read = serde_json::from_str(text).or_else(|_| read_yaml(text));
+    let read = read.map_err(|why| format!("its template is neither JSON nor YAML ({why})"))?;
+    if read.get("Transform").is_some() || has_transform(&read) {
         return Err("its template has a Transform".to_owned());
     }
+    let Value::Object(mut rest) = read else {
+        return Err("its template is no map".to_owned());
+    };
     let Some(Value::Object(resources)) = rest.remove("Resources") else {
         return Err("its template has no Resources".to_owned());
     };
@@ -53,10 +67,16 @@ impl StackTemplate {
 
     /// The template with which a deletion of the stack deletes `group` alone. The metadata of each resource says what its
     /// policy was before: of a resource of which nothing else changes CloudFormation does not take up a policy (CFN-8).
+    /// Parameters that CloudFormation would resolve again get the value that they have.
     ///
     /// # Errors
-    /// Where there is no such resource, or the template gets too long, as text.
-    pub fn keep_all_but(&self, group: &str, run: &str) -> Result<String, String> {
+    /// Where there is no such resource or parameter, or the template gets too long, as text.
+    pub fn keep_all_but(
+        &self,
+        group: &str,
+        run: &str,
+        resolved: &[ResolvedParameter],
+    ) -> Result<TemplateChange, String> {
         let mut template = self.clone();
         if !template.resources.contains_key(group) {
             return Err(format!("its template has no {group}"));
@@ -79,14 +99,52 @@ impl StackTemplate {
             };
             metadata.insert(MARK.into(), mark);
         }
-        template.to_text()
+        let values = template.fix_parameters(run, resolved)?;
+        let text = template.to_text()?;
+        Ok(TemplateChange { text, values })
+    }
+
+    /// Declares parameters of Parameter Store as plain ones. The template's metadata says what they were. Returns the values
+    /// that they have to be given.
+    fn fix_parameters(
+        &mut self,
+        run: &str,
+        resolved: &[ResolvedParameter],
+    ) -> Result<BTreeMap<String, String>, String> {
+        let mut before = Map::new();
+        for parameter in resolved {
+            let name = parameter.name.as_str();
+            let declared = self.rest.get_mut("Parameters");
+            let declared = declared.and_then(|all| all.get_mut(name));
+            let declared =
+                declared.ok_or_else(|| format!("its template declares no parameter {name}"))?;
+            // A plain type, because AWS would look whether an image is still there that it has always had.
+            let kind = declared.get("Type").and_then(Value::as_str);
+            let lists = kind.is_some_and(|k| k.contains("List<") || k.contains("DelimitedList"));
+            let plain = if lists {
+                "CommaDelimitedList"
+            } else {
+                "String"
+            };
+            let was = std::mem::replace(declared, json!({"Type": plain}));
+            let mark = json!({"declaration": was, "value": parameter.source});
+            before.insert(name.to_owned(), mark);
+        }
+        if !before.is_empty() {
+            let metadata = self.rest.entry("Metadata").or_insert_with(|| json!({}));
+            let metadata = metadata.as_object_mut();
+            let metadata = metadata.ok_or("the Metadata of its template is no map")?;
+            metadata.insert(MARK.into(), json!({"run": run, "parameters": before}));
+        }
+        let values = resolved.iter();
+        Ok(values.map(|p| (p.name.clone(), p.value.clone())).collect())
     }
 
     /// The template as it was before [`Self::keep_all_but`]; what was changed since stays. None where nothing is marked.
     ///
     /// # Errors
     /// Where it is longer than CloudFormation takes, as text.
-    pub fn restore(&self) -> Result<Option<String>, String> {
+    pub fn restore(&self) -> Result<Option<TemplateChange>, String> {
         let mut template = self.clone();
         let mut marked = false;
         for resource in template.resources.values_mut() {
@@ -109,12 +167,49 @@ impl StackTemplate {
                 }
             }
         }
-        marked.then(|| template.to_text()).transpose()
+        let values = template.restore_parameters();
+        if !marked && values.is_empty() {
+            return Ok(None);
+        }
+        let text = template.to_text()?;
+        Ok(Some(TemplateChange { text, values }))
     }
 
-    /// Whether a resource has the value of this parameter: the CDK has one in every template that none has.
+    /// Declares parameters as they were, and returns the values that they had.
+    fn restore_parameters(&mut self) -> BTreeMap<String, String> {
+        let mut values = BTreeMap::new();
+        let metadata = self.rest.get_mut("Metadata").and_then(Value::as_object_mut);
+        let Some(metadata) = metadata else {
+            return values;
+        };
+        let mark = metadata.remove(MARK).unwrap_or_default();
+        if metadata.is_empty() {
+            self.rest.remove("Metadata");
+        }
+        let before = mark.get("parameters").and_then(Value::as_object);
+        let declared = self.rest.get_mut("Parameters");
+        let Some((before, declared)) = before.zip(declared.and_then(Value::as_object_mut)) else {
+            return values;
+        };
+        for (name, was) in before {
+            let (declaration, value) = (was.get("declaration"), was.get("value"));
+            let value = value.and_then(Value::as_str);
+            if let Some(((declaration, value), now)) =
+                declaration.zip(value).zip(declared.get_mut(name))
+            {
+                now.clone_from(declaration);
+                values.insert(name.clone(), value.to_owned());
+            }
+        }
+        values
+    }
+
+    /// Whether what is made has the value of this parameter: the CDK has one in every template that only a rule has.
     pub fn uses_parameter(&self, name: &str) -> bool {
-        self.resources.values().any(|r| names_parameter(r, name))
+        let others = ["Conditions", "Outputs"];
+        let others = others.iter().filter_map(|part| self.rest.get(*part));
+        let mut parts = self.resources.values().chain(others);
+        parts.any(|part| names_parameter(part, name))
     }
 
     fn to_text(&self) -> Result<String, String> {
@@ -137,6 +232,17 @@ fn names_parameter(value: &Value, name: &str) -> bool {
         Value::Array(items) => items.iter().any(|item| names_parameter(item, name)),
         Value::String(text) => text.contains(&format!("${{{name}}}")),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Whether a macro makes a part of the template.
+fn has_transform(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .any(|(key, inner)| key == "Fn::Transform" || has_transform(inner)),
+        Value::Array(items) => items.iter().any(has_transform),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 
@@ -165,7 +271,7 @@ mod tests {
     fn only_the_group_goes_with_a_stack_whose_template_is_changed() {
         let before = read(TEMPLATE);
         assert_eq!(before.goes_alone(), None);
-        let after = read(&before.keep_all_but("NodeGroup", "run-1").unwrap());
+        let after = read(&before.keep_all_but("NodeGroup", "run-1", &[]).unwrap().text);
         assert_eq!(after.goes_alone(), Some("NodeGroup"));
         // All but policies and the mark is as it was.
         let group = &after.resources["NodeGroup"];
@@ -179,9 +285,9 @@ mod tests {
         let all_kept = r#"{"Resources": {"NodeGroup": {}, "Role": {"DeletionPolicy": "Retain"}}}"#;
         let before = read(all_kept);
         assert_eq!(before.goes_alone(), None);
-        let after = read(&before.keep_all_but("NodeGroup", "run-1").unwrap());
+        let after = read(&before.keep_all_but("NodeGroup", "run-1", &[]).unwrap().text);
         assert_eq!(after.goes_alone(), Some("NodeGroup"));
-        assert_eq!(read(&after.restore().unwrap().unwrap()), before);
+        assert_eq!(read(&after.restore().unwrap().unwrap().text), before);
         // A resource that somebody has added since is not kept.
         let added = r#"{"Resources": {"NodeGroup": {"Metadata": {"eksup.dev": {}}}, "New": {"DeletionPolicy": "Retain"}}}"#;
         assert_eq!(read(added).goes_alone(), None);
@@ -190,15 +296,15 @@ mod tests {
     #[test]
     fn a_template_is_restored_to_what_it_was() {
         let before = read(TEMPLATE);
-        let after = read(&before.keep_all_but("NodeGroup", "run-1").unwrap());
-        let restored = after.restore().unwrap().unwrap();
+        let after = read(&before.keep_all_but("NodeGroup", "run-1", &[]).unwrap().text);
+        let restored = after.restore().unwrap().unwrap().text;
         assert_eq!(read(&restored), before);
         assert_eq!(before.restore(), Ok(None));
         // Metadata of the user's own stays.
         let theirs = TEMPLATE.replace(r#""DeletionPolicy": "Delete"}"#, r#""Metadata": {"a": 1}}"#);
         let theirs = read(&theirs);
-        let marked = read(&theirs.keep_all_but("NodeGroup", "run-1").unwrap());
-        let restored = marked.restore().unwrap().unwrap();
+        let marked = read(&theirs.keep_all_but("NodeGroup", "run-1", &[]).unwrap().text);
+        let restored = marked.restore().unwrap().unwrap().text;
         assert_eq!(read(&restored), theirs);
     }
 
@@ -213,13 +319,67 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_that_would_be_resolved_again_keeps_its_value_until_the_template_is_restored() {
+        let before = read(
+            "Parameters:
+  Image: {Type: 'AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>', Default: /aws/image}
+  Zones: {Type: 'AWS::SSM::Parameter::Value<List<String>>'}
+  Size: {Type: Number}
+Resources:
+  NodeGroup: {Properties: {Zones: !Ref Zones, Size: !Ref Size}}
+  Template: {Properties: {ImageId: !Ref Image}}
+",
+        );
+        let resolved = |name: &str, source: &str, value: &str| ResolvedParameter {
+            name: name.into(),
+            source: source.into(),
+            value: value.into(),
+        };
+        let resolved = [
+            resolved("Image", "/aws/image", "ami-1"),
+            resolved("Zones", "/zones", "a,b"),
+        ];
+        let change = before
+            .keep_all_but("NodeGroup", "run-1", &resolved)
+            .unwrap();
+        let values = |pairs: [(&str, &str); 2]| -> BTreeMap<String, String> {
+            pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+        };
+        assert_eq!(
+            change.values,
+            values([("Image", "ami-1"), ("Zones", "a,b")])
+        );
+        let after = read(&change.text);
+        assert_eq!(after.rest["Parameters"]["Image"], json!({"Type": "String"}));
+        let zones = &after.rest["Parameters"]["Zones"];
+        assert_eq!(zones, &json!({"Type": "CommaDelimitedList"}));
+        assert_eq!(after.goes_alone(), Some("NodeGroup"));
+        let back = after.restore().unwrap().unwrap();
+        let was = values([("Image", "/aws/image"), ("Zones", "/zones")]);
+        assert_eq!(back.values, was);
+        assert_eq!(read(&back.text), before);
+        // What is not declared cannot be kept.
+        let other = [ResolvedParameter {
+            name: "Other".into(),
+            ..resolved[0].clone()
+        }];
+        let problem = before.keep_all_but("NodeGroup", "run-1", &other);
+        assert!(problem.unwrap_err().contains("no parameter Other"));
+    }
+
+    #[test]
     fn templates_that_cannot_be_changed_say_why() {
         let long = format!(
             "{{\"Resources\": {{}}, \"Description\": \"{}\"}}",
             "x".repeat(60_000)
         );
         for (text, why) in [
-            ("Resources: {}", "not JSON"),
+            ("Resources: {", "neither JSON nor YAML"),
+            ("[]", "no map"),
+            (
+                r#"{"Resources": {"A": {"Properties": {"Fn::Transform": {"Name": "AWS::Include"}}}}}"#,
+                "Transform",
+            ),
             (
                 r#"{"Transform": "AWS::LanguageExtensions", "Resources": {}}"#,
                 "Transform",
@@ -230,7 +390,9 @@ mod tests {
             let problem = read_template(text).unwrap_err();
             assert!(problem.contains(why), "{problem}");
         }
-        let problem = read(TEMPLATE).keep_all_but("Nobody", "run-1").unwrap_err();
+        let problem = read(TEMPLATE)
+            .keep_all_but("Nobody", "run-1", &[])
+            .unwrap_err();
         assert!(problem.contains("no Nobody"), "{problem}");
     }
 }

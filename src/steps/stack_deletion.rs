@@ -17,7 +17,7 @@ use crate::engine::{
 use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::Nodegroup;
 use crate::model::stack::{ChangeSet, StackReading};
-use crate::model::stack_template::{StackTemplate, read_template};
+use crate::model::stack_template::{StackTemplate, TemplateChange, read_template};
 use crate::steps::StepWorld;
 use crate::steps::attempts::CallAttempt;
 use crate::steps::updates::EKS_POLL_INTERVAL;
@@ -123,13 +123,15 @@ impl StackDeletionStep {
         }
     }
 
-    /// The text of the template that a change set is to bring; none where nothing is left to change.
+    /// The template that a change set is to bring; none where nothing is left to change.
     fn wanted_template(
         &self,
         seen: &StackDeletionObservation,
         restore: bool,
-    ) -> Result<Option<String>, String> {
-        let (Some(template), Some(group)) = (seen.template(), &seen.logical_id) else {
+    ) -> Result<Option<TemplateChange>, String> {
+        let (Some(stack), Some(template), Some(group)) =
+            (&seen.stack, seen.template(), &seen.logical_id)
+        else {
             return Ok(None);
         };
         if restore {
@@ -137,7 +139,10 @@ impl StackDeletionStep {
         }
         match template.goes_alone() == Some(group) {
             true => Ok(None),
-            false => template.keep_all_but(group, &self.run).map(Some),
+            false => {
+                let resolved = &stack.stack.resolved_parameters;
+                template.keep_all_but(group, &self.run, resolved).map(Some)
+            }
         }
     }
 
@@ -333,7 +338,7 @@ impl Step<StepWorld> for StackDeletionStep {
             StackDeletionAct::CreateChangeSet { restore, attempt } => {
                 let seen = self.observe_state(world).await?;
                 let wanted = self.wanted_template(&seen, *restore);
-                let (Some(stack), Ok(Some(template))) = (&seen.stack, wanted) else {
+                let (Some(stack), Ok(Some(change))) = (&seen.stack, wanted) else {
                     // It is otherwise now; the next look says how.
                     return Ok(());
                 };
@@ -341,10 +346,11 @@ impl Step<StepWorld> for StackDeletionStep {
                 let asked = NewChangeSet {
                     stack: &stack.stack.id,
                     name: &name,
-                    template: &template,
+                    template: &change.text,
                     parameters: &stack.stack.parameters,
+                    values: &change.values,
                 };
-                let token = ("CreateChangeSet", &(&name, &template));
+                let token = ("CreateChangeSet", &(&name, &change.text));
                 let token = world.idempotency_token(&self.id, token, attempt)?;
                 Ok(world.aws.create_change_set(asked, &token).await?)
             }

@@ -48,7 +48,12 @@ fn at_rest(template: &str) -> StackDeletionObservation {
 /// The same with the template that keeps all but blue.
 fn keeping() -> StackDeletionObservation {
     let template = read_template(TEMPLATE).unwrap();
-    at_rest(&template.keep_all_but("ManagedNodeGroup", "r").unwrap())
+    at_rest(
+        &template
+            .keep_all_but("ManagedNodeGroup", "r", &[])
+            .unwrap()
+            .text,
+    )
 }
 
 fn change_set(status: &str, execution: &str, scope: &str) -> Option<ChangeSet> {

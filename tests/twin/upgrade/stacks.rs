@@ -138,8 +138,8 @@ async fn what_speaks_against_a_stack_is_told_before_the_run() {
     type Change = fn(&mut CloudFormationStack);
     let cases: [(&str, Change); 4] = [
         ("protected from termination", |s| s.protected = true),
-        ("its template is not JSON", |s| {
-            s.template = "Resources: {}\n".into();
+        ("its template is neither JSON nor YAML", |s| {
+            s.template = "Resources: {\n".into();
         }),
         ("it also holds Bucket (AWS::S3::Bucket)", |s| {
             s.add_resource("Bucket", "AWS::S3::Bucket", "logs", serde_json::json!({}));
