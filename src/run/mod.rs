@@ -46,6 +46,7 @@ pub mod logging;
 mod node_watch;
 pub mod not_ready;
 pub mod notify;
+mod older_nodes;
 pub mod outcome;
 pub mod outline;
 pub mod output;

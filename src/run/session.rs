@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::context::{RunContext, RunRequest};
 use super::error::{RunError, RunErrorKind};
 use super::judged_route::replan_route;
+use super::older_nodes::describe_older_nodes;
 use super::outline::outline_run;
 use super::rollback_scope;
 use super::run_checks::{
@@ -420,6 +421,17 @@ impl<'a> RunSession<'a> {
             RunOutcome::Paused { .. } | RunOutcome::Stuck { .. } | RunOutcome::Unapproved { .. }
         ) {
             drop(hold_open_pools(&world, route).await);
+        }
+        // Read, and not taken from the plan: what is left counts as it is now.
+        if matches!(ended, RunOutcome::Done) {
+            let told = match world.read_snapshot().await {
+                Ok(read) => describe_older_nodes(read.nodes.values().map(AsRef::as_ref), route.to),
+                Err(e) => Some(format!(
+                    "the nodes could not be read at the end of the run: {e}"
+                )),
+            };
+            told.into_iter()
+                .for_each(|text| self.notice_emitter()(text));
         }
         // Closed before a new run is opened: a cluster has one run, and the next process must not go on with this one.
         if matches!(ended, RunOutcome::Reroute { .. }) {

@@ -154,6 +154,11 @@ async fn pods_on_fargate_that_the_plan_leaves_stay_and_are_told() {
     assert!(said.contains("Fargate keeps its"), "{said}");
     assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     assert_eq!(acts(&rig, "restart", "shop/"), 0);
+    let log = rig.log();
+    assert!(
+        log.contains("because the run was not to replace them") && log.contains("on Fargate"),
+        "{log}"
+    );
     let after = rig.read().await;
     assert_eq!(old_nodes(&after), old_nodes(&before));
     whole(&after);
