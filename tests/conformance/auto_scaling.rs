@@ -1,6 +1,8 @@
 //! Auto Scaling groups of one's own: the same bodies against the twin and against moto, as far as moto has the operations.
 //! What moto does at once the twin does in time, so that every body waits for what it expects.
 
+mod group_parts;
+
 use std::time::Duration;
 
 use aws_sdk_autoscaling::types::{
@@ -347,6 +349,8 @@ pub async fn run_all(arm: &AsgArm<'_>) {
     a_template_has_its_name_alone_until_it_is_deleted(arm).await;
     a_group_shows_what_it_was_made_with_and_follows_its_size(arm).await;
     protection_processes_and_hooks_of_a_group_are_kept(arm).await;
+    group_parts::a_template_of_a_configuration_launches_what_the_configuration_does(arm).await;
+    group_parts::metrics_and_warm_pool_of_a_group_are_shown(arm).await;
 }
 
 /// The bodies against moto's server.
@@ -359,7 +363,7 @@ pub async fn run_against_moto(aws: &AwsApi, vpc: &str, subnets: &[String]) {
         let made = made.target_groups.unwrap_or_default().remove(0);
         groups.push(made.target_group_arn.unwrap());
     }
-    run_all(&AsgArm {
+    let arm = AsgArm {
         aws,
         subnets: subnets.to_vec(),
         image: "ami-12345678".to_owned(),
@@ -367,8 +371,9 @@ pub async fn run_against_moto(aws: &AwsApi, vpc: &str, subnets: &[String]) {
         other_group: groups[1].clone(),
         is_moto: true,
         pause: Duration::from_millis(20),
-    })
-    .await;
+    };
+    group_parts::make_configuration(&arm).await;
+    run_all(&arm).await;
     for arn in groups {
         let delete = aws.elb.delete_target_group().target_group_arn(arn);
         delete.send().await.unwrap();
@@ -381,7 +386,10 @@ mod of_the_twin {
     use eksup::twin::{Twin, scenario};
 
     async fn run(body: impl AsyncFnOnce(&AsgArm<'_>)) {
-        let snapshot = scenario::find_scenario("self-managed").unwrap();
+        let mut snapshot = scenario::find_scenario("self-managed").unwrap();
+        let configurations = "autoscaling:DescribeLaunchConfigurations".to_owned();
+        let configurations = snapshot.aws.entry(configurations).or_default();
+        configurations.push(group_parts::configuration_item());
         let twin = Twin::start(scenario::load_world(&snapshot, 3));
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let aws = AwsApi::over_wire(twin.wire(), "us-east-1", &clock);
@@ -417,5 +425,14 @@ mod of_the_twin {
     #[tokio::test(start_paused = true)]
     async fn protection_processes_and_hooks_of_a_group_are_kept() {
         run(super::protection_processes_and_hooks_of_a_group_are_kept).await;
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_template_of_a_configuration_launches_what_the_configuration_does() {
+        run(group_parts::a_template_of_a_configuration_launches_what_the_configuration_does).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn metrics_and_warm_pool_of_a_group_are_shown() {
+        run(group_parts::metrics_and_warm_pool_of_a_group_are_shown).await;
     }
 }
