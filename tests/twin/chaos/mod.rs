@@ -1,5 +1,5 @@
 //! Deterministic simulation: whole upgrades under a seed's schedule of faults, the twin's laws checked at every event. `cargo test` runs
-//! eighty seeds (a debug build takes about two seconds for each), and with `EKSUP_CHAOS_SEEDS` as many as asked; so does
+//! fifty seeds (a debug build takes about two seconds for each), and with `EKSUP_CHAOS_SEEDS` as many as asked; so does
 //! `eksup rehearse plans/expense-dev.yaml --chaos --seeds 10000`.
 
 mod crashes;
@@ -36,7 +36,7 @@ fn under_every_fault_schedule_every_upgrade_ends_well_and_breaks_no_law() {
         before: Some(&before),
         ..trial
     };
-    let seeds = asked("EKSUP_CHAOS_SEEDS", 80);
+    let seeds = asked("EKSUP_CHAOS_SEEDS", 50);
     let tally = batch::run_seeds(&trial, asked("EKSUP_CHAOS_FIRST", 1), seeds, 2, &|t| {
         t.failed.is_empty()
     })
