@@ -145,7 +145,9 @@ impl AwsApi {
         let mut next = None;
         loop {
             let call = self.cloudformation.describe_change_set().stack_name(stack);
-            let call = call.change_set_name(name).set_next_token(next);
+            // With values CloudFormation says of more that it stays (CFN-20).
+            let call = call.change_set_name(name).include_property_values(true);
+            let call = call.set_next_token(next);
             let sent = call.send().await;
             let sent = sent.map_err(|e| failed("cloudformation:DescribeChangeSet", e));
             let Some(page) = absent_is_none(sent)? else {
@@ -254,7 +256,11 @@ fn to_change(change: cfn::ResourceChange) -> StackChange {
     }
 }
 
-/// Whether all that is said of properties is said only because of a reference to another resource (CFN-20).
+/// Values may be cut off where they are long, so that two long ones are not known to be the same.
+const MAX_COMPARED_VALUE: usize = 128;
+
+/// Whether all that is said of properties is said only because of a reference to another resource (CFN-20), or to a parameter
+/// whose value was spelled otherwise (CFN-23).
 fn follows_another(details: &[cfn::ResourceChangeDetail]) -> bool {
     let of_properties = |d: &&cfn::ResourceChangeDetail| {
         let what = d.target().and_then(|t| t.attribute());
@@ -264,6 +270,12 @@ fn follows_another(details: &[cfn::ResourceChangeDetail]) -> bool {
             what != "Metadata" && !what.ends_with("Policy")
         })
     };
+    let stays = |d: &cfn::ResourceChangeDetail| {
+        let target = d.target();
+        let before = target.and_then(|t| t.before_value());
+        let after = target.and_then(|t| t.after_value());
+        before.is_some_and(|b| b.len() < MAX_COMPARED_VALUE) && before == after
+    };
     let refers = |d: &cfn::ResourceChangeDetail| {
         d.evaluation() == Some(&cfn::EvaluationType::Dynamic)
             && matches!(
@@ -272,7 +284,7 @@ fn follows_another(details: &[cfn::ResourceChangeDetail]) -> bool {
             )
     };
     let mut said = details.iter().filter(of_properties).peekable();
-    said.peek().is_some() && said.all(refers)
+    said.peek().is_some() && said.all(|d| refers(d) || stays(d))
 }
 
 #[cfg(test)]
@@ -307,6 +319,23 @@ mod tests {
         assert!(follows_another(&[metadata.clone(), referring.clone()]));
         assert!(!follows_another(&[referring, written]));
         assert!(!follows_another(&[metadata]));
+        // A parameter that is spelled otherwise changes nothing where the value is known to be the same.
+        let spelled = |before: &str, after: &str| {
+            let target = cfn::ResourceTargetDefinition::builder()
+                .attribute(ResourceAttribute::Properties)
+                .before_value(before)
+                .after_value(after)
+                .build();
+            cfn::ResourceChangeDetail::builder()
+                .target(target)
+                .evaluation(EvaluationType::Static)
+                .change_source(ChangeSource::ParameterReference)
+                .build()
+        };
+        let long = "x".repeat(MAX_COMPARED_VALUE);
+        assert!(follows_another(&[spelled("ami-1", "ami-1")]));
+        assert!(!follows_another(&[spelled("ami-1", "ami-2")]));
+        assert!(!follows_another(&[spelled(&long, &long)]));
         assert!(!follows_another(&[]));
     }
 }

@@ -113,8 +113,8 @@ pub struct StackChange {
     pub scope: Vec<String>,
     /// `True` or `Conditional` where the resource may be made again.
     pub replacement: Option<String>,
-    /// Its properties are listed only because they refer to another resource of the change set: CloudFormation cannot say
-    /// beforehand that what they refer to stays.
+    /// Its properties are listed only because they refer to another resource of the change set, of which CloudFormation cannot
+    /// say beforehand that it stays, or to a parameter that is spelled otherwise and means the same.
     pub follows: bool,
 }
 

@@ -235,6 +235,13 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
             resources: all(),
             condition: None,
         });
+        // CloudFormation reads a stack's parameters of Parameter Store with the caller's rights (CFN-25).
+        statements.push(IamStatement {
+            sid: "ReadStackParameters",
+            actions: vec!["ssm:GetParameters"],
+            resources: vec!["arn:*:ssm:*:*:parameter/*".to_owned()],
+            condition: None,
+        });
     }
     // The plan names its topics, so this statement allows nothing else.
     if !needs.topics.is_empty() {
