@@ -24,6 +24,10 @@ pub struct StackSwitches {
     pub policy_alone_is_change: bool,
     /// A change of a resource's Metadata is shown with CreationPolicy and UpdatePolicy beside it (CFN-9).
     pub metadata_shows_other_policies: bool,
+    /// A parameter with another value is shown at the properties that refer to it, though these stay the same (CFN-23).
+    pub parameter_alone_is_change: bool,
+    /// A resource whose Metadata changes is taken for one whose attributes may (CFN-20).
+    pub metadata_shows_dependents: bool,
     /// Stack name -> why its next execution of a change set fails.
     pub execution_fails: BTreeMap<String, String>,
     /// Stack name and logical id -> why the next deletion of the resource fails.
@@ -40,7 +44,10 @@ pub struct CloudFormationStack {
     /// StackStatus of the API.
     pub status: String,
     pub status_reason: Option<String>,
+    /// The values as they were given.
     pub parameters: BTreeMap<String, String>,
+    /// What the parameters were resolved to whose values are names in Parameter Store (CFN-19).
+    pub resolved_parameters: BTreeMap<String, String>,
     pub capabilities: Vec<String>,
     pub outputs: Vec<StackOutput>,
     /// Names of the exports that its template imports.
@@ -116,6 +123,8 @@ pub struct StackChangeSet {
     pub request: Value,
     pub template: String,
     pub parameters: BTreeMap<String, String>,
+    /// As the stack's own.
+    pub resolved_parameters: BTreeMap<String, String>,
     pub capabilities: Vec<String>,
     pub tags: Option<BTreeMap<String, String>>,
     pub role: Option<String>,

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::changes::{FilledTemplate, names_with_action, outputs_differ, resource_changes};
-use super::seed::outputs_of;
+use super::changes::{names_with_action, outputs_differ, resource_changes};
+use super::outputs::outputs_of;
+use super::parameters::{requested_parameters, resolve_stored};
+use super::references::imports_of;
+use super::scope::{ParameterValues, TemplateScope, pseudo_parameters};
 use super::stacks::{page_size, show_parameters, show_tags};
-use super::template::{
-    declared_parameters, imports_of, read_submitted, read_template, required_capability,
-};
+use super::template::{check_active, read_submitted, read_template, required_capability};
 use super::{StackEvent, deletion, requested_change_set, schedule_between};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
@@ -69,17 +70,15 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let template = read_submitted(&text)?;
     let parameters = requested_parameters(input, &stack, &template)?;
     check_capabilities(input, &template)?;
+    let resolved = resolve_stored(&mut world.cloud, &template, &parameters)?;
     let before = read_template(&stack.template)?;
-    let (old, new) = (
-        FilledTemplate {
-            template: &before,
-            parameters: &stack.parameters,
-        },
-        FilledTemplate {
-            template: &template,
-            parameters: &parameters,
-        },
-    );
+    let values = ParameterValues {
+        given: &parameters,
+        resolved: &resolved,
+    };
+    let old = TemplateScope::of_stack(&world.cloud, &stack, &before);
+    let new = TemplateScope::new(&template, values, pseudo_parameters(&world.cloud, &stack));
+    check_active(&new)?;
     let tags = requested_tags(input);
     let retagged = tags.as_ref().is_some_and(|tags| *tags != stack.tags);
     let switches = &world.cloud.cloudformation.switches;
@@ -93,10 +92,11 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         description: input.get_text("Description").map(str::to_owned),
         token,
         request: input.0.clone(),
-        changes: resource_changes(&stack, switches, old, new, retagged),
-        changes_outputs: outputs_differ(old, new),
+        changes: resource_changes(&stack, switches, &old, &new, retagged),
+        changes_outputs: outputs_differ(&old, &new),
         template: text,
-        parameters,
+        parameters: parameters.clone(),
+        resolved_parameters: resolved.clone(),
         capabilities: input.get_text_list("Capabilities"),
         tags,
         role: input.get_text("RoleARN").map(str::to_owned),
@@ -143,50 +143,6 @@ fn requested_template(input: Input, stack: &CloudFormationStack) -> Result<Strin
         _ => Err(AwsError::validation_error(
             "You cannot specify more than one of TemplateBody, TemplateURL and UsePreviousTemplate.",
         )),
-    }
-}
-
-/// The values of the template's parameters: given, the stack's own, or the default (CFN-10).
-fn requested_parameters(
-    input: Input,
-    stack: &CloudFormationStack,
-    template: &Value,
-) -> Result<BTreeMap<String, String>, AwsError> {
-    let declared = declared_parameters(template);
-    let mut values = BTreeMap::new();
-    let mut unknown = Vec::new();
-    for given in input.get_list("Parameters").iter().map(Input) {
-        let key = given.require_text("ParameterKey")?;
-        if !declared.contains_key(key) {
-            unknown.push(key);
-            continue;
-        }
-        let value = match given.get_bool("UsePreviousValue") == Some(true) {
-            true => stack.parameters.get(key).map(String::as_str),
-            false => given.get_text("ParameterValue"),
-        };
-        values.extend(value.map(|value| (key.to_owned(), value.to_owned())));
-    }
-    if !unknown.is_empty() {
-        return Err(AwsError::validation_error(format!(
-            "Parameters: [{}] do not exist in the template",
-            unknown.join(", ")
-        )));
-    }
-    let mut missing = Vec::new();
-    for (name, default) in declared {
-        match (values.contains_key(&name), default) {
-            (true, _) => {}
-            (false, Some(default)) => drop(values.insert(name, default)),
-            (false, None) => missing.push(name),
-        }
-    }
-    match missing.is_empty() {
-        true => Ok(values),
-        false => Err(AwsError::validation_error(format!(
-            "Parameters: [{}] must have values",
-            missing.join(", ")
-        ))),
     }
 }
 
@@ -258,7 +214,7 @@ pub fn describe(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
         "StackId": set.stack,
         "StackName": stack.map(|s| s.name.as_str()),
         "Description": set.description,
-        "Parameters": show_parameters(&set.parameters),
+        "Parameters": show_parameters(&set.parameters, &set.resolved_parameters),
         "CreationTime": set.created.to_string(),
         "ExecutionStatus": set.execution,
         "Status": set.status,
@@ -383,6 +339,8 @@ pub fn apply_changes(world: &mut SimWorld, arn: &str) {
     let after = read_template(&set.template).unwrap_or_default();
     stack.template.clone_from(&set.template);
     stack.parameters.clone_from(&set.parameters);
+    let resolved = &set.resolved_parameters;
+    stack.resolved_parameters.clone_from(resolved);
     stack.capabilities.clone_from(&set.capabilities);
     if let Some(tags) = &set.tags {
         stack.tags.clone_from(tags);

@@ -4,10 +4,16 @@ mod change_sets;
 mod changes;
 mod deletion;
 mod deletion_effects;
+mod outputs;
+mod parameters;
+mod references;
+mod scope;
 mod seed;
 mod seed_groups;
+mod seed_nodes;
 mod stacks;
 mod template;
+mod yaml;
 
 use std::time::Duration;
 

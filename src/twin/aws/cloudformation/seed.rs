@@ -1,4 +1,4 @@
-//! The stacks that a snapshot's groups say they are of, with templates like those of eksctl (CFN-16).
+//! The stacks that a snapshot's groups say they are of, with templates like those of eksctl (CFN-16) or AWS's own (CFN-26).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::outputs::outputs_of;
+use super::references::imports_of;
 use super::seed_groups::{add_auto_scaling_group, add_managed_group};
-use super::template::{imports_of, resolve_text};
+use super::seed_nodes::make_node_stack;
 use crate::twin::aws::state::*;
 
 const STACK_NAME_TAG: &str = "aws:cloudformation:stack-name";
@@ -17,6 +19,28 @@ const LOGICAL_ID_TAG: &str = "aws:cloudformation:logical-id";
 /// Hexadecimal digits made of `of`.
 pub fn derive_digits(of: &str, digits: usize) -> String {
     hex::encode(Sha256::digest(of))[..digits.min(64)].to_owned()
+}
+
+fn is_eksctl_tag(key: &str) -> bool {
+    key.starts_with("alpha.eksctl.io/") || key.starts_with("eksctl.cluster.k8s.io/")
+}
+
+/// Adds a resource that is there to a stack, whose template has it.
+pub fn add_made_resource(
+    stack: &mut CloudFormationStack,
+    logical: &str,
+    kind: &str,
+    physical: &str,
+) {
+    let made = StackResource {
+        logical_id: logical.to_owned(),
+        physical_id: physical.to_owned(),
+        kind: kind.to_owned(),
+        status: "CREATE_COMPLETE".to_owned(),
+        changed: stack.created,
+        ..StackResource::default()
+    };
+    stack.resources.insert(logical.to_owned(), made);
 }
 
 /// A stack that is being made of what is there.
@@ -31,16 +55,13 @@ impl StackDraft {
     fn new(cloud: &AwsAccount, tags: &BTreeMap<String, String>, created: Timestamp) -> Self {
         let name = tags.get(STACK_NAME_TAG).cloned().unwrap_or_default();
         let id = tags.get(STACK_ID_TAG).cloned();
-        let of_eksctl = |key: &&String| {
-            key.starts_with("alpha.eksctl.io/") || key.starts_with("eksctl.cluster.k8s.io/")
-        };
         let stack = CloudFormationStack {
             id: id.unwrap_or_else(|| new_stack_id(cloud, &name)),
             status: "CREATE_COMPLETE".to_owned(),
             capabilities: vec!["CAPABILITY_IAM".to_owned()],
             tags: tags
                 .iter()
-                .filter(|(key, _)| of_eksctl(key))
+                .filter(|(key, _)| is_eksctl_tag(key))
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect(),
             created,
@@ -71,15 +92,7 @@ impl StackDraft {
     pub fn add(&mut self, logical: &str, kind: &str, physical: &str, properties: Value) {
         let resource = json!({"Type": kind, "Properties": properties});
         self.resources.insert(logical.to_owned(), resource);
-        let made = StackResource {
-            logical_id: logical.to_owned(),
-            physical_id: physical.to_owned(),
-            kind: kind.to_owned(),
-            status: "CREATE_COMPLETE".to_owned(),
-            changed: self.stack.created,
-            ..StackResource::default()
-        };
-        self.stack.resources.insert(logical.to_owned(), made);
+        add_made_resource(&mut self.stack, logical, kind, physical);
     }
 
     /// Adds another attribute of a resource, such as `UpdatePolicy`.
@@ -114,24 +127,6 @@ impl StackDraft {
         stack.template = template.to_string();
         cloud.cloudformation.stacks.insert(stack.id.clone(), stack);
     }
-}
-
-/// The outputs of a template as they are for a stack.
-pub fn outputs_of(
-    cloud: &AwsAccount,
-    stack: &CloudFormationStack,
-    template: &Value,
-) -> Vec<StackOutput> {
-    let outputs = template.get("Outputs").and_then(Value::as_object);
-    let all = outputs.into_iter().flatten();
-    all.map(|(key, output)| StackOutput {
-        key: key.clone(),
-        value: resolve_text(cloud, stack, output.get("Value").unwrap_or(&Value::Null)),
-        export: output
-            .pointer("/Export/Name")
-            .map(|name| resolve_text(cloud, stack, name)),
-    })
-    .collect()
 }
 
 fn new_stack_id(cloud: &AwsAccount, name: &str) -> String {
@@ -183,25 +178,61 @@ pub fn seed(cloud: &mut AwsAccount, now: Timestamp) {
         }
     }
     for asg in &own {
-        let tags = asg.tags.iter();
-        let tags: BTreeMap<String, String> =
-            tags.map(|(k, (v, _))| (k.clone(), v.clone())).collect();
-        let draft = draft_of(cloud, &mut drafts, &tags, now);
+        let tags = plain_tags(asg);
         let logical = tags.get(LOGICAL_ID_TAG).map_or("NodeGroup", String::as_str);
-        add_auto_scaling_group(cloud, draft, &mut taken, asg, logical);
-        let (id, logical) = (draft.stack.id.clone(), logical.to_owned());
+        let id = match seed_node_stack(cloud, &mut taken, asg, (&managed, &own), now) {
+            Some(id) => id,
+            None => {
+                let draft = draft_of(cloud, &mut drafts, &tags, now);
+                add_auto_scaling_group(cloud, draft, &mut taken, asg, logical);
+                draft.stack.id.clone()
+            }
+        };
         if let Some(asg) = cloud.asgs.get_mut(&asg.name) {
             asg.tags
                 .entry(STACK_ID_TAG.to_owned())
                 .or_insert((id, true));
             asg.tags
                 .entry(LOGICAL_ID_TAG.to_owned())
-                .or_insert((logical, true));
+                .or_insert((logical.to_owned(), true));
         }
     }
     for draft in drafts.into_values() {
         draft.finish(cloud);
     }
+}
+
+fn plain_tags(asg: &AutoScalingGroup) -> BTreeMap<String, String> {
+    let tags = asg.tags.iter();
+    tags.map(|(k, (v, _))| (k.clone(), v.clone())).collect()
+}
+
+/// Makes the stack of a group that has one to itself, which is not eksctl's: AWS's own template has made it. Returns the
+/// stack's id; none where the stack is of another kind.
+fn seed_node_stack(
+    cloud: &mut AwsAccount,
+    taken: &mut BTreeSet<String>,
+    asg: &AutoScalingGroup,
+    (managed, own): (&[ManagedNodegroup], &[AutoScalingGroup]),
+    created: Timestamp,
+) -> Option<String> {
+    let tags = plain_tags(asg);
+    let name = tags.get(STACK_NAME_TAG)?;
+    let of_eksctl = name.starts_with("eksctl-") || tags.keys().any(|key| is_eksctl_tag(key));
+    let logical = tags.get(LOGICAL_ID_TAG).map_or("NodeGroup", String::as_str);
+    let managed = managed.iter().map(|g| g.tags.get(STACK_NAME_TAG));
+    let own = own
+        .iter()
+        .map(|a| a.tags.get(STACK_NAME_TAG).map(|(name, _)| name));
+    let groups = managed.chain(own).filter(|of| *of == Some(name)).count();
+    if of_eksctl || logical != "NodeGroup" || groups != 1 {
+        return None;
+    }
+    let draft = StackDraft::new(cloud, &tags, created);
+    let stack = make_node_stack(cloud, draft.stack, taken, asg)?;
+    let id = stack.id.clone();
+    cloud.cloudformation.stacks.insert(id.clone(), stack);
+    Some(id)
 }
 
 fn draft_of<'d>(

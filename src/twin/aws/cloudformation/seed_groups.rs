@@ -9,7 +9,7 @@ use crate::twin::aws::ec2::templates;
 use crate::twin::aws::state::*;
 
 /// The last part of an ARN: the name of a role or of an instance profile.
-fn name_of_arn(arn: &str) -> &str {
+pub fn name_of_arn(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
 }
 
@@ -125,7 +125,7 @@ pub fn add_managed_group(
 }
 
 /// The launch template that a group names.
-fn template_id(asg: &AutoScalingGroup) -> Option<String> {
+pub fn template_id(asg: &AutoScalingGroup) -> Option<String> {
     match &asg.source {
         LaunchSource::Template { id, .. } => Some(id.clone()),
         LaunchSource::Mixed(policy) => policy
@@ -247,6 +247,22 @@ fn add_profile(
     name
 }
 
+/// The id of a group's security group that is no other stack's, nor the cluster's; one that is made up where it has none.
+pub fn own_security_group(
+    cloud: &AwsAccount,
+    stack: &str,
+    taken: &BTreeSet<String>,
+    asg: &AutoScalingGroup,
+) -> String {
+    let eks = cloud.eks.as_ref();
+    let config = eks.and_then(|e| e.rest.get("resourcesVpcConfig"));
+    let of_cluster = config.map(ToString::to_string).unwrap_or_default();
+    let mut own = asg.launch.security_groups.iter();
+    let own = own.find(|id| !of_cluster.contains(id.as_str()) && !taken.contains(*id));
+    own.cloned()
+        .unwrap_or_else(|| format!("sg-{}", derive_digits(stack, 17)))
+}
+
 /// Adds the group's security group with its rules; returns what the launch template names.
 fn add_security_group(
     cloud: &AwsAccount,
@@ -255,16 +271,7 @@ fn add_security_group(
     asg: &AutoScalingGroup,
     logical: &str,
 ) -> Vec<Value> {
-    let config = cloud
-        .eks
-        .as_ref()
-        .and_then(|e| e.rest.get("resourcesVpcConfig"));
-    let of_cluster = config.map(ToString::to_string).unwrap_or_default();
-    // The cluster's own security groups are no stack's of a group.
-    let mut own = asg.launch.security_groups.iter();
-    let own = own.find(|id| !of_cluster.contains(id.as_str()) && !taken.contains(*id));
-    let made_up = || format!("sg-{}", derive_digits(&draft.stack.name, 17));
-    let physical = own.cloned().unwrap_or_else(made_up);
+    let physical = own_security_group(cloud, &draft.stack.name, taken, asg);
     taken.insert(physical.clone());
     let group = draft.free_name("SG", logical);
     let cluster = cloud

@@ -49,7 +49,7 @@ fn show_stack(stack: &CloudFormationStack) -> Value {
         "StackName": stack.name,
         "ChangeSetId": stack.change_set,
         "Description": description,
-        "Parameters": show_parameters(&stack.parameters),
+        "Parameters": show_parameters(&stack.parameters, &stack.resolved_parameters),
         "CreationTime": stack.created.to_string(),
         "DeletionTime": stack.deleted.map(|at| at.to_string()),
         "LastUpdatedTime": stack.updated.map(|at| at.to_string()),
@@ -68,9 +68,14 @@ fn show_stack(stack: &CloudFormationStack) -> Value {
 }
 
 /// Parameters as the API spells them; the member is absent where there are none.
-pub fn show_parameters(parameters: &BTreeMap<String, String>) -> Value {
-    let all = parameters.iter();
-    let shown = all.map(|(key, value)| json!({"ParameterKey": key, "ParameterValue": value}));
+pub fn show_parameters(
+    given: &BTreeMap<String, String>,
+    resolved: &BTreeMap<String, String>,
+) -> Value {
+    let all = given.iter();
+    let shown = all.map(|(key, value)| {
+        json!({"ParameterKey": key, "ParameterValue": value, "ResolvedValue": resolved.get(key)})
+    });
     absent_if_empty(shown.collect())
 }
 

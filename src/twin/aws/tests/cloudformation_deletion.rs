@@ -10,7 +10,7 @@ use crate::twin::k8s::cloud_hooks;
 const CLUSTER: &str = "eksctl";
 
 impl Asked {
-    async fn delete_stack(&self, name: &str) -> String {
+    pub async fn delete_stack(&self, name: &str) -> String {
         let id = self.stack(name).await.stack_id.unwrap();
         self.cloudformation
             .delete_stack()
@@ -72,7 +72,7 @@ impl Asked {
         })
     }
 
-    fn allow(&self, actions: &[&str]) {
+    pub fn allow(&self, actions: &[&str]) {
         let statement = json!({"Effect": "Allow", "Action": actions, "Resource": "*"});
         let policy = json!({"Version": "2012-10-17", "Statement": [statement]});
         let policy = policy.to_string().parse().unwrap();
@@ -80,7 +80,7 @@ impl Asked {
             .with_world(|w| w.cloud.iam = Some(IamAuthorizer::new(policy)));
     }
 
-    async fn status_of(&self, stack: &str, logical: &str) -> (String, String) {
+    pub async fn status_of(&self, stack: &str, logical: &str) -> (String, String) {
         let found = self
             .cloudformation
             .describe_stack_resources()

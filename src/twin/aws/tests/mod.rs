@@ -5,6 +5,7 @@ mod auto_mode;
 mod cloudformation;
 mod cloudformation_changes;
 mod cloudformation_deletion;
+mod cloudformation_nodes;
 mod control_plane;
 mod fargate;
 mod faults;
