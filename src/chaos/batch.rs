@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::fault_classes::possible_classes;
-use super::fault_schedule::{FaultSchedule, FaultTargets};
+use super::fault_schedule::FaultSchedule;
+use super::fault_targets::FaultTargets;
 use super::trial::{Trial, TrialEnd, TrialReport};
 use crate::twin::fault::FaultKind;
 
@@ -75,7 +76,8 @@ fn fault_targets(trial: &Trial<'_>) -> FaultTargets {
     let inventory = trial.before.unwrap_or(&trial.snapshot.inventory);
     // Without a route every trial says so.
     let greens = trial.green_group_names().unwrap_or_default();
-    FaultTargets::from_inventory(inventory, greens)
+    let stacks = trial.deleted_stacks().unwrap_or_default();
+    FaultTargets::from_inventory(inventory, greens, stacks)
 }
 
 /// The end without faults.

@@ -1,7 +1,7 @@
 //! What a tally of trials counts, so that a class that never came about is seen: kinds of faults, what befell processes, and
 //! variations of the plan and the cluster.
 
-use super::fault_schedule::FaultTargets;
+use super::fault_targets::FaultTargets;
 use super::variation::Variation;
 use crate::twin::fault::{FaultKind, RequestFaultKind, WorldChangeKind};
 
@@ -101,13 +101,14 @@ pub fn can_be_drawn(kind: FaultKind, targets: &FaultTargets) -> bool {
             WorldChangeKind::DoNotDisrupt => {
                 !(targets.provided.pools.is_empty() || targets.workloads.is_empty())
             }
+            WorldChangeKind::StackUpdateFails | WorldChangeKind::StackDeleteFails => {
+                !targets.stacks.is_empty()
+            }
             // Said by hand only: tests of single situations.
             WorldChangeKind::CapacityBack
             | WorldChangeKind::NoFreeAddresses
             | WorldChangeKind::PodsFailOn
             | WorldChangeKind::NoImagesOn
-            | WorldChangeKind::StackUpdateFails
-            | WorldChangeKind::StackDeleteFails
             | WorldChangeKind::StackProtected => false,
         },
     }

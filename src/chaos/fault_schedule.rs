@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::provided_faults::ProvidedTargets;
+use super::fault_targets::FaultTargets;
+use super::stack_faults;
 use super::variation::Variation;
-use crate::model::Inventory;
-use crate::model::node_source::NodeSource;
 use crate::plan::Plan;
 use crate::twin::fault::{self, FaultRule, RequestFaultKind, WorldChangeKind};
 use crate::twin::world::SimWorld;
@@ -99,74 +98,6 @@ pub struct FaultSchedule {
     pub variation: Variation,
 }
 
-/// What the rules can be about in a cluster.
-#[derive(Default)]
-pub struct FaultTargets {
-    pub(super) zones: Vec<String>,
-    pub(super) workloads: Vec<String>,
-    /// Kinds whose objects own pods, and no controller of Kubernetes makes them again.
-    pub(super) operators: Vec<String>,
-    pub(super) budgets: Vec<String>,
-    pub(super) blues: Vec<String>,
-    pub(super) greens: Vec<String>,
-    pub(super) targets: Vec<String>,
-    /// What there is of nodes that somebody else makes.
-    pub(super) provided: ProvidedTargets,
-    nodes: usize,
-}
-
-impl FaultTargets {
-    /// What there is in a cluster that a plan is about to change; `greens` are the groups its route makes.
-    pub fn from_inventory(inventory: &Inventory, greens: Vec<String>) -> Self {
-        // Zones and operators are sorted, so that a seed draws the same targets for the same cluster.
-        let mut zones: Vec<String> = inventory.subnets.iter().map(|s| s.zone.clone()).collect();
-        zones.sort();
-        zones.dedup();
-        // The workloads of kube-system are left alone: what breaks them breaks the upgrade by right.
-        let own = |ns: &str| ns != "kube-system";
-        // What a rule can name: a replica set goes with its deployment.
-        let named = |kind: &str| matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet");
-        let workloads = inventory
-            .workloads
-            .iter()
-            .filter(|w| own(&w.key.namespace) && named(&w.kind));
-        let budgets = inventory.pdbs.iter().filter(|b| own(&b.key.namespace));
-        let targets = inventory.target_groups.iter().map(|t| t.name.clone());
-        // NodePools that the plan replaces stand among the groups, and have no sizes that anybody could change.
-        let groups = inventory.nodegroups.iter();
-        let blues = groups.filter(|g| g.source != NodeSource::NodePool);
-        let blues = blues.map(|g| g.name.clone());
-        // A kind that Kubernetes does not have is an operator's, which a fault can stop.
-        let built_in = |kind: &str| {
-            matches!(
-                kind,
-                "ReplicaSet"
-                    | "StatefulSet"
-                    | "DaemonSet"
-                    | "Job"
-                    | "Node"
-                    | "ReplicationController"
-            )
-        };
-        let owners = inventory.pods.iter().filter_map(|p| p.owner.as_ref());
-        let owners = owners.filter(|o| !built_in(&o.kind));
-        let mut operators: Vec<String> = owners.map(|o| o.kind.clone()).collect();
-        operators.sort();
-        operators.dedup();
-        Self {
-            operators,
-            zones,
-            workloads: workloads.map(|w| w.key.to_string()).collect(),
-            budgets: budgets.map(|b| b.key.to_string()).collect(),
-            blues: blues.collect(),
-            greens,
-            targets: targets.collect(),
-            provided: ProvidedTargets::from_inventory(inventory),
-            nodes: inventory.nodes.len(),
-        }
-    }
-}
-
 /// Where requests fail: the whole of a service, or one operation.
 const FAILING_OPERATIONS: &[&str] = &[
     "*",
@@ -243,7 +174,8 @@ impl FaultSchedule {
         let provided = (targets.provided).draw_rules(seed, &targets.workloads, speed);
         // Every rule is made of parts the grammar knows; a test holds that.
         let texts = autoscaler.iter().chain(&texts).chain(&variation.rules);
-        let texts = texts.chain(&provided);
+        let stacks = stack_faults::draw_rules(&targets.stacks, seed, speed);
+        let texts = texts.chain(&provided).chain(&stacks);
         let rules = texts.filter_map(|text| text.parse().ok()).collect();
         Self {
             seed,
@@ -541,6 +473,8 @@ mod tests {
 
     use super::*;
     use crate::chaos::fault_classes::can_be_drawn;
+    use crate::chaos::provided_faults::ProvidedTargets;
+    use crate::chaos::stack_faults::StackTarget;
     use crate::twin::fault::FaultKind;
 
     fn targets() -> FaultTargets {
@@ -558,6 +492,10 @@ mod tests {
                 classes: some("general"),
                 fargate: true,
             },
+            stacks: vec![StackTarget {
+                name: "nodes".to_owned(),
+                group: "NodeGroup".to_owned(),
+            }],
             nodes: 3,
         }
     }

@@ -6,7 +6,9 @@
 //! - [`twin_connection`]: real clients over a twin's wire
 //! - [`fault_classes`]: what a tally counts, and what seeds can bring (pure)
 //! - [`fault_schedule`]: what a seed brings (pure)
+//! - [`fault_targets`]: what there is in a cluster that faults can be about
 //! - `provided_faults`: what it does to nodes that somebody else makes (pure)
+//! - `stack_faults`: what it does to the CloudFormation stacks that the plan deletes (pure)
 //! - [`variation`]: how its plan and cluster differ from those that were given (pure)
 //! - [`terms`]: what the upgrade may do, for the laws
 //! - [`process`]: one process, and how it ends before its time
@@ -18,10 +20,12 @@
 pub mod batch;
 pub mod fault_classes;
 pub mod fault_schedule;
+pub mod fault_targets;
 pub mod invariants;
 pub mod oracle;
 pub mod process;
 mod provided_faults;
+mod stack_faults;
 pub mod terms;
 pub mod trial;
 mod trial_end;

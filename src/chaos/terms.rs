@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::sleep;
 
 use super::fault_schedule::FaultSchedule;
+use super::stack_faults::StackTarget;
 use super::trial::Trial;
 use super::twin_connection::connect_twin;
 use crate::chaos::invariants::{NodeTerms, UpgradeTerms};
 use crate::inventory;
+use crate::model::group_owner::GroupOwner;
 use crate::model::node_source::NodeSource;
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
@@ -29,6 +31,28 @@ impl Trial<'_> {
         // NodePools have no sizes that anybody could change, and EKS deletes none.
         names.retain(|name| route.source_of(name) != NodeSource::NodePool);
         Ok(names)
+    }
+
+    /// The stacks that the plan deletes.
+    pub(super) fn deleted_stacks(&self) -> Result<Vec<StackTarget>, String> {
+        let inventory = self.before.unwrap_or(&self.snapshot.inventory);
+        let route = build_route(&self.input.plan, inventory)?;
+        let blues = route.steps.iter().filter_map(|step| match &step.spec {
+            StepSpec::DeleteStack { blue, .. } => inventory.find_nodegroup(blue),
+            _ => None,
+        });
+        let targets = blues.filter_map(|blue| {
+            let owner = GroupOwner::from_tags(&blue.tags)?;
+            let by_default = match blue.source {
+                NodeSource::ManagedGroup => "ManagedNodeGroup",
+                NodeSource::AutoScalingGroup | NodeSource::NodePool => "NodeGroup",
+            };
+            Some(StackTarget {
+                name: owner.stack()?.to_owned(),
+                group: owner.logical_id().unwrap_or(by_default).to_owned(),
+            })
+        });
+        Ok(targets.collect())
     }
 
     /// The plan of a seed; a saved one is carried as it was saved.

@@ -44,13 +44,19 @@ pub fn forbidden_stack_request(
     }
 }
 
-/// What a change set would do beside changing metadata and policies.
+/// What a change set would do beside changing metadata and policies. An attribute of another resource changes only where
+/// that one does, which is told of itself (CFN-20).
 fn changes_resources(set: &StackChangeSet) -> Option<String> {
     let harmful = set.changes.iter().find(|change| {
         let change = &change["ResourceChange"];
-        let scope = change["Scope"].as_array().into_iter().flatten();
-        let mut scope = scope.filter_map(Value::as_str);
-        change["Action"] != "Modify" || scope.any(|s| matches!(s, "Properties" | "Tags"))
+        let counts = |what: &Value| matches!(what.as_str(), Some("Properties" | "Tags"));
+        let list = |key: &str| change[key].as_array().into_iter().flatten();
+        let follows = |d: &Value| d["ChangeSource"] == "ResourceAttribute";
+        let mut details = list("Details")
+            .filter(|d| counts(&d["Target"]["Attribute"]))
+            .peekable();
+        let only_follows = details.peek().is_some() && details.all(follows);
+        change["Action"] != "Modify" || (list("Scope").any(counts) && !only_follows)
     });
     harmful.map(|change| format!("change set {} has {change}", set.name))
 }
@@ -92,7 +98,8 @@ pub fn find_stack_losses(world: &SimWorld) -> Vec<String> {
         .collect();
     let cfn = &world.cloud.cloudformation;
     for stack in cfn.live_stacks() {
-        if stack.template.contains(MARK) {
+        // One whose deletion has failed cannot be updated any more (CFN-12).
+        if stack.status != "DELETE_FAILED" && stack.template.contains(MARK) {
             out.push(format!("the template of stack {} has a mark", stack.name));
         }
         let waiting = { cfn.change_sets.values() }
@@ -171,8 +178,14 @@ mod tests {
             .unwrap()
             .id
             .clone();
-        for (scope, allowed) in [("Metadata", true), ("Properties", false)] {
-            let change = json!({"ResourceChange": {"Action": "Modify", "Scope": [scope]}});
+        let follows =
+            json!([{"Target": {"Attribute": "Properties"}, "ChangeSource": "ResourceAttribute"}]);
+        for (scope, details, allowed) in [
+            ("Metadata", json!([]), true),
+            ("Properties", json!([]), false),
+            ("Properties", follows, true),
+        ] {
+            let change = json!({"ResourceChange": {"Action": "Modify", "Scope": [scope], "Details": details}});
             let set = StackChangeSet {
                 name: "eksup-keep-1".into(),
                 stack: stack.clone(),
@@ -205,5 +218,10 @@ mod tests {
         for what in ["role-1 went", "has a mark", "eksup-keep-1 is left"] {
             assert!(found.contains(what), "{what}: {found}");
         }
+        // Nobody can write the template of a stack whose deletion has failed.
+        let stack = world.cloud.cloudformation.find_stack_mut(STACK).unwrap();
+        stack.status = "DELETE_FAILED".to_owned();
+        let found = find_stack_losses(&world).join("; ");
+        assert!(!found.contains("has a mark"), "{found}");
     }
 }

@@ -99,6 +99,36 @@ fn six_groups_that_are_rolled_back_in_turns_break_no_law() {
     }
 }
 
+/// Requests about a stack fail, and so does an update or a deletion of it, once each.
+#[test]
+fn a_plan_that_deletes_stacks_ends_well_though_something_of_them_fails() {
+    let fixture = ChaosFixture::new("eksctl");
+    let trial = fixture.trial();
+    let (before, baseline) = fixture.baseline(&trial);
+    let trial = Trial {
+        baseline: Some(&baseline),
+        before: Some(&before),
+        ..trial
+    };
+    let (first, seeds) = (asked("EKSUP_CHAOS_FIRST", 1), asked("EKSUP_STACK_SEEDS", 8));
+    let go_on = |t: &batch::TrialTally| t.failed.is_empty();
+    let tally = batch::run_seeds(&trial, first, seeds, 2, &go_on).unwrap();
+    println!("{:?} {:?}", tally.ends, tally.fired);
+    let failed: Vec<String> = { tally.failed.values() }
+        .map(|v| format!("seed {}: {}", v.number, v.faults.join("; ")))
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{}\nreplay: eksup rehearse plans/eksctl.yaml --chaos --seed N",
+        failed.join("\n")
+    );
+    // Fewer seeds cannot have met both.
+    if seeds >= 8 {
+        let fired = ["stack-update-fails", "stack-delete-fails"].map(|class| tally.fired[class]);
+        assert!(fired.iter().all(|times| *times > 0), "{fired:?}");
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_trial() {
     let fixture = ChaosFixture::new("expense-dev");
