@@ -9,6 +9,7 @@
 //! - [`fault_targets`]: what there is in a cluster that faults can be about
 //! - `provided_faults`: what it does to nodes that somebody else makes (pure)
 //! - `stack_faults`: what it does to the CloudFormation stacks that the plan deletes (pure)
+//! - [`trial_speed`]: how fast it goes (pure)
 //! - [`variation`]: how its plan and cluster differ from those that were given (pure)
 //! - [`terms`]: what the upgrade may do, for the laws
 //! - [`process`]: one process, and how it ends before its time
@@ -29,6 +30,7 @@ mod stack_faults;
 pub mod terms;
 pub mod trial;
 mod trial_end;
+pub mod trial_speed;
 pub mod twin_connection;
 pub mod variation;
 

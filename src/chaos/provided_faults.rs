@@ -3,7 +3,7 @@
 //! It draws from a generator of its own, and only for clusters that have such nodes, so that the schedules of all others
 //! stay as they are.
 
-use super::fault_schedule::TrialSpeed;
+use super::trial_speed::TrialSpeed;
 use crate::model::Inventory;
 use crate::model::kube::Node;
 use crate::twin::fault::WorldChangeKind;

@@ -3,7 +3,7 @@
 //! It draws from a generator of its own, and only for plans that delete stacks, so that the schedules of all others stay as
 //! they are.
 
-use super::fault_schedule::TrialSpeed;
+use super::trial_speed::TrialSpeed;
 use crate::twin::fault::{RequestFaultKind, WorldChangeKind};
 
 /// A stack that a plan deletes.

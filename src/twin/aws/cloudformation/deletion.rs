@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::changes::is_retained;
 use super::deletion_effects::{DeletionProgress, begin_deletion, look_at_deletion};
+use super::format::resources_of;
 use super::references::dependencies_of;
-use super::template::{read_template, resources_of};
+use super::template::read_template;
 use super::{StackEvent, schedule_after};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;

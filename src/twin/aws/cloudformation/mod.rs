@@ -4,6 +4,7 @@ mod change_sets;
 mod changes;
 mod deletion;
 mod deletion_effects;
+mod format;
 mod outputs;
 mod parameters;
 mod references;

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::format::plain_text;
 use super::scope::TemplateScope;
-use super::template::plain_text;
 use crate::twin::aws::state::{AwsAccount, CloudFormationStack, StackOutput};
 
 /// The outputs of a template as they are for a stack.

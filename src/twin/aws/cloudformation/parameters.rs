@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::template::plain_text;
+use super::format::plain_text;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::ec2::images;
 use crate::twin::aws::error::AwsError;

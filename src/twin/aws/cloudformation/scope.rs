@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
+use super::format::{plain_text, resources_of};
 use super::parameters::declared_parameters;
-use super::template::{plain_text, resources_of};
 use crate::twin::aws::state::{AwsAccount, CloudFormationStack};
 
 /// How deep conditions may name each other: those in a circle are no conditions.

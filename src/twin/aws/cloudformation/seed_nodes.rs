@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
+use super::format::plain_text;
 use super::outputs::outputs_of;
 use super::seed::{add_made_resource, derive_digits};
 use super::seed_groups::{name_of_arn, own_security_group, template_id};
-use super::template::{plain_text, read_template};
+use super::template::read_template;
 use crate::model::Minor;
 use crate::twin::aws::ec2::{images, templates};
 use crate::twin::aws::state::*;

@@ -1,9 +1,10 @@
 //! Templates: reading them, and what of one is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::format::{format_error, resources_of};
 use super::parameters::declared_parameters;
 use super::references::{dependencies_of, references_in};
 use super::scope::TemplateScope;
@@ -12,11 +13,6 @@ use crate::twin::aws::error::AwsError;
 
 /// Bytes that a template in a request may have (CFN-4).
 const MAX_BODY_LENGTH: usize = 51_200;
-
-/// A template that cannot be read, in CloudFormation's words.
-pub fn format_error(why: impl std::fmt::Display) -> AwsError {
-    AwsError::validation_error(format!("Template format error: {why}"))
-}
 
 /// A template in JSON or YAML.
 pub fn read_template(text: &str) -> Result<Value, AwsError> {
@@ -166,13 +162,6 @@ fn check_policies(name: &str, members: &Map<String, Value>) -> Result<(), AwsErr
     Ok(())
 }
 
-/// The resources of a template, by logical id.
-pub fn resources_of(template: &Value) -> BTreeMap<String, Value> {
-    let resources = template.get("Resources").and_then(Value::as_object);
-    let all = resources.into_iter().flatten();
-    all.map(|(k, v)| (k.clone(), v.clone())).collect()
-}
-
 /// The capability that a template's IAM resources need (CFN-5).
 pub fn required_capability(template: &Value) -> Option<&'static str> {
     const IAM_NAMES: &[&str] = &[
@@ -197,14 +186,6 @@ pub fn required_capability(template: &Value) -> Option<&'static str> {
         needed = Some("CAPABILITY_IAM");
     }
     needed
-}
-
-/// A scalar as text.
-pub fn plain_text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value, json};
 use serde_saphyr::options::AliasLimits;
 use serde_saphyr::{MergeKeyPolicy, Options, Tagged};
 
-use super::template::format_error;
+use super::format::format_error;
 use crate::twin::aws::error::AwsError;
 
 /// Functions whose long form is `Fn::` and the name of their short form.
