@@ -20,11 +20,7 @@ pub fn launch_of_version(
         Some(name) => images::parameter_value(cloud, name)
             .ok_or_else(|| format!("The parameter {name} could not be resolved."))?,
     };
-    let profile = version.data.get("IamInstanceProfile");
-    let profile = profile.and_then(|p| {
-        let text = |member: &str| p.get(member).and_then(Value::as_str);
-        text("Name").or_else(|| text("Arn")?.rsplit('/').next())
-    });
+    let profile = profile_of_version(version);
     let security_groups = security_groups_of(version);
     check_not_deleted(cloud, profile, &security_groups)?;
     let market = version.data.get("InstanceMarketOptions");
@@ -41,6 +37,13 @@ pub fn launch_of_version(
         configuration: None,
         spot: market.is_some_and(|m| m.get("MarketType") == Some(&json!("spot"))),
     })
+}
+
+/// The name of the instance profile that a version names.
+pub fn profile_of_version(version: &Ec2TemplateVersion) -> Option<&str> {
+    let profile = version.data.get("IamInstanceProfile")?;
+    let text = |member: &str| profile.get(member).and_then(Value::as_str);
+    text("Name").or_else(|| text("Arn")?.rsplit('/').next())
 }
 
 /// Refuses a version that names an instance profile or a security group that was deleted (CFN-18).

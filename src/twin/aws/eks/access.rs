@@ -1,4 +1,4 @@
-//! Who may use the cluster's API: access entries, and aws-auth where the cluster heeds it (EKS-AUTH-2, SELF-3).
+//! Who may use the cluster's API: access entries, and aws-auth where the cluster heeds it (EKS-AUTH-2, SELF-3, SELF-5).
 
 use std::collections::BTreeMap;
 
@@ -36,18 +36,19 @@ impl EksCluster {
     }
 }
 
-/// Whether nodes with this role may register.
+/// Whether self-managed nodes with this role may register.
 pub fn admits_role(world: &SimWorld, role: &str) -> bool {
     let Some(eks) = &world.cloud.eks else {
         return false;
     };
     let mode = eks.authentication_mode();
-    let entry = eks.access_entries.get(role);
-    if mode != "CONFIG_MAP" && entry.is_some_and(|e| access_kind_for_nodes(&e.kind)) {
-        return true;
-    }
-    if mode == "API" {
-        return false;
+    match eks.access_entries.get(role) {
+        // It goes before a row of aws-auth, also where it lets no node in (SELF-5).
+        Some(entry) if mode != "CONFIG_MAP" => {
+            return matches!(entry.kind.as_str(), "EC2_LINUX" | "EC2_WINDOWS");
+        }
+        _ if mode == "API" => return false,
+        Some(_) | None => {}
     }
     match kube::read_map_roles(world) {
         Some(rows) => rows.iter().any(|row| is_node_row(row, role)),
@@ -59,7 +60,12 @@ pub fn admits_role(world: &SimWorld, role: &str) -> bool {
 fn is_node_row(row: &Value, role: &str) -> bool {
     let groups = row["groups"].as_array();
     let mut groups = groups.into_iter().flatten();
-    row["rolearn"] == *role && groups.any(|g| g == "system:nodes")
+    // The authenticator asks for the role of an STS session, which has no path, in lower case (SELF-6).
+    let account = role.split(":role/").next().unwrap_or_default();
+    let name = role.rsplit('/').next().unwrap_or_default();
+    let asked = format!("{account}:role/{name}");
+    let named = row["rolearn"].as_str();
+    named.is_some_and(|arn| arn.eq_ignore_ascii_case(&asked)) && groups.any(|g| g == "system:nodes")
 }
 
 /// A managed group is gone: EKS takes its role out of aws-auth where no other managed group has it, and self-managed nodes
