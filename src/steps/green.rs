@@ -389,10 +389,12 @@ impl Step<StepWorld> for CreateGreenStep {
             let late = { past.started_at }.is_some_and(|t| now.duration_since(t) > limit);
             let text = lacks.join("; ");
             return if late {
-                Decision::Refuse(StepRefusal::new(format!(
-                    "green {name} is not ready after {}s: {text}",
-                    self.group_spec.timeout.as_secs()
-                )))
+                let seconds = self.group_spec.timeout.as_secs();
+                let why = format!("green {name} is not ready after {seconds}s: {text}");
+                Decision::Refuse(match self.fix_of_unjoined(seen) {
+                    Some(fix) => StepRefusal::new(why).with_fix(fix),
+                    None => StepRefusal::new(why),
+                })
             } else {
                 wait_polling(text)
             };

@@ -49,6 +49,19 @@ impl CreateGreenStep {
         (!free.is_empty()).then_some(GreenAct::Hold { nodes: free })
     }
 
+    /// What to look at where instances of a self-managed green run and are no nodes: nothing says why (SELF-3).
+    pub(super) fn fix_of_unjoined(&self, seen: &GreenObservation) -> Option<String> {
+        if self.group_spec.source != NodeSource::AutoScalingGroup {
+            return None;
+        }
+        let instances = seen.asg.iter().flat_map(|asg| &asg.instances);
+        let in_service = instances.filter(|i| i.lifecycle == "InService").count();
+        let unjoined = in_service.saturating_sub(seen.nodes.len());
+        (unjoined > 0).then(|| {
+            format!("{unjoined} of its instances run and have not joined. See whether the role of the launch template's instance profile has an access entry of type EC2_LINUX or EC2_WINDOWS or a row of aws-auth, and whether the user data names this cluster")
+        })
+    }
+
     /// What green still lacks to carry blue's load.
     pub(super) fn missing_conditions(
         &self,
