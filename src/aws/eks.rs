@@ -45,6 +45,18 @@ impl AwsApi {
         convert::to_cluster(require_answer(op, out.cluster)?)
     }
 
+    /// The type of a principal's access entry, such as EC2_LINUX.
+    ///
+    /// # Errors
+    /// Absent where the principal has none; those of DescribeAccessEntry.
+    pub async fn read_access_type(&self, cluster: &str, principal: &str) -> Result<String> {
+        let op = "eks:DescribeAccessEntry";
+        let call = self.eks.describe_access_entry().cluster_name(cluster);
+        let sent = call.principal_arn(principal).send().await;
+        let found = sent.map_err(|e| failed(op, e))?.access_entry;
+        require_answer(op, found.and_then(|entry| entry.r#type))
+    }
+
     /// Starts the control plane's way to `to`, one minor up (or down, where EKS still can).
     pub async fn update_cluster_version(
         &self,

@@ -1,10 +1,10 @@
-//! Whether the caller may do something, as IAM simulates it.
+//! Whether the caller may do something, as IAM simulates it; and the roles of instance profiles.
 
 use aws_sdk_iam::types::{ContextEntry, ContextKeyTypeEnum, PolicyEvaluationDecisionType};
 
 use crate::aws::AwsApi;
 use crate::clients::aws_error::classify_sdk_error as failed;
-use crate::model::ApiError;
+use crate::model::{ApiError, ErrorClass};
 
 /// Actions on resources that are asked about together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,21 @@ pub struct SimulatedDecision {
 }
 
 impl AwsApi {
+    /// The ARN of an instance profile's role; none where the profile has none.
+    ///
+    /// # Errors
+    /// Absent where there is no such profile; those of GetInstanceProfile.
+    pub async fn read_profile_role(&self, profile: &str) -> Result<Option<String>, ApiError> {
+        let op = "iam:GetInstanceProfile";
+        let call = self.iam.get_instance_profile();
+        let sent = call.instance_profile_name(profile).send().await;
+        let found = sent.map_err(|e| failed(op, e))?.instance_profile;
+        let found =
+            found.ok_or_else(|| ApiError::new(op, ErrorClass::Transient, "the answer is empty"))?;
+        // A profile has one role at most.
+        Ok(found.roles.into_iter().next().map(|role| role.arn))
+    }
+
     /// Simulates calls of the principal (a user or a role, by its IAM ARN), with its boundary and its organization's
     /// policies. A session's own policy and those of resources are not part of it.
     pub async fn simulate_principal_policy(

@@ -197,6 +197,8 @@ pub fn classify_code(status: u16, code: &str, message: &str) -> ErrorClass {
         "ValidationError" if message.contains("while in status") => ErrorClass::Conflict,
         // Nor for a warm pool that does not exist.
         "ValidationError" if message.contains("No warm pool found") => ErrorClass::Absent,
+        // IAM's own word, which is no "NotFound".
+        "NoSuchEntity" => ErrorClass::Absent,
         _ if code.starts_with("AccessDenied") => ErrorClass::Denied,
         _ if code.contains("NotFound") => ErrorClass::Absent,
         _ if code.contains("Throttl") => ErrorClass::Throttled,
@@ -414,6 +416,7 @@ mod tests {
                 ErrorClass::Absent,
             ),
             (400, "ParameterNotFound", "", ErrorClass::Absent),
+            (404, "NoSuchEntity", "", ErrorClass::Absent),
             // Auto Scaling has one code for both: only the text tells them apart.
             (
                 400,

@@ -180,6 +180,8 @@ pub async fn read_inventory(
         // Only a plan says that one is to be deleted.
         stacks: BTreeMap::new(),
         warm_pools,
+        // Which profiles are asked about, the route says.
+        node_access: BTreeMap::new(),
         // What the APIs list in no fixed order is sorted, so that routes and findings do not depend on it.
         instances: sorted_by(instances, |i| i.id.clone()),
         subnets: sorted_by(subnets, |s| s.id.clone()),

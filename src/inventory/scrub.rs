@@ -1,6 +1,6 @@
 //! Takes out of an object what a snapshot must not hold. Pure.
 //!
-//! Secrets and ConfigMaps are never read. Of what is read, whatever may carry a secret goes: values of environment
+//! No list of Secrets or ConfigMaps is read. Of what is read, whatever may carry a secret goes: values of environment
 //! variables (their names stay), user data, commands and arguments (but for the flags
 //! by which a cluster autoscaler names its groups and the AWS Load Balancer Controller its VPC), headers of probes, what a container said when it ended, and
 //! the copy of the manifest that `kubectl apply` leaves.

@@ -4,6 +4,7 @@ pub mod access;
 mod api_call;
 #[cfg(test)]
 mod api_call_tests;
+mod aws_auth;
 pub mod cache;
 #[cfg(test)]
 mod cache_tests;

@@ -13,6 +13,7 @@ use super::kube::{
     Attachment, NamespacedName, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload,
 };
 use super::limits::Limits;
+use super::node_access::NodeAccess;
 use super::node_pool::{KarpenterObjects, NodePool, pool_of};
 use super::node_source::NodeSource;
 use super::optimized_image::ImageLine;
@@ -60,6 +61,9 @@ pub struct Inventory {
     /// read has no entry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub warm_pools: BTreeMap<String, WarmPoolReading>,
+    /// By the instance profile's name; of those of which nothing shows that their nodes may join.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_access: BTreeMap<String, NodeAccess>,
     pub instances: Vec<ec2::Instance>,
     /// Subnets of the cluster and of its node groups.
     pub subnets: Vec<ec2::Subnet>,

@@ -22,6 +22,7 @@ pub mod lease_record;
 pub mod limits;
 pub mod maintenance_window;
 pub mod marks;
+pub mod node_access;
 pub mod node_pool;
 pub mod node_registration;
 pub mod node_source;

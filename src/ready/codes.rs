@@ -62,6 +62,7 @@ codes! {
     WindowsAddresses = "EKSUP-N016", Warning, "Pods on Windows nodes get no address";
     NodeAccess = "EKSUP-N017", Warning, "It is unknown whether green's nodes may join the cluster";
     StackHeld = "EKSUP-N018", Blocker, "A stack cannot be deleted with its group alone";
+    NodeAccessMissing = "EKSUP-N019", Blocker, "Green's nodes may not join the cluster";
     AddressesUnknown = "EKSUP-N030", Warning, "It is unknown how many addresses green needs";
     SubnetGone = "EKSUP-N031", Blocker, "A subnet of a node group does not exist";
     AutoscalerMissesGreen = "EKSUP-N050", Warning, "A cluster autoscaler will not manage green";

@@ -70,3 +70,4 @@ pub use checks::check_readiness;
 pub use codes::Code;
 pub use finding::{Finding, Severity};
 pub use metadata_access::accepted_losses;
+pub use node_access::unproved_profiles;

@@ -44,12 +44,19 @@ impl ClusterConnection {
         let inventory = self.read_inventory(Some(plan.to)).await?;
         let read = || inventory::read_for_plan(&self.aws, plan, inventory.clone());
         let inventory = retry_throttled(read).await?;
-        // Which versions an add-on goes through, only the route says.
-        let versions = match route::build_route(plan, &inventory) {
-            Ok(route) => ready::configured_versions(&route, &inventory),
-            Err(_) => return Ok(inventory),
+        // Which versions an add-on goes through and which profiles green's nodes get, only the route says.
+        let Ok(route) = route::build_route(plan, &inventory) else {
+            return Ok(inventory);
         };
+        let versions = ready::configured_versions(&route, &inventory);
         let read = || inventory::read_addon_schemas(&self.aws, &versions, inventory.clone());
+        let inventory = retry_throttled(read).await?;
+        let profiles = ready::unproved_profiles(plan, &route, &inventory);
+        if profiles.is_empty() {
+            return Ok(inventory);
+        }
+        let read =
+            || inventory::read_node_access(&self.aws, &self.kube, &profiles, inventory.clone());
         Ok(retry_throttled(read).await?)
     }
 

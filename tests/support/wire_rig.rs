@@ -117,7 +117,13 @@ impl Rig {
         let to = Some(self.plan.to);
         let read = eksup::inventory::read_inventory(aws, kube, name, to, &self.clock).await;
         let inventory = self.must(read)?;
-        self.must(eksup::inventory::read_for_plan(aws, &self.plan, inventory).await)
+        let read = eksup::inventory::read_for_plan(aws, &self.plan, inventory).await;
+        let inventory = self.must(read)?;
+        let Ok(route) = eksup::route::build_route(&self.plan, &inventory) else {
+            return Ok(inventory);
+        };
+        let profiles = ready::unproved_profiles(&self.plan, &route, &inventory);
+        self.must(eksup::inventory::read_node_access(aws, kube, &profiles, inventory).await)
     }
 
     /// As `eksup snapshot`.

@@ -7,6 +7,7 @@
 mod chaos;
 mod fuzz;
 mod launch_configuration;
+mod other_profile;
 mod plans;
 mod policy;
 mod reading;

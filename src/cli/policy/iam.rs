@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::run::permissions::actions::STACK_DELETION;
+use crate::run::permissions::actions::{NODE_ACCESS, STACK_DELETION};
 use crate::run::permissions::needs::PermissionNeeds;
 
 /// One statement: id, actions, resources, and what must hold besides.
@@ -154,6 +154,19 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
     ];
     if !needs.self_managed.is_empty() {
         statements.extend(self_managed_statements(needs));
+    }
+    // Which role green's nodes get, the cluster's launch templates say, and an entry's ARN ends with an id of EKS's own.
+    if needs.reads_node_access {
+        let cluster = needs.cluster.as_deref().unwrap_or("*");
+        statements.push(IamStatement {
+            sid: "ReadNodeAccess",
+            actions: NODE_ACCESS.to_vec(),
+            resources: vec![
+                "arn:*:iam::*:instance-profile/*".to_owned(),
+                format!("arn:*:eks:*:*:access-entry/{cluster}/*"),
+            ],
+            condition: None,
+        });
     }
     // Each kind of write to load balancers has a statement of its own: a balancer may serve others than this cluster,
     // and the resources that a run changes are known better for some kinds than for others.

@@ -9,6 +9,7 @@ use clap::Args;
 use super::args::{FormatArg, PlanArg};
 use super::context::CommandContext;
 use super::offline;
+use crate::ready::unproved_profiles;
 use crate::run::error::{RunError, usage_error};
 use crate::run::judged_route;
 use crate::run::not_ready::not_ready_error;
@@ -54,6 +55,7 @@ pub fn print_policy(cx: &CommandContext, args: PolicyArgs) -> Result<(), RunErro
         })?;
         needs.narrow_to_writes(&writes_by_action(&drawn, &inventory));
         needs.narrow_to_nodes(&plan, &inventory);
+        needs.reads_node_access = !unproved_profiles(&plan, &drawn, &inventory).is_empty();
     }
     cx.ui.write_result(&match cx.global.format {
         FormatArg::Text | FormatArg::Json => iam::render_json(&needs),
@@ -182,6 +184,23 @@ mod tests {
             "{local:?}"
         );
         assert!(local.iter().all(|arn| !arn.contains('*')), "{local:?}");
+    }
+
+    #[test]
+    fn whether_nodes_may_join_is_read_for_self_managed_groups_and_never_a_must() {
+        let own = "autoScalingGroups: [{blue: workers, ami: auto}]\n";
+        for (groups, reads) in [("", false), (own, true)] {
+            let text = format!("cluster: prod\nto: 1.30\n{groups}");
+            let plan = crate::plan::parse_plan("plan.yaml", &text).unwrap();
+            let needs = PermissionNeeds::from_plan(Some(&plan));
+            let iam = iam::render_json(&needs);
+            for said in ["iam:GetInstanceProfile", "access-entry/prod/*"] {
+                assert_eq!(iam.contains(said), reads, "{said}: {iam}");
+            }
+            assert_eq!(rbac::render_yaml(&needs).contains("aws-auth"), reads);
+            let verbs = rbac::required_verbs(&needs);
+            assert!(verbs.iter().all(|v| v.name != Some("aws-auth")));
+        }
     }
 
     #[test]

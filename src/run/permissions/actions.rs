@@ -14,6 +14,9 @@ pub const STACK_DELETION: [&str; 8] = [
     "cloudformation:DeleteStack",
 ];
 
+/// What tells whether the nodes of an instance profile may join.
+pub const NODE_ACCESS: [&str; 2] = ["iam:GetInstanceProfile", "eks:DescribeAccessEntry"];
+
 /// What makes a self-managed green, and in a rollback ends it.
 pub const SELF_MANAGED_GREEN: [&str; 6] = [
     "autoscaling:CreateAutoScalingGroup",

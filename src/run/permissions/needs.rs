@@ -29,6 +29,8 @@ pub struct PermissionNeeds {
     pub self_managed: BTreeSet<String>,
     /// ARN patterns of CloudFormation stacks that are deleted with blue.
     pub stacks: BTreeSet<String>,
+    /// What lets a role's nodes into the cluster is read.
+    pub reads_node_access: bool,
     pub restart_deployments: bool,
     /// Karpenter's objects, or those of EKS Auto Mode, are read.
     pub reads_node_pools: bool,
@@ -58,6 +60,7 @@ impl PermissionNeeds {
                 classic_balancers,
                 self_managed: BTreeSet::from([asg_pattern("*")]),
                 stacks: BTreeSet::from([any_stack()]),
+                reads_node_access: true,
                 restart_deployments: true,
                 make_node_pools: true,
                 reads_node_pools: true,
@@ -92,6 +95,7 @@ impl PermissionNeeds {
                 .filter(|g| g.delete_owned == DeleteOwned::Stack)
                 .map(|_| any_stack())
                 .collect(),
+            reads_node_access: !plan.auto_scaling_groups.is_empty(),
             restart_deployments: plan.fargate == FargatePods::Restart
                 || (plan.all_drains()).any(|d| d.single_replicas == SingleReplicas::Surge),
             make_node_pools: plan.replaced_pools().next().is_some(),

@@ -84,7 +84,8 @@ fn read_rules(needs: &PermissionNeeds) -> impl Iterator<Item = RbacRule> {
     READ_RULES.iter().chain(of_pools).copied()
 }
 
-/// Every verb that a run of the plan needs, as [`render_yaml`] prints it; what only a snapshot reads is left out.
+/// Every verb that a run of the plan needs, as [`render_yaml`] prints it; what only a snapshot reads is left out, and
+/// aws-auth, without which a run goes on.
 pub fn required_verbs(needs: &PermissionNeeds) -> Vec<ResourceVerb<'static>> {
     let mut verbs = Vec::new();
     // Rules name several resources and verbs at once; RBAC judges each pair for itself.
@@ -150,6 +151,13 @@ pub fn render_yaml(needs: &PermissionNeeds) -> String {
         let _ = writeln!(
             out,
             "  - apiGroups: [{group}]\n    resources: [{resource}]\n    resourceNames: [{RUN_NAME}]\n    verbs: [get, {changed}]"
+        );
+    }
+    // Where it is missing, a finding says what is not known: no run needs it.
+    if needs.reads_node_access {
+        let _ = writeln!(
+            out,
+            "  # Whether the role of a self-managed green may join.\n  - apiGroups: [\"\"]\n    resources: [configmaps]\n    resourceNames: [aws-auth]\n    verbs: [get]"
         );
     }
     out + &render_binding("RoleBinding", "Role", Some(RUN_NAMESPACE))

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::grant::{Grant, Permission};
 use crate::launch_configuration::with_launch_configuration;
+use crate::other_profile::{PLAN_CHANGE, with_row_of_other_profile};
 use crate::support::wire_rig::Rig;
 use crate::warm_pool::with_stopped_pool;
 
@@ -218,6 +219,12 @@ pub const SCENES: &[Scene] = &[
         name: "a template made of a launch configuration, and back",
         cluster: with_launch_configuration,
         play: Play::Back("green-data-green"),
+        ..forward("self-managed")
+    },
+    Scene {
+        name: "a role of green's own, which a row of aws-auth lets in",
+        change: &[PLAN_CHANGE],
+        cluster: with_row_of_other_profile,
         ..forward("self-managed")
     },
     // The first change set cannot be carried out, so that it is deleted and made again.

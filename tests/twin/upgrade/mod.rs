@@ -11,6 +11,7 @@ mod green_pools;
 mod handback;
 mod last_proof;
 mod multi_group;
+mod node_access;
 mod outage;
 mod ownership;
 mod remaining_targets;
