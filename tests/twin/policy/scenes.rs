@@ -240,6 +240,18 @@ pub const SCENES: &[Scene] = &[
             // What nobody imports is in nobody's way.
             let stack = cfn.find_stack_mut(stack).unwrap();
             stack.add_export("Role", "apps::Role", "role");
+            // A parameter that no resource has, as the CDK writes one: CloudFormation reads it all the same.
+            let mut template: Value = serde_json::from_str(&stack.template).unwrap();
+            template["Parameters"]["Newest"] =
+                json!({"Type": "AWS::SSM::Parameter::Value<String>"});
+            stack.template = template.to_string();
+            let source = "/aws/service/eks/optimized-ami/1.29/amazon-linux-2023/x86_64/standard/recommended/image_id";
+            for (of, value) in [
+                (&mut stack.parameters, source),
+                (&mut stack.resolved_parameters, "ami-0123456789abcdef0"),
+            ] {
+                of.insert("Newest".to_owned(), value.to_owned());
+            }
         },
         play: Play::Twice,
         ..forward("eksctl")
