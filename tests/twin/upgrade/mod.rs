@@ -12,6 +12,7 @@ mod handback;
 mod last_proof;
 mod multi_group;
 mod node_access;
+mod node_stacks;
 mod outage;
 mod ownership;
 mod remaining_targets;
