@@ -34,7 +34,7 @@ pub fn describe_older_nodes<'a>(
     });
     let named: Vec<String> = named.collect();
     Some(format!(
-        "older than {to}, because the run was not to replace them: {}",
+        "not replaced by the run, and older than {to}: {}",
         named.join("; ")
     ))
 }
@@ -85,7 +85,7 @@ mod tests {
             node("g", ("a", "b"), "unknown"),
         ];
         let told = |to| describe_older_nodes(nodes.iter(), Minor::new(to)).unwrap();
-        insta::assert_snapshot!(told(29), @"older than 1.29, because the run was not to replace them: 2 nodes of NodePool general (v1.28.5-eks-1, v1.27.9-eks-1); 1 node of group jobs (v1.28.5-eks-1); 1 node of no group, g (unknown); 1 node on Fargate (v1.28.1-eks-1); 1 node outside of AWS, f (v1.28.1)");
+        insta::assert_snapshot!(told(29), @"not replaced by the run, and older than 1.29: 2 nodes of NodePool general (v1.28.5-eks-1, v1.27.9-eks-1); 1 node of group jobs (v1.28.5-eks-1); 1 node of no group, g (unknown); 1 node on Fargate (v1.28.1-eks-1); 1 node outside of AWS, f (v1.28.1)");
         assert!(told(20).ends_with(": 1 node of no group, g (unknown)"));
         let new = nodes[..1].iter();
         assert_eq!(describe_older_nodes(new, Minor::new(29)), None);

@@ -156,7 +156,7 @@ async fn pods_on_fargate_that_the_plan_leaves_stay_and_are_told() {
     assert_eq!(acts(&rig, "restart", "shop/"), 0);
     let log = rig.log();
     assert!(
-        log.contains("because the run was not to replace them") && log.contains("on Fargate"),
+        log.contains("not replaced by the run, and older than 1.29") && log.contains("on Fargate"),
         "{log}"
     );
     let after = rig.read().await;
