@@ -162,6 +162,28 @@ impl Walk {
     }
 }
 
+/// After the step there are other nodes of the same kind: a blue that was at zero is grown again, and a pod on Fargate has a new
+/// node.
+fn renews_nodes(spec: &StepSpec) -> bool {
+    match spec {
+        StepSpec::Retire { .. } => spec.deleted_group().is_none(),
+        StepSpec::RestartFargate { .. } => true,
+        _ => false,
+    }
+}
+
+/// How many nodes there are of each group and state.
+fn node_shapes(inventory: &Inventory) -> BTreeMap<String, usize> {
+    let mut shapes = BTreeMap::new();
+    for node in &inventory.nodes {
+        let group = node.nodegroup_name().unwrap_or("no group");
+        let (fargate, ready) = (node.is_fargate(), node.is_ready());
+        let shape = format!("{group} {fargate} {ready} {:?}", node.taints);
+        *shapes.entry(shape).or_default() += 1;
+    }
+    shapes
+}
+
 /// The rollback from a stop ends where it must, or is refused by the name of the point of no return.
 pub fn judge(walk: &Walk, i: usize, back: &Back) -> Result<(), String> {
     let (origin, retired) = walk.origin(i);
@@ -170,9 +192,16 @@ pub fn judge(walk: &Walk, i: usize, back: &Back) -> Result<(), String> {
         Ok(RunOutcome::RolledBack { .. }) => {
             let mut found = differences(origin, &back.after);
             // What Karpenter has replaced stays.
+            let stops = &walk.stops[..=i];
             let is_drift = |s: &Stop| matches!(s.spec, StepSpec::DriftPool { .. });
-            if walk.stops[..=i].iter().any(is_drift) {
+            if stops.iter().any(is_drift) {
                 found.retain(|f| !f.starts_with("nodes:") && !f.starts_with("NodeClaims:"));
+            } else if stops.iter().any(|s| renews_nodes(&s.spec)) {
+                found.retain(|f| !f.starts_with("nodes:"));
+                let (was, is) = (node_shapes(origin), node_shapes(&back.after));
+                if was != is {
+                    found.push(format!("nodes of a kind: were {was:?}, are {is:?}"));
+                }
             }
             if found.is_empty() {
                 Ok(())
