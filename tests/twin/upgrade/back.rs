@@ -191,10 +191,12 @@ pub fn judge(walk: &Walk, i: usize, back: &Back) -> Result<(), String> {
     match &back.ended {
         Ok(RunOutcome::RolledBack { .. }) => {
             let mut found = differences(origin, &back.after);
-            // What Karpenter has replaced stays.
+            // What Karpenter has replaced stays. Once it is let go it may replace the first before it is stopped.
             let stops = &walk.stops[..=i];
             let is_drift = |s: &Stop| matches!(s.spec, StepSpec::DriftPool { .. });
-            if stops.iter().any(is_drift) {
+            let mut taints = back.after.nodes.iter().flat_map(|n| &n.taints);
+            let begun = taints.any(|t| t.key == "karpenter.sh/disrupted");
+            if begun || stops.iter().any(is_drift) {
                 found.retain(|f| !f.starts_with("nodes:") && !f.starts_with("NodeClaims:"));
             } else if stops.iter().any(|s| renews_nodes(&s.spec)) {
                 found.retain(|f| !f.starts_with("nodes:"));
