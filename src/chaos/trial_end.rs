@@ -77,7 +77,9 @@ impl Trial<'_> {
         // a group.
         if last != TrialEnd::Stuck {
             faults.extend(oracle::find_leftover_marks(&read));
-            faults.extend(harness.twin.with_world(|w| stacks::find_stack_losses(w)));
+            let done = last == TrialEnd::Done;
+            let losses = |w: &mut _| stacks::find_stack_losses(w, done);
+            faults.extend(harness.twin.with_world(losses));
             // Where somebody deletes a group nothing needs to run there.
             let deleted = |rule: &str| rule.starts_with("delete-group");
             let shrunk = |rule: &str| rule.starts_with("scale:") && rule.contains(":-");

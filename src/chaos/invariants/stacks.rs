@@ -83,8 +83,8 @@ fn nodes_of(world: &SimWorld, group: &str) -> Option<String> {
     (n > 0).then(|| format!("group {group} still has {n} instances"))
 }
 
-/// What the end of a run has left of its doing in CloudFormation, or lost there.
-pub fn find_stack_losses(world: &SimWorld) -> Vec<String> {
+/// What the end of a run has left of its doing in CloudFormation, or lost there; `done` where the run says that it is done.
+pub fn find_stack_losses(world: &SimWorld, done: bool) -> Vec<String> {
     let deleted = &world.cloud.deleted;
     let lost = [
         &deleted.instance_profiles,
@@ -98,8 +98,9 @@ pub fn find_stack_losses(world: &SimWorld) -> Vec<String> {
         .collect();
     let cfn = &world.cloud.cloudformation;
     for stack in cfn.live_stacks() {
-        // One whose deletion has failed cannot be updated any more (CFN-12).
-        if stack.status != "DELETE_FAILED" && stack.template.contains(MARK) {
+        // One whose deletion has failed cannot be updated any more (CFN-12); a run that is done has none.
+        let is_stranded = stack.status == "DELETE_FAILED" && !done;
+        if !is_stranded && stack.template.contains(MARK) {
             out.push(format!("the template of stack {} has a mark", stack.name));
         }
         let waiting = { cfn.change_sets.values() }
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn what_a_run_has_lost_or_left_in_a_stack_is_found() {
         let mut world = world();
-        assert_eq!(find_stack_losses(&world), Vec::<String>::new());
+        assert_eq!(find_stack_losses(&world, true), Vec::<String>::new());
         world.cloud.deleted.stripped_roles.insert("role-1".into());
         let stack = world.cloud.cloudformation.find_stack_mut(STACK).unwrap();
         stack.template = stack
@@ -214,14 +215,16 @@ mod tests {
         };
         let sets = &mut world.cloud.cloudformation.change_sets;
         sets.insert("set".to_owned(), set);
-        let found = find_stack_losses(&world).join("; ");
+        let found = find_stack_losses(&world, false).join("; ");
         for what in ["role-1 went", "has a mark", "eksup-keep-1 is left"] {
             assert!(found.contains(what), "{what}: {found}");
         }
         // Nobody can write the template of a stack whose deletion has failed.
         let stack = world.cloud.cloudformation.find_stack_mut(STACK).unwrap();
         stack.status = "DELETE_FAILED".to_owned();
-        let found = find_stack_losses(&world).join("; ");
+        let found = find_stack_losses(&world, false).join("; ");
         assert!(!found.contains("has a mark"), "{found}");
+        let found = find_stack_losses(&world, true).join("; ");
+        assert!(found.contains("has a mark"), "{found}");
     }
 }

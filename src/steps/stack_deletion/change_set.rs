@@ -91,7 +91,7 @@ impl StackDeletionStep {
     ) -> Decision<StackDeletionAct> {
         match next {
             Decision::Refuse(refusal) => Decision::Done(format!(
-                "{} keeps DeletionPolicy Retain in its template ({})",
+                "{} keeps DeletionPolicy Retain and what else eksup changed in its template, where the metadata says what it was ({})",
                 self.words(),
                 refusal.why
             )),

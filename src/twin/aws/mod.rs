@@ -43,9 +43,10 @@
 //! - A role needs no access entry of its own kind for nodes of Windows.
 //! - CloudFormation makes and replaces no resources, and a change of properties reaches none: a change set with them fails or
 //!   changes the template only. No CREATE or IMPORT change sets, UpdateStack, events, drift, nested stacks, transforms,
-//!   conditions, stack policies or templates in S3. Of a change by Ref only the values of parameters are followed.
-//! - The stacks are those that tags of groups and of the cluster name; their security groups are no ones of EC2, and their roles
-//!   and instance profiles cannot be asked for. A launch template of the user's that goes leaves EKS's copy of it in use.
+//!   stack policies or templates in S3. A change set shows no values of properties, whoever asks for them; `Fn::GetAZs` and
+//!   `Fn::Cidr` stay as they are written, and of Parameter Store no version is asked for.
+//! - The stacks are those that tags of groups and of the cluster name, as eksctl or AWS's template with a launch template makes
+//!   them; their security groups are no ones of EC2, and their roles cannot be asked for. A launch template of the user's that goes leaves EKS's copy of it in use.
 //! - How long CloudFormation takes is made up: seconds for a change set, under a minute for an update, and for a deletion what
 //!   the group takes.
 //! - Words that could not be checked against AWS (custom AMI with amiType, instance types beside a template's, a token

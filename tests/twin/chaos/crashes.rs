@@ -1,7 +1,7 @@
 //! A crash at every record of the journal, of every plan: resumed, the same final world as without. Here a sample;
 //! `eksup rehearse PLAN --chaos --every-record` takes them all.
 
-use eksup::chaos::{Trial, batch};
+use eksup::chaos::batch;
 
 use super::asked;
 use super::fixture::ChaosFixture;
@@ -9,12 +9,8 @@ use super::fixture::ChaosFixture;
 /// Crashes at every `EKSUP_CRASH_EVERY`th record, before it is written and after.
 fn crash(plan: &str, otherwise: u64) {
     let fixture = ChaosFixture::new(plan);
-    let (before, baseline) = fixture.baseline(&fixture.trial());
-    let trial = Trial {
-        baseline: Some(&baseline),
-        before: Some(&before),
-        ..fixture.trial()
-    };
+    let known = fixture.baseline();
+    let trial = fixture.trial_with(&known);
     let every = asked("EKSUP_CRASH_EVERY", otherwise).max(1);
     // A sample that moves with the plan's name.
     let first = 1 + plan.len() as u64 % every;

@@ -6,56 +6,48 @@ use std::fmt::Debug;
 
 use eksup::aws::AwsApi;
 use eksup::aws::elb::RuleWritten;
+use eksup::model::Minor;
 use eksup::model::eks::{
     LaunchTemplateRef, NewNodegroup, NodeRepairConfig, NodeRepairOverride, NodegroupTaint,
     RemoteAccess, Scaling, UpdateConfig, WarmPoolConfig,
 };
 use eksup::model::elb::{ClassicBalancer, RegisteredTarget, TargetHealth, WeightedTargetGroup};
-use eksup::model::{Clock, Minor};
 use eksup::twin::aws::IamAuthorizer;
-use eksup::twin::{Twin, scenario};
+use eksup::twin::scenario;
 use eksup::wire::Wire;
+
+use super::fixture::ask_twin;
 
 const CLUSTER: &str = "expense-dev";
 
 /// Asks over a twin's wire, with `around` put around it.
 pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut snapshot = scenario::find_scenario(CLUSTER).unwrap();
-        // Its traffic is the listener's default action, which is changed by another call than a rule.
-        snapshot.inventory.rules.retain(|rule| !rule.is_default);
-        let rule = &mut snapshot.inventory.rules[0];
-        (rule.is_default, rule.priority) = (true, "default".to_owned());
-        rule.conditions.clear();
-        let inventory = &mut snapshot.inventory;
-        inventory.classic_balancers.push(ClassicBalancer {
-            name: "old".to_owned(),
-            vpc: inventory.cluster.vpc_id.clone(),
-            zones: vec!["us-east-1a".to_owned()],
-            instance_ports: vec![30080],
-            tags: BTreeMap::from([("team".to_owned(), "expense".to_owned())]),
-        });
-        let asg = inventory.asgs.values_mut().next().unwrap();
-        asg.load_balancers.push("old".to_owned());
-        let clock = Clock::starting_at(snapshot.inventory.taken_at);
-        let region = &snapshot.inventory.region;
-        let twin = Twin::start(scenario::load_world(&snapshot, 1));
-        let aws = AwsApi::over_wire(around(twin.wire()), region, &clock);
-        seldom(&aws).await;
-        of_nothing(&aws).await;
-        create_with_everything(&aws).await;
+    let mut snapshot = scenario::find_scenario(CLUSTER).unwrap();
+    // Its traffic is the listener's default action, which is changed by another call than a rule.
+    snapshot.inventory.rules.retain(|rule| !rule.is_default);
+    let rule = &mut snapshot.inventory.rules[0];
+    (rule.is_default, rule.priority) = (true, "default".to_owned());
+    rule.conditions.clear();
+    let inventory = &mut snapshot.inventory;
+    inventory.classic_balancers.push(ClassicBalancer {
+        name: "old".to_owned(),
+        vpc: inventory.cluster.vpc_id.clone(),
+        zones: vec!["us-east-1a".to_owned()],
+        instance_ports: vec![30080],
+        tags: BTreeMap::from([("team".to_owned(), "expense".to_owned())]),
+    });
+    let asg = inventory.asgs.values_mut().next().unwrap();
+    asg.load_balancers.push("old".to_owned());
+    ask_twin(&snapshot, around, async |aws, twin| {
+        seldom(aws).await;
+        of_nothing(aws).await;
+        create_with_everything(aws).await;
         let nothing = r#"{"Version": "2012-10-17", "Statement": []}"#;
         twin.with_world(|world| {
             world.cloud.iam = Some(IamAuthorizer::new(nothing.parse().unwrap()));
         });
-        denied(&aws).await;
+        denied(aws).await;
     });
-    runtime.shutdown_background();
 }
 
 fn refused<T: Debug, E>(result: Result<T, E>) {

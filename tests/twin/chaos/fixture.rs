@@ -43,8 +43,8 @@ impl ChaosFixture {
     }
 
     /// The beginning, and the end without faults.
-    pub fn baseline(&self, trial: &Trial<'_>) -> (Inventory, EndState) {
-        let report = trial.run_seed(&FaultSchedule::baseline(1)).unwrap();
+    pub fn baseline(&self) -> (Inventory, EndState) {
+        let report = self.trial().run_seed(&FaultSchedule::baseline(1)).unwrap();
         assert_eq!(
             (report.trial_end, &report.faults),
             (Some(TrialEnd::Done), &vec![]),
@@ -53,13 +53,22 @@ impl ChaosFixture {
         );
         (report.begin_inventory.unwrap(), report.end_state.unwrap())
     }
+
+    /// A trial that knows the beginning, and the end without faults.
+    pub fn trial_with<'a>(&'a self, (before, end): &'a (Inventory, EndState)) -> Trial<'a> {
+        Trial {
+            baseline: Some(end),
+            before: Some(before),
+            ..self.trial()
+        }
+    }
 }
 
 /// Asks the twin of a snapshot over its wire, with `around` put around it, in virtual time.
 pub fn ask_twin(
     snapshot: &Snapshot,
     around: &(dyn Fn(Wire) -> Wire + Sync),
-    ask: impl AsyncFnOnce(&AwsApi),
+    ask: impl AsyncFnOnce(&AwsApi, &Twin),
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -70,7 +79,8 @@ pub fn ask_twin(
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let twin = Twin::start(scenario::load_world(snapshot, 1));
         let region = &snapshot.inventory.region;
-        ask(&AwsApi::over_wire(around(twin.wire()), region, &clock)).await;
+        let aws = AwsApi::over_wire(around(twin.wire()), region, &clock);
+        ask(&aws, &twin).await;
     });
     runtime.shutdown_background();
 }

@@ -26,14 +26,14 @@ const GREEN: &str = "data-green";
 /// Asks over a twin's wire, with `around` put around it.
 pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
     let snapshot = scenario::find_scenario("self-managed").unwrap();
-    ask_twin(&snapshot, around, async |aws| {
+    ask_twin(&snapshot, around, async |aws, _| {
         read_all(aws).await;
         let id = make_template(aws).await;
         make_group(aws, &id).await;
         change_group(aws).await;
         retire_group(aws, &id).await;
     });
-    ask_twin(&launch_configuration::cluster(), around, async |aws| {
+    ask_twin(&launch_configuration::cluster(), around, async |aws, _| {
         template_of_configuration(aws).await;
     });
 }

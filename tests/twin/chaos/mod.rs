@@ -29,13 +29,8 @@ fn asked(name: &str, otherwise: u64) -> u64 {
 #[test]
 fn under_every_fault_schedule_every_upgrade_ends_well_and_breaks_no_law() {
     let fixture = ChaosFixture::new("expense-dev");
-    let trial = fixture.trial();
-    let (before, baseline) = fixture.baseline(&trial);
-    let trial = Trial {
-        baseline: Some(&baseline),
-        before: Some(&before),
-        ..trial
-    };
+    let known = fixture.baseline();
+    let trial = fixture.trial_with(&known);
     let seeds = asked("EKSUP_CHAOS_SEEDS", 50);
     let tally = batch::run_seeds(&trial, asked("EKSUP_CHAOS_FIRST", 1), seeds, 2, &|t| {
         t.failed.is_empty()
@@ -80,13 +75,8 @@ fn under_every_fault_schedule_every_upgrade_ends_well_and_breaks_no_law() {
 #[test]
 fn six_groups_that_are_rolled_back_in_turns_break_no_law() {
     let fixture = ChaosFixture::new("multi-group");
-    let trial = fixture.trial();
-    let (before, baseline) = fixture.baseline(&trial);
-    let trial = Trial {
-        baseline: Some(&baseline),
-        before: Some(&before),
-        ..trial
-    };
+    let known = fixture.baseline();
+    let trial = fixture.trial_with(&known);
     let seeds = asked("EKSUP_GROUP_SEEDS", 1);
     for (first, seeds) in [(48, 1), (asked("EKSUP_CHAOS_FIRST", 1), seeds)] {
         let go_on = |t: &batch::TrialTally| t.failed.is_empty();
@@ -103,13 +93,8 @@ fn six_groups_that_are_rolled_back_in_turns_break_no_law() {
 #[test]
 fn a_plan_that_deletes_stacks_ends_well_though_something_of_them_fails() {
     let fixture = ChaosFixture::new("eksctl");
-    let trial = fixture.trial();
-    let (before, baseline) = fixture.baseline(&trial);
-    let trial = Trial {
-        baseline: Some(&baseline),
-        before: Some(&before),
-        ..trial
-    };
+    let known = fixture.baseline();
+    let trial = fixture.trial_with(&known);
     let seeds = usize::try_from(asked("EKSUP_STACK_SEEDS", 1)).unwrap();
     for class in ["stack-update-fails", "stack-delete-fails"] {
         let draws = |seed: &u64| {

@@ -13,7 +13,9 @@ const STACK: &str = "eksctl-eksctl-nodegroup-jobs";
 /// Asks over a twin's wire, with `around` put around it.
 pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
     let snapshot = scenario::find_scenario("eksctl").unwrap();
-    ask_twin(&snapshot, around, async |aws| ask_about_stacks(aws).await);
+    ask_twin(&snapshot, around, async |aws, _| {
+        ask_about_stacks(aws).await;
+    });
 }
 
 /// Asks about the stacks of a cluster that eksctl made, and deletes one.

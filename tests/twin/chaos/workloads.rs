@@ -55,12 +55,8 @@ fn a_run_does_not_end_done_while_a_moved_workload_does_not_come_back() {
 #[test]
 fn a_run_goes_on_where_somebody_fixes_the_workload_and_ends_as_without() {
     let fixture = ChaosFixture::new("expense-dev");
-    let (before, baseline) = fixture.baseline(&fixture.trial());
-    let trial = Trial {
-        baseline: Some(&baseline),
-        before: Some(&before),
-        ..fixture.trial()
-    };
+    let known = fixture.baseline();
+    let trial = fixture.trial_with(&known);
     for kind in KINDS {
         let fixed = "workload-fixed:expense/redis@drain+4m".to_owned();
         let report = run(&trial, broken(kind, "expense/redis", &[fixed], false));
@@ -78,12 +74,8 @@ fn a_run_goes_on_where_somebody_fixes_the_workload_and_ends_as_without() {
 #[test]
 fn a_runners_clock_that_is_minutes_off_changes_nothing() {
     let fixture = ChaosFixture::new("expense-dev");
-    let (before, baseline) = fixture.baseline(&fixture.trial());
-    let trial = Trial {
-        baseline: Some(&baseline),
-        before: Some(&before),
-        ..fixture.trial()
-    };
+    let known = fixture.baseline();
+    let trial = fixture.trial_with(&known);
     for skew in ["+290s", "-290s", "+1s", "-1s"] {
         let off = Variation {
             rules: vec![format!("clock-skew:{skew}")],

@@ -55,7 +55,7 @@ async fn a_self_managed_blue_goes_with_its_stack_and_greens_instances_keep_their
     whole(&after);
     let lost = rig
         .twin
-        .with_world(|w| eksup::chaos::invariants::stacks::find_stack_losses(w));
+        .with_world(|w| eksup::chaos::invariants::stacks::find_stack_losses(w, true));
     assert_eq!(lost, Vec::<String>::new());
     // Green still launches: one more node comes and is Ready.
     let aws = rig.reached().await.aws;
