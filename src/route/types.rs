@@ -234,7 +234,13 @@ pub enum StepSpec {
         grows_first: bool,
     },
     /// The warm pool of a self-managed blue is emptied and deleted, before blue is closed.
-    RemoveWarmPool { blue: String, pool: WarmPool },
+    RemoveWarmPool {
+        blue: String,
+        pool: WarmPool,
+        /// An earlier run has begun to, and not given it back; a rollback of this one does.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        removed_before: bool,
+    },
     /// A self-managed green gets the warm pool that blue had, once blue is empty.
     AddWarmPool { green: String, pool: WarmPool },
     /// Blue takes no new pod and no new node: taint on the group, taint and cordon on nodes, size pinned.

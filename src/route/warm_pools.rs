@@ -12,8 +12,8 @@ use crate::model::marks;
 use crate::model::node_source::NodeSource;
 use crate::model::warm_pool::{WarmPool, has_warmed};
 
-/// The warm pool that moves with a group; none where it has none.
-fn moved_pool(inventory: &Inventory, origin: &Nodegroup) -> Option<WarmPool> {
+/// The warm pool that moves with a group, and whether an earlier run has begun to remove it; none where it has none.
+fn moved_pool(inventory: &Inventory, origin: &Nodegroup) -> Option<(WarmPool, bool)> {
     // The pool of a managed node group is EKS's own, and part of the group.
     if origin.source != NodeSource::AutoScalingGroup {
         return None;
@@ -25,7 +25,8 @@ fn moved_pool(inventory: &Inventory, origin: &Nodegroup) -> Option<WarmPool> {
     let reading = asg.warm_pool.as_ref();
     // One that somebody deletes is not given to green.
     let kept = reading.filter(|r| !(r.deleting || before.is_some() && r.pool.keeps_none()));
-    kept.map(|r| r.pool.clone()).or(before)
+    let there = kept.map(|r| (r.pool.clone(), false));
+    there.or(before.map(|pool| (pool, true)))
 }
 
 /// Whether instances of the group's pool are seen to stay out of the cluster: some have warmed, and none is a node. Where
@@ -66,7 +67,7 @@ pub fn push_remove_warm_pool(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) 
 }
 
 fn push_removal(draft: &mut RouteDraft<'_>, origin: &Nodegroup, why: &str) {
-    let Some(pool) = moved_pool(draft.inventory, origin) else {
+    let Some((pool, removed_before)) = moved_pool(draft.inventory, origin) else {
         return;
     };
     let blue = &origin.name;
@@ -77,6 +78,7 @@ fn push_removal(draft: &mut RouteDraft<'_>, origin: &Nodegroup, why: &str) {
     let spec = StepSpec::RemoveWarmPool {
         blue: blue.clone(),
         pool,
+        removed_before,
     };
     let title = format!("Warm pool of {blue}: emptied and deleted");
     let touches = [format!("warm pool of {blue}")];
@@ -109,7 +111,7 @@ pub fn push_late_additions(
 }
 
 fn push_addition(draft: &mut RouteDraft<'_>, origin: &Nodegroup, green: &str) {
-    let Some(pool) = moved_pool(draft.inventory, origin) else {
+    let Some((pool, _)) = moved_pool(draft.inventory, origin) else {
         return;
     };
     let title = format!("Warm pool of {green}: {}", pool.describe());

@@ -67,6 +67,8 @@ pub mod unless_stopped;
 pub mod version_rollback;
 
 #[cfg(test)]
+mod held_rollback_tests;
+#[cfg(test)]
 mod rollback_tests;
 
 pub use error::{RunError, RunErrorKind};

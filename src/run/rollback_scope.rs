@@ -108,9 +108,10 @@ pub fn compute_scope(
         }),
         ..RollbackScope::default()
     };
-    for (i, step) in route.steps.iter().enumerate().filter(|(_, s)| acted(s)) {
-        // Each step that stays carries its reason, as a rollback says beforehand what it leaves.
-        let why = if let Some((at, _)) = out.barrier.as_ref().filter(|_| Some(i) <= barrier) {
+    // Each step that stays carries its reason, as a rollback says beforehand what it leaves.
+    let bound = out.barrier.clone();
+    let reason_to_stay = |i: usize, step: &RouteStep| {
+        if let Some((at, _)) = bound.as_ref().filter(|_| Some(i) <= barrier) {
             Some(format!(
                 "it lies before `{at}`, which cannot be rolled back"
             ))
@@ -120,8 +121,23 @@ pub fn compute_scope(
             Some("EKS rolls back the last hop only, and this came before it".to_owned())
         } else {
             None
+        }
+    };
+    let steps = || route.steps.iter().enumerate().filter(|(_, s)| acted(s));
+    // A blue whose migration stays as it is.
+    let stays_closed = |group: &str| {
+        let closes =
+            |spec: &StepSpec| matches!(spec, StepSpec::CordonBlue { blue, .. } if blue == group);
+        steps().any(|(i, s)| closes(&s.spec) && reason_to_stay(i, s).is_some())
+    };
+    for (i, step) in steps() {
+        // The end of the run would let go what it holds for its whole length, and so does a rollback, however far it goes.
+        let is_let_go = match &step.spec {
+            StepSpec::HoldPool { .. } => true,
+            StepSpec::RemoveWarmPool { blue, .. } => !stays_closed(blue),
+            _ => false,
         };
-        match why {
+        match reason_to_stay(i, step).filter(|_| !is_let_go) {
             Some(why) => out.kept.push((step.id.clone(), why)),
             None => {
                 out.is_worthwhile |= moves_workloads(&step.spec);
@@ -139,7 +155,8 @@ pub fn compute_scope(
         .steps
         .iter()
         .filter(|s| out.undone.contains(&s.id))
-        .filter_map(|s| s.spec.held_pool());
+        .filter_map(|s| s.spec.held_pool())
+        .filter(|pool| !stays_closed(pool));
     let held: Vec<&str> = held.collect();
     if let (Some(hop), false) = (stays, held.is_empty()) {
         out.later.push(format!(

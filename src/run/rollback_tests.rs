@@ -78,11 +78,11 @@ pub(super) fn run(route: &Route, until: &str) -> RunState {
     panic!("no step {until}");
 }
 
-fn there() -> BTreeMap<String, BlueState> {
+pub(super) fn there() -> BTreeMap<String, BlueState> {
     BTreeMap::from([("retire-expense-blue".to_owned(), BlueState::Available)])
 }
 
-fn gone() -> BTreeMap<String, BlueState> {
+pub(super) fn gone() -> BTreeMap<String, BlueState> {
     BTreeMap::from([(
         "retire-expense-blue".to_owned(),
         BlueState::Unavailable("it is deleted".into()),
@@ -113,28 +113,6 @@ fn without_the_flag_versions_stay_and_everything_else_rolls_back_last_first_but_
         text.contains("versions stay without `--control-plane`"),
         "{text}"
     );
-}
-
-#[test]
-fn a_rollback_that_leaves_the_control_plane_says_that_karpenter_follows_it() {
-    let mut route = route();
-    let held = route.steps[0].clone();
-    route.steps.insert(
-        0,
-        route::RouteStep {
-            id: "hold-pool-general".into(),
-            spec: route::StepSpec::HoldPool {
-                pool: "general".into(),
-                all_reasons: false,
-            },
-            ..held
-        },
-    );
-    let state = run(&route, "drain-expense-blue");
-    let later = |flag| compute_scope(&state, &route, flag, &there()).later;
-    assert_eq!(later(false).len(), 1);
-    assert!(later(false)[0].contains("general"), "{:?}", later(false));
-    assert_eq!(later(true), Vec::<String>::new());
 }
 
 #[test]

@@ -160,7 +160,11 @@ pub fn build_step(
             let source = route.source_of(&blue);
             Box::new(CordonBlueStep::new(id, run, (blue, source), taint))
         }
-        StepSpec::RemoveWarmPool { blue, pool } => Box::new(RemoveWarmPoolStep::new(blue, pool)),
+        StepSpec::RemoveWarmPool {
+            blue,
+            pool,
+            removed_before,
+        } => Box::new(RemoveWarmPoolStep::new(blue, pool, removed_before)),
         StepSpec::AddWarmPool { green, pool } => Box::new(AddWarmPoolStep::new(green, pool)),
         StepSpec::AttachTargets {
             green,

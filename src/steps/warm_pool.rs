@@ -55,6 +55,11 @@ pub enum WarmPoolAct {
         mark: Option<WarmPool>,
     },
     Delete,
+    /// Marks blue with the pool that an earlier run removed, so that this run answers for it: a step that does nothing has
+    /// nothing to undo.
+    Mark {
+        pool: WarmPool,
+    },
 }
 
 /// The pool of before the run.
@@ -169,6 +174,7 @@ impl WarmPoolAct {
                 Err(e) if e.class != ErrorClass::Absent => return Err(e.into()),
                 Ok(()) | Err(_) => {}
             },
+            Self::Mark { pool } => world.aws.tag_asg(group, &[pool_mark(pool)]).await?,
         }
         Ok(())
     }
@@ -179,6 +185,10 @@ impl WarmPoolAct {
             Self::Put { pool } => format!("PutWarmPool of {group}: {}", pool.describe()),
             Self::Empty { .. } => format!("PutWarmPool of {group}: no instance"),
             Self::Delete => format!("DeleteWarmPool of {group}, which is empty"),
+            Self::Mark { pool } => format!(
+                "tag of {group}: the warm pool that an earlier run removed, {}",
+                pool.describe()
+            ),
         }
     }
 }
@@ -215,12 +225,18 @@ fn wait_polling(why: String) -> Decision<WarmPoolAct> {
 pub struct RemoveWarmPoolStep {
     blue: String,
     pool: WarmPool,
+    removed_before: bool,
 }
 
 impl RemoveWarmPoolStep {
-    /// Removes the warm pool of `blue`, which was `pool` when the route was made.
-    pub fn new(blue: String, pool: WarmPool) -> Self {
-        Self { blue, pool }
+    /// Removes the warm pool of `blue`, which was `pool` when the route was made. `removed_before`: an earlier run has begun to,
+    /// as blue's mark says.
+    pub fn new(blue: String, pool: WarmPool, removed_before: bool) -> Self {
+        Self {
+            blue,
+            pool,
+            removed_before,
+        }
     }
 
     /// The act with the mark that tells a later route what blue had.
@@ -230,7 +246,7 @@ impl RemoveWarmPoolStep {
                 pool,
                 mark: Some(self.pool.clone()),
             },
-            act @ (WarmPoolAct::Put { .. } | WarmPoolAct::Delete) => act,
+            act @ (WarmPoolAct::Put { .. } | WarmPoolAct::Delete | WarmPoolAct::Mark { .. }) => act,
         }
     }
 }
@@ -272,13 +288,26 @@ impl Step<StepWorld> for RemoveWarmPoolStep {
                 .with_next(NextStep::Replan),
             );
         }
+        if self.removed_before && past.acts == 0 {
+            return Decision::Act(WarmPoolAct::Mark {
+                pool: self.pool.clone(),
+            });
+        }
         let removal = seen.next_removal(blue, (past.started_at, now));
         let removal = removal.map(|decision| decision.map_act(|act| self.with_mark(act)));
         removal.unwrap_or_else(|| Decision::Done(format!("{blue} has no warm pool")))
     }
 
     fn before_image(&self, seen: &WarmPoolObservation) -> WarmPoolBeforeImage {
-        seen.before_image()
+        let image = seen.before_image();
+        // Blue had it before both runs, and the earlier one can no longer give it back.
+        match self.removed_before {
+            true => WarmPoolBeforeImage {
+                pool: Some(self.pool.clone()),
+                ..image
+            },
+            false => image,
+        }
     }
 
     async fn perform_act(&self, world: &StepWorld, act: &WarmPoolAct) -> Result<(), StepError> {

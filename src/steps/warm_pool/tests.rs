@@ -43,7 +43,7 @@ fn past() -> StepHistory {
 }
 
 fn next(seen: &WarmPoolObservation, minutes: i64) -> Decision<WarmPoolAct> {
-    RemoveWarmPoolStep::new("blue".into(), stopped()).decide_next(seen, &past(), at(minutes))
+    RemoveWarmPoolStep::new("blue".into(), stopped(), false).decide_next(seen, &past(), at(minutes))
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_pod_on_a_ready_node_of_the_pool_is_not_lost_with_it() {
 
 #[test]
 fn a_rollback_gives_blue_its_pool_back_and_does_not_wait_for_greens_to_end() {
-    let blue = RemoveWarmPoolStep::new("blue".into(), stopped());
+    let blue = RemoveWarmPoolStep::new("blue".into(), stopped(), false);
     let had = seen(stopped(), &["i-1"]).before_image();
     let trail = RollbackHistory::default();
     let undo = |seen: &WarmPoolObservation| blue.decide_undo(&had, seen, &trail, at(0));
@@ -128,6 +128,24 @@ fn a_rollback_gives_blue_its_pool_back_and_does_not_wait_for_greens_to_end() {
         undo(&WarmPoolObservation::default()),
         Decision::Done(_)
     ));
+}
+
+#[test]
+fn a_pool_that_an_earlier_run_removed_is_given_back_by_this_one() {
+    let put = Decision::Act(WarmPoolAct::Put { pool: stopped() });
+    let none = WarmPoolObservation::default();
+    for seen in [none, seen(stopped().emptied(), &["i-1"])] {
+        let blue = RemoveWarmPoolStep::new("blue".into(), stopped(), true);
+        // A step that has not acted is not undone.
+        let mark = Decision::Act(WarmPoolAct::Mark { pool: stopped() });
+        let mut past = past();
+        assert_eq!(blue.decide_next(&seen, &past, at(0)), mark);
+        past.acts = 1;
+        assert_ne!(blue.decide_next(&seen, &past, at(0)), mark);
+        let had = blue.before_image(&seen);
+        let undo = blue.decide_undo(&had, &seen, &RollbackHistory::default(), at(0));
+        assert_eq!(undo, put);
+    }
 }
 
 #[test]

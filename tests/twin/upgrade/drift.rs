@@ -11,7 +11,7 @@ use eksup::twin::scenario;
 use serde_json::{Value, json};
 
 use super::world::{happen, no_marks, pools, replace_pods, stuck_in, whole};
-use crate::support::process_rig::Rig;
+use crate::support::process_rig::{Rig, RunCommand};
 
 const PLAN: &str = include_str!("../../../plans/karpenter-drift.yaml");
 /// The last step before Karpenter may replace a node.
@@ -277,6 +277,22 @@ async fn a_rollback_after_a_drift_keeps_the_nodes_and_takes_the_budget_off() {
     };
     assert_eq!(names(&after), names(&replaced));
     assert_eq!(pools(&after).len(), pools(&before).len());
+    no_marks(&after);
+    whole(&after);
+}
+
+/// The budget lies before the hop that goes back: it was kept with what came before it, and Karpenter was held for good.
+#[tokio::test(start_paused = true)]
+async fn a_rollback_of_the_control_plane_takes_the_budget_off() {
+    let rig = before_drift(PLAN).await;
+    let back = RunCommand::Rollback {
+        control_plane: true,
+    };
+    let ended = rig.process(back).await;
+    let rolled = matches!(ended, Ok(RunOutcome::RolledBack { .. }));
+    assert!(rolled, "{ended:?}\n{}", rig.log());
+    let after = rig.read().await;
+    assert_eq!(after.cluster.version, Minor::new(28));
     no_marks(&after);
     whole(&after);
 }
