@@ -41,6 +41,8 @@ pub struct FaultSchedule {
     pub process_faults: Vec<ProcessFault>,
     /// After so many processes somebody rolls the run back.
     pub rolls_back_after: Option<usize>,
+    /// Whoever rolls it back takes the control plane back too, where EKS still can.
+    pub rolls_versions_back: bool,
     /// Whether somebody else changes something that shows in the end.
     pub has_external_changes: bool,
     /// How the plan and the cluster differ from those that were given.
@@ -133,6 +135,7 @@ impl FaultSchedule {
             rules,
             process_faults: fates,
             rolls_back_after: turns_back_after,
+            rolls_versions_back: fastrand::Rng::with_seed(seed ^ 0xc0de).bool(),
             has_external_changes: meddled,
             variation,
         }
@@ -157,6 +160,7 @@ impl FaultSchedule {
             rules: Vec::new(),
             process_faults: Vec::new(),
             rolls_back_after: None,
+            rolls_versions_back: false,
             has_external_changes: false,
             variation: Variation::default(),
         }
@@ -181,6 +185,8 @@ impl FaultSchedule {
         let back = self
             .rolls_back_after
             .map(|n| format!("after process {n} somebody rolls the run back"));
+        let versions = { self.rolls_versions_back }
+            .then(|| "a rollback takes the control plane back too".to_owned());
         // The speed is told only where it is not the plan's own, as it explains the times of everything else.
         let TrialSpeed { plan, world } = self.speed;
         let speed = (self.speed != TrialSpeed::REAL_TIME).then(|| {
@@ -192,6 +198,7 @@ impl FaultSchedule {
             .chain(rules)
             .chain(fates)
             .chain(back)
+            .chain(versions)
             .collect()
     }
 }

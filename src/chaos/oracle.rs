@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::kube::{NamespacedName, Node, Pod, Volume, Workload};
 use crate::model::node_source::NodeSource;
-use crate::model::{Inventory, marks};
+use crate::model::{Inventory, Minor, marks};
 use crate::route::{Route, StepSpec};
 use crate::twin::k8s::pool_truth::PoolObject;
 
@@ -145,6 +145,23 @@ pub fn find_leftover_marks(read: &Inventory) -> Vec<String> {
         left.extend(ours.map(|t| format!("{} carries {}", asg.name, t.key)));
     }
     left
+}
+
+/// Nodes whose kubelet is newer than the control plane, which Kubernetes does not support.
+pub fn find_newer_nodes(read: &Inventory) -> Vec<String> {
+    let version = read.cluster.version;
+    let newer = read.nodes.iter().filter(|node| {
+        let minor = Minor::from_reported(&node.kubelet_version);
+        minor.is_ok_and(|minor| minor > version)
+    });
+    newer
+        .map(|n| {
+            format!(
+                "node {} is newer than the control plane at {version}",
+                n.name
+            )
+        })
+        .collect()
 }
 
 /// Annotations that say where a green came from, as the tags of a node group do: they stay, and change nothing.

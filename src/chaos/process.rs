@@ -18,11 +18,16 @@ use crate::model::marks::RUN_NAMESPACE;
 use crate::model::snapshot::Snapshot;
 use crate::plan::plan_digest;
 use crate::run::assess::{PlanInput, assess_cluster};
+use crate::run::cluster_connection::ClusterConnection;
 use crate::run::context::{RunCommands, RunContext, RunRequest};
 use crate::run::error::RunError;
 use crate::run::outcome::to_command_result;
 use crate::run::output::RunOutput;
+use crate::run::rollback_scope::read_scope;
+use crate::run::run_checks::{check_can_roll_back, check_rollback_worthwhile};
 use crate::run::session::RunSession;
+use crate::run::stored_run::{read_run_state, stored_route};
+use crate::run::version_rollback::check_version_rollback;
 use crate::twin::Twin;
 use crate::wire::{Request, Wire};
 
@@ -30,7 +35,10 @@ use crate::wire::{Request, Wire};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessCommand {
     Apply,
-    Rollback,
+    /// With `--control-plane` or without.
+    Rollback {
+        control_plane: bool,
+    },
 }
 
 /// No upgrade of these plans takes longer; a process that has not ended by then never does.
@@ -267,9 +275,12 @@ impl ProcessHarness<'_> {
                     judged: None,
                 }
             }
-            ProcessCommand::Rollback => RunRequest::Rollback {
-                control_plane: false,
-            },
+            ProcessCommand::Rollback { control_plane } => {
+                if control_plane {
+                    check_version(&reached, &context.commands).await?;
+                }
+                RunRequest::Rollback { control_plane }
+            }
         };
         // The session does what the command line would do, without its output.
         let (state, ended) = RunSession::new(&context, bus, None)
@@ -280,12 +291,34 @@ impl ProcessHarness<'_> {
     }
 }
 
+/// As the command line does: what EKS would refuse is found before anything is rolled back.
+async fn check_version(
+    reached: &ClusterConnection,
+    commands: &RunCommands,
+) -> Result<(), RunError> {
+    let Some(state) = read_run_state(reached).await? else {
+        return Ok(());
+    };
+    check_can_roll_back(&state, &reached.cluster.arn, &commands.plan)?;
+    let route = stored_route(&state)?;
+    let scope = read_scope(reached, &state, &route, true).await?;
+    check_rollback_worthwhile(&state, &scope).map_err(|e| e.or_next_command("eksup status"))?;
+    check_version_rollback(reached, &state, &route, &scope, ROLLBACK).await
+}
+
+const ROLLBACK: &str = "eksup rollback plan.yaml";
+
 /// The commands a process would name.
 fn run_commands(command: ProcessCommand) -> RunCommands {
-    let (apply, rollback) = ("eksup apply plan.yaml", "eksup rollback plan.yaml");
+    let (apply, rollback) = ("eksup apply plan.yaml", ROLLBACK);
     let (resume, rollback) = match command {
         ProcessCommand::Apply => (apply.to_owned(), Some(rollback.to_owned())),
-        ProcessCommand::Rollback => (rollback.to_owned(), None),
+        ProcessCommand::Rollback {
+            control_plane: true,
+        } => (format!("{rollback} --control-plane"), None),
+        ProcessCommand::Rollback {
+            control_plane: false,
+        } => (rollback.to_owned(), None),
     };
     RunCommands {
         beyond_until: resume.clone(),

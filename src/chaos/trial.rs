@@ -32,6 +32,10 @@ use crate::twin::{Twin, fault, scenario};
 const MAX_PROCESSES: usize = 60;
 /// Nor more time.
 const MAX_TRIAL_TIME: Duration = Duration::from_secs(14 * 86_400);
+/// What a person types where the versions cannot go back.
+const PLAIN_ROLLBACK: ProcessCommand = ProcessCommand::Rollback {
+    control_plane: false,
+};
 
 thread_local! {
     static CURRENT_SEED: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
@@ -266,8 +270,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             }
             // The schedule can say that somebody rolls the run back after so many processes.
             if self.schedule.rolls_back_after == Some(self.report.processes) {
-                self.command = ProcessCommand::Rollback;
-                self.rolled_back = true;
+                self.begin_rollback();
             }
         }
         self.report
@@ -425,7 +428,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                         error.message
                     ));
                 }
-                self.command = ProcessCommand::Rollback;
+                self.command = self.rollback_command();
             }
             // Rolled back already, or nothing to roll back.
             RunErrorKind::Mismatch => return self.respond_to_no_rollback().await,
@@ -453,16 +456,42 @@ impl<'a, 'w> TrialRun<'a, 'w> {
         match (self.stuck, self.command) {
             (1..=3, _) => None,
             (4, ProcessCommand::Apply) => {
-                self.command = ProcessCommand::Rollback;
-                self.rolled_back = true;
+                self.begin_rollback();
                 None
             }
-            (4..=7, ProcessCommand::Rollback) => None,
+            // The versions stay where the rest can go back only without them.
+            (4..=6, ProcessCommand::Rollback { .. }) => None,
+            (7..=9, ProcessCommand::Rollback { .. }) => {
+                self.command = PLAIN_ROLLBACK;
+                None
+            }
             _ => Some(TrialEnd::Stuck),
         }
     }
 
+    /// What rolls back in this trial.
+    fn rollback_command(&self) -> ProcessCommand {
+        ProcessCommand::Rollback {
+            control_plane: self.schedule.rolls_versions_back,
+        }
+    }
+
+    fn begin_rollback(&mut self) {
+        self.command = self.rollback_command();
+        self.rolled_back = true;
+    }
+
     async fn respond_to_refusal(&mut self, error: &RunError) -> Option<TrialEnd> {
+        // Refused before anything is touched, with the other command named.
+        if error.kind == RunErrorKind::NotReady
+            && self.command
+                == (ProcessCommand::Rollback {
+                    control_plane: true,
+                })
+        {
+            self.command = PLAIN_ROLLBACK;
+            return None;
+        }
         self.refused += 1;
         // What the schedule broke is repaired before the next try, as a person would.
         self.harness.twin.with_world(|world| {

@@ -10,6 +10,7 @@ use super::oracle::{self, EndState};
 use super::process::ProcessHarness;
 use super::trial::{Trial, TrialEnd, TrialReport, read_cluster_and_run};
 use crate::run::stored_run::stored_route;
+use crate::run::version_rollback::rolled_back_to;
 use crate::twin::fault;
 use crate::twin::k8s::pool_truth::{self, PoolObject};
 
@@ -73,10 +74,17 @@ impl Trial<'_> {
             let differs = differs.into_iter().filter(|d| !kept(d));
             faults.extend(differs.map(|d| format!("not as before the run: {d}")));
         }
+        // A control plane that is said to be rolled back is.
+        if let (TrialEnd::RolledBack, Some(state), Some(Ok(route))) = (last, &state, &route) {
+            let (to, now) = (rolled_back_to(state, route), read.cluster.version);
+            let elsewhere = to.filter(|to| *to != now);
+            faults.extend(elsewhere.map(|to| format!("rolled back to {to}, and at {now}")));
+        }
         // Marks have to be gone unless the run is stuck; short workloads are excused where somebody deleted or shrank
         // a group.
         if last != TrialEnd::Stuck {
             faults.extend(oracle::find_leftover_marks(&read));
+            faults.extend(oracle::find_newer_nodes(&read));
             let done = last == TrialEnd::Done;
             let losses = |w: &mut _| stacks::find_stack_losses(w, done);
             faults.extend(harness.twin.with_world(losses));

@@ -8,18 +8,17 @@ use super::signals;
 use crate::engine::stop;
 use crate::journal::RunState;
 use crate::route::Route;
-use crate::run::cluster_connection::ClusterConnection;
 use crate::run::context::{RunContext, RunRequest};
 use crate::run::error::{RunError, RunErrorKind, usage_error};
 use crate::run::execute::execute_run;
 use crate::run::holder::make_holder_identity;
 use crate::run::journal_status::status_lines;
-use crate::run::rollback_scope::{self, RollbackScope};
+use crate::run::rollback_scope;
 use crate::run::run_checks::{check_can_roll_back, check_rollback_worthwhile};
 use crate::run::run_target::RunTarget;
 use crate::run::stored_run::{read_run_state, stored_route};
 use crate::run::unless_stopped::unless_stopped;
-use crate::run::version_rollback;
+use crate::run::version_rollback::check_version_rollback;
 
 /// Roll the run back: traffic and pods return to blue, green is deleted
 ///
@@ -36,48 +35,6 @@ pub struct RollbackArgs {
     /// Do not ask for confirmation; required without a terminal
     #[arg(short = 'y', long, overrides_with = "auto_approve")]
     auto_approve: bool,
-}
-
-/// Refuses, before traffic or nodes are touched, when EKS would not take the control plane back.
-pub async fn check_version_rollback(
-    reached: &ClusterConnection,
-    state: &RunState,
-    route: &Route,
-    scope: &RollbackScope,
-    plain: &str,
-) -> Result<(), RunError> {
-    let refused = |text: String| {
-        RunError::new(RunErrorKind::NotReady, text)
-            .with_state(status_lines(state, route, None))
-            .with_hint("nothing was changed")
-            .with_hint(format!(
-                "`{plain}` rolls everything else back and leaves the control plane and its add-ons as they are: blue works with them"
-            ))
-            .with_next_command(plain)
-    };
-    // What is left of a rollback that ended right after EKS's part.
-    if version_rollback::was_rolled_back(state, route) {
-        return Ok(());
-    }
-    let Some(hop) = version_rollback::find_last_hop(state, route) else {
-        return Err(refused(format!(
-            "run {} has not changed the control plane, so there is no version to roll back",
-            state.run
-        )));
-    };
-    // Read again, as EKS's answer changes with nodes, add-ons and time.
-    let facts = version_rollback::read_facts(reached, &hop, route).await?;
-    let against =
-        version_rollback::rollback_blockers(&facts, &hop, route, scope, reached.clock.now());
-    if against.is_empty() {
-        return Ok(());
-    }
-    Err(refused(format!(
-        "the control plane cannot be rolled back from {} to {}:\n  - {}",
-        hop.to,
-        hop.from,
-        against.join("\n  - ")
-    )))
 }
 
 /// What is asked before anything is touched.

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::context::RunCommands;
 use super::live_status::sizes_before_cordon;
 use super::rollback_scope::{BlueState, RollbackScope, compute_scope, preview_rollback};
-use super::version_rollback::{RollbackFacts, find_last_hop, rollback_blockers, was_rolled_back};
+use super::version_rollback::{RollbackFacts, find_last_hop, rollback_blockers, rolled_back_to};
 use crate::journal::{
     JOURNAL_FORMAT, JournalEntry, OpenedEntry, Record, RunBinding, RunState, StepState, StepStatus,
 };
@@ -129,13 +129,13 @@ fn with_the_flag_the_last_hop_rolls_back_and_the_earlier_ones_are_said_to_stay()
 fn a_hop_that_eks_has_rolled_back_is_followed_by_no_second_one() {
     let route = route();
     let mut state = run(&route, "drain-expense-blue");
-    assert!(!was_rolled_back(&state, &route));
+    assert_eq!(rolled_back_to(&state, &route), None);
     let hop = state
         .steps
         .iter_mut()
         .find(|s| s.id == "control-plane-1.29");
     hop.unwrap().status = StepStatus::Undone;
-    assert!(was_rolled_back(&state, &route));
+    assert_eq!(rolled_back_to(&state, &route), Some(Minor::new(28)));
     assert_eq!(find_last_hop(&state, &route).map(|h| h.step), None);
     let found = compute_scope(&state, &route, true, &there());
     assert!(!found.undone.iter().any(|s| s.starts_with("control-plane")));

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::SignedDuration;
 
 use super::cluster_connection::ClusterConnection;
-use super::error::RunError;
+use super::error::{RunError, RunErrorKind};
+use super::journal_status::status_lines;
 use super::rollback_scope::{RollbackScope, deleted_greens};
 use crate::engine::state_diff;
 use crate::journal::{RunState, StepState, StepStatus};
@@ -100,9 +101,10 @@ pub fn find_last_hop(state: &RunState, route: &Route) -> Option<LastHop> {
     })
 }
 
-/// Whether EKS has taken the control plane back.
-pub fn was_rolled_back(state: &RunState, route: &Route) -> bool {
-    find_last_made(state, route).is_some_and(|(_, known, ..)| known.status == StepStatus::Undone)
+/// The minor to which EKS has rolled the control plane back; none where it has not.
+pub fn rolled_back_to(state: &RunState, route: &Route) -> Option<Minor> {
+    let (_, known, from, _) = find_last_made(state, route)?;
+    (known.status == StepStatus::Undone).then_some(from)
 }
 
 fn find_last_made<'a>(
@@ -116,6 +118,47 @@ fn find_last_made<'a>(
         let known = state.find_step(&step.id).filter(|s| s.acts > 0)?;
         Some((step.id.as_str(), known, *from, *to))
     })
+}
+
+/// Refuses, before traffic or nodes are touched, when EKS would not take the control plane back.
+pub async fn check_version_rollback(
+    reached: &ClusterConnection,
+    state: &RunState,
+    route: &Route,
+    scope: &RollbackScope,
+    plain: &str,
+) -> Result<(), RunError> {
+    let refused = |text: String| {
+        RunError::new(RunErrorKind::NotReady, text)
+            .with_state(status_lines(state, route, None))
+            .with_hint("nothing was changed")
+            .with_hint(format!(
+                "`{plain}` rolls everything else back and leaves the control plane and its add-ons as they are: blue works with them"
+            ))
+            .with_next_command(plain)
+    };
+    // What is left of a rollback that ended right after EKS's part.
+    if rolled_back_to(state, route).is_some() {
+        return Ok(());
+    }
+    let Some(hop) = find_last_hop(state, route) else {
+        return Err(refused(format!(
+            "run {} has not changed the control plane, so there is no version to roll back",
+            state.run
+        )));
+    };
+    // Read again, as EKS's answer changes with nodes, add-ons and time.
+    let facts = read_facts(reached, &hop, route).await?;
+    let against = rollback_blockers(&facts, &hop, route, scope, reached.clock.now());
+    if against.is_empty() {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "the control plane cannot be rolled back from {} to {}:\n  - {}",
+        hop.to,
+        hop.from,
+        against.join("\n  - ")
+    )))
 }
 
 /// What the answer depends on.

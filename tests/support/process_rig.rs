@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::Parser;
 use eksup::aws::AwsApi;
-use eksup::cli::rollback;
 use eksup::cli::ui::{Ui, UiEnv};
 use eksup::engine::{RunOutcome, stop};
 use eksup::event::{self, EventKind, RunEvent};
@@ -20,8 +19,10 @@ use eksup::run::RunError;
 use eksup::run::cluster_connection::ClusterConnection;
 use eksup::run::context::{RunCommands, RunContext, RunRequest};
 use eksup::run::logging::disable_logging;
+use eksup::run::rollback_scope::read_scope;
 use eksup::run::session::RunSession;
 use eksup::run::stored_run::{read_run_state, stored_route};
+use eksup::run::version_rollback::check_version_rollback;
 use eksup::twin::world::SimWorld;
 use eksup::twin::{Twin, scenario};
 use eksup::wire::{Request, Wire};
@@ -284,12 +285,9 @@ impl Rig {
                 if control_plane {
                     let state = read_run_state(&reached).await?.expect("a run");
                     let route = stored_route(&state)?;
-                    let reach =
-                        eksup::run::rollback_scope::read_scope(&reached, &state, &route, true)
-                            .await?;
+                    let reach = read_scope(&reached, &state, &route, true).await?;
                     let plain = "eksup rollback";
-                    rollback::check_version_rollback(&reached, &state, &route, &reach, plain)
-                        .await?;
+                    check_version_rollback(&reached, &state, &route, &reach, plain).await?;
                 }
                 RunRequest::Rollback { control_plane }
             }

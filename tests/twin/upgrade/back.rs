@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
 
 use eksup::engine::RunOutcome;
-use eksup::model::{Inventory, Minor};
+use eksup::model::Inventory;
 use eksup::plan::Plan;
 use eksup::route::StepSpec;
 use eksup::run::{RunError, RunErrorKind};
 use eksup::twin::world::SimWorld;
 use eksup::twin::{fault, scenario};
 
-use super::world::{addons, differences, happen};
+use super::world::{differences, happen};
 use crate::support::process_rig::{Rig, RunCommand};
 
 pub const SEED: u64 = 5;
@@ -109,7 +109,7 @@ pub struct Back {
 }
 
 /// Rolls back from a copy of `world`, after `first` has been done to it.
-fn back(
+pub fn back(
     walk: &Walk,
     world: &Mutex<SimWorld>,
     control_plane: bool,
@@ -135,12 +135,12 @@ pub async fn settled(rig: &Rig, ended: Result<RunOutcome, RunError>) -> Back {
     }
 }
 
-async fn nothing(_: &Rig) {}
+pub async fn nothing(_: &Rig) {}
 
 impl Walk {
     /// What the world was like where the rollback from after stop `i` must end: before the run, or after the last
     /// retirement that the run has completed.
-    fn origin(&self, i: usize) -> (&Inventory, bool) {
+    pub fn origin(&self, i: usize) -> (&Inventory, bool) {
         let last = self.stops[..=i]
             .iter()
             .rposition(|s| s.spec.deleted_group().is_some());
@@ -184,27 +184,35 @@ fn node_shapes(inventory: &Inventory) -> BTreeMap<String, usize> {
     shapes
 }
 
+/// What differs from where the rollback from stop `i` must end, but for nodes that are new by right.
+pub fn find_differences(walk: &Walk, i: usize, after: &Inventory) -> Vec<String> {
+    let origin = walk.origin(i).0;
+    let mut found = differences(origin, after);
+    // What Karpenter has replaced stays. Once it is let go it may replace the first before it is stopped. EKS replaces the
+    // nodes of Auto Mode on both ways.
+    let stops = &walk.stops[..=i];
+    let is_drift = |s: &Stop| matches!(s.spec, StepSpec::DriftPool { .. });
+    let mut taints = after.nodes.iter().flat_map(|n| &n.taints);
+    let begun = taints.any(|t| t.key == "karpenter.sh/disrupted");
+    if begun || stops.iter().any(is_drift) || walk.before.cluster.auto_mode {
+        found.retain(|f| !f.starts_with("nodes:") && !f.starts_with("NodeClaims:"));
+    } else if stops.iter().any(|s| renews_nodes(&s.spec)) {
+        found.retain(|f| !f.starts_with("nodes:"));
+        let (was, is) = (node_shapes(origin), node_shapes(after));
+        if was != is {
+            found.push(format!("nodes of a kind: were {was:?}, are {is:?}"));
+        }
+    }
+    found
+}
+
 /// The rollback from a stop ends where it must, or is refused by the name of the point of no return.
 pub fn judge(walk: &Walk, i: usize, back: &Back) -> Result<(), String> {
-    let (origin, retired) = walk.origin(i);
+    let retired = walk.origin(i).1;
     let at = &walk.stops[i].step;
     match &back.ended {
         Ok(RunOutcome::RolledBack { .. }) => {
-            let mut found = differences(origin, &back.after);
-            // What Karpenter has replaced stays. Once it is let go it may replace the first before it is stopped.
-            let stops = &walk.stops[..=i];
-            let is_drift = |s: &Stop| matches!(s.spec, StepSpec::DriftPool { .. });
-            let mut taints = back.after.nodes.iter().flat_map(|n| &n.taints);
-            let begun = taints.any(|t| t.key == "karpenter.sh/disrupted");
-            if begun || stops.iter().any(is_drift) {
-                found.retain(|f| !f.starts_with("nodes:") && !f.starts_with("NodeClaims:"));
-            } else if stops.iter().any(|s| renews_nodes(&s.spec)) {
-                found.retain(|f| !f.starts_with("nodes:"));
-                let (was, is) = (node_shapes(origin), node_shapes(&back.after));
-                if was != is {
-                    found.push(format!("nodes of a kind: were {was:?}, are {is:?}"));
-                }
-            }
+            let found = find_differences(walk, i, &back.after);
             if found.is_empty() {
                 Ok(())
             } else {
@@ -265,91 +273,6 @@ swept!(
     every_step_of_eksctl_rolls_back_until_a_blue_is_deleted: "eksctl", 7,
     every_step_of_mixed_rolls_back_until_a_blue_is_deleted: "mixed", 30,
 );
-
-/// With the flag: the last hop is rolled back too where EKS still can, or nothing is touched and every reason is said.
-fn sweep_versions(name: &'static str, every: usize) {
-    let walk = walk(name);
-    let mut wrong = Vec::new();
-    let mut back_to = BTreeMap::<Minor, usize>::new();
-    let mut refused = 0;
-    for (i, stop) in walk.stops.iter().enumerate() {
-        let hop = walk.stops[..=i].iter().rev().find_map(|s| match s.spec {
-            StepSpec::ControlPlane { from, to, .. } => Some((from, to)),
-            _ => None,
-        });
-        let last = i + 1 == walk.stops.len();
-        if !sampled(i, every) && !last {
-            continue;
-        }
-        let at = &stop.step;
-        let back = back(walk, &stop.world, true, nothing);
-        match (&back.ended, hop) {
-            (Ok(RunOutcome::RolledBack { kept }), Some((from, to))) => {
-                *back_to.entry(from).or_default() += 1;
-                let after = &back.after;
-                if (after.cluster.version, after.server_version) != (from, Some(from)) {
-                    wrong.push(format!("after {at}: at {}", after.cluster.version));
-                }
-                let found = differences(walk.origin(i).0, after);
-                if !found.is_empty() {
-                    wrong.push(format!("after {at}: {}", found.join("\n  ")));
-                }
-                // Earlier hops are kept, and said so; the last one is not among them.
-                let earlier =
-                    |s: &&Stop| matches!(s.spec, StepSpec::ControlPlane { to: t, .. } if t < to);
-                for hop in walk.stops[..=i].iter().filter(earlier) {
-                    if !kept.contains(&hop.step) {
-                        wrong.push(format!("after {at}: {} is not said to stay", hop.step));
-                    }
-                }
-                for (addon, version) in addons(after) {
-                    let fits = eksup::route::offers_on_minor(after, &addon, from);
-                    if !fits.is_empty() && !fits.iter().any(|o| o.version.as_str() == version) {
-                        wrong.push(format!(
-                            "after {at}: add-on {addon} {version} does not run on {from}"
-                        ));
-                    }
-                }
-            }
-            (Err(error), _)
-                if matches!(error.kind, RunErrorKind::NotReady | RunErrorKind::Stuck) =>
-            {
-                refused += 1;
-                let found = differences(&stop.inventory, &back.after);
-                let versions = (stop.inventory.cluster.version, addons(&stop.inventory));
-                let moved = versions != (back.after.cluster.version, addons(&back.after));
-                // Marks of the run under way are as they were, so only what moved counts.
-                let moved_things: Vec<&String> =
-                    found.iter().filter(|f| f.contains(": was ")).collect();
-                if moved || !moved_things.is_empty() {
-                    wrong.push(format!("refused after {at}, and yet {moved_things:?}"));
-                }
-                let retired = walk.origin(i).1;
-                if hop.is_some() && !retired {
-                    wrong.push(format!("after {at}: {}", error.message));
-                }
-            }
-            (other, _) => wrong.push(format!("after {at}: {other:?}\n{}", back.log)),
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(!back_to.is_empty() && refused > 0, "{back_to:?}, {refused}");
-}
-
-#[test]
-fn the_control_plane_of_expense_dev_rolls_back_one_minor_from_every_step_until_blue_is_deleted() {
-    sweep_versions("expense-dev", 4);
-}
-
-#[test]
-fn the_control_plane_of_minimal_rolls_back_one_minor_from_every_step_until_blue_is_deleted() {
-    sweep_versions("minimal", 5);
-}
-
-#[test]
-fn the_control_plane_of_multi_hop_rolls_back_by_its_last_hop_only() {
-    sweep_versions("multi-hop", 11);
-}
 
 /// A process dies in the middle of a step, and the next one rolls the run back.
 #[test]

@@ -21,6 +21,7 @@ mod rollback_outage;
 mod screens;
 mod self_managed;
 mod stacks;
+mod version_back;
 mod warm_pool;
 mod world;
 

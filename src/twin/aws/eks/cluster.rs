@@ -312,6 +312,10 @@ pub fn finish_version_update(world: &mut SimWorld, id: &str) {
                 .collect(),
         };
         updates::end_update(world, id, vec![issue]);
+        // Auto Mode's nodes follow the control plane again.
+        if rollback {
+            kube::set_auto_mode_version(world, None);
+        }
         schedule_between(
             world,
             1,
@@ -332,8 +336,10 @@ pub fn finish_version_update(world: &mut SimWorld, id: &str) {
         };
     }
     updates::end_update(world, id, Vec::new());
-    // Auto Mode's nodes follow the control plane again.
-    kube::set_auto_mode_version(world, None);
+    // After a rollback the nodes stay where they were taken: a reading of the newer version may be minutes old.
+    if !rollback {
+        kube::set_auto_mode_version(world, None);
+    }
     // The version is shown later than the end of the update (EKS-CP-2).
     schedule_between(
         world,
