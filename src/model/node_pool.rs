@@ -155,11 +155,20 @@ impl NodeClass {
     /// Whether images that it selects name another version than `minor`: it has not looked again since the control plane
     /// moved. Names without a version say nothing.
     pub fn selects_other_version(&self, minor: Minor) -> bool {
+        self.selected_versions().any(|seen| seen != minor)
+    }
+
+    /// Whether images that it selects name a newer version than `minor`: its nodes would be newer than such a control plane.
+    pub fn selects_newer_version(&self, minor: Minor) -> bool {
+        self.selected_versions().any(|seen| seen > minor)
+    }
+
+    fn selected_versions(&self) -> impl Iterator<Item = Minor> {
         let of = |name: &String| {
             let mut words = name.split(['-', '_', '/']);
             words.find_map(|word| word.parse::<Minor>().ok().filter(|_| word.contains('.')))
         };
-        self.images.iter().filter_map(of).any(|seen| seen != minor)
+        self.images.iter().filter_map(of)
     }
 
     /// Whether every term of its `amiSelectorTerms` names an image by its id, so that no new version changes it.

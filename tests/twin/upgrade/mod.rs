@@ -19,6 +19,7 @@ mod remaining_targets;
 mod reroute;
 mod rollback_outage;
 mod screens;
+mod second_run;
 mod self_managed;
 mod stacks;
 mod version_back;

@@ -90,7 +90,10 @@ fn sweep_versions(name: &'static str, every: usize) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(!back_to.is_empty() && refused > 0, "{back_to:?}, {refused}");
+    // Before the first hop there is nothing to roll back.
+    let begins_with_hop = matches!(walk.stops[0].spec, StepSpec::ControlPlane { .. });
+    assert!(begins_with_hop || refused > 0, "{back_to:?}");
+    assert!(!back_to.is_empty());
 }
 
 macro_rules! swept {

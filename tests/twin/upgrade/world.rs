@@ -14,7 +14,7 @@ pub fn whole(after: &Inventory) {
     assert!(ill.is_empty(), "{ill:?}");
 }
 
-fn not_whole(after: &Inventory) -> Vec<String> {
+pub fn not_whole(after: &Inventory) -> Vec<String> {
     after
         .workloads
         .iter()
