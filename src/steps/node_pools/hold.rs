@@ -17,11 +17,11 @@ use crate::model::node_pool::{KarpenterObjects, NodeClaim, NodePool};
 use crate::route::{Route, StepSpec};
 use crate::steps::StepWorld;
 
-/// How long Karpenter may take to select images of a control plane that went back, before a person is asked: it asks for the
+/// How long Karpenter may take to select images of a control plane that was rolled back, before a person is asked: it asks for the
 /// version every five minutes, and looks at its classes as often (KARP-6).
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// How long nodes are waited for that Karpenter calls drifted at the control plane's own version. They may be so for another
-/// reason, which the run does not hold back for ever.
+/// reason, which the run does not hold back forever.
 const DRIFT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_is_let_go_once_karpenter_has_seen_that_the_control_plane_went_back() {
+    fn a_pool_is_let_go_once_karpenter_has_seen_that_the_control_plane_was_rolled_back() {
         let stale = seen(28, "1.29", "True");
         assert!(matches!(reason(&stale, 29), Some(Decision::Wait { .. })));
         assert!(matches!(reason(&stale, 30), Some(Decision::Refuse(_))));

@@ -281,7 +281,7 @@ async fn a_rollback_after_a_drift_keeps_the_nodes_and_takes_the_budget_off() {
     whole(&after);
 }
 
-/// The budget lies before the hop that goes back: it was kept with what came before it, and Karpenter was held for good.
+/// The budget lies before the hop that is rolled back: it was kept with what came before it, and Karpenter was held for good.
 #[tokio::test(start_paused = true)]
 async fn a_rollback_of_the_control_plane_takes_the_budget_off() {
     let rig = rig_with(PLAN);

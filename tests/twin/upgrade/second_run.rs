@@ -42,7 +42,7 @@ fn sweep(name: &'static str, every: usize) {
     // Once a blue is gone the plan names a group that is not there, and another plan is needed.
     let stops = walk.stops.iter().enumerate();
     let stops = stops.take_while(|(i, _)| !walk.origin(*i).1);
-    for (i, stop) in stops.filter(|(i, _)| sampled(*i, every)) {
+    for (i, stop) in stops.filter(|(i, _)| sampled(*i + 1, every)) {
         match run_again(walk, Some(i), i % 2 == 1) {
             Ok(end) => {
                 let differs = end.differences_from(&once).into_iter();
@@ -64,18 +64,18 @@ macro_rules! swept {
 }
 
 swept!(
-    expense_dev_goes_up_after_a_rollback_from_every_step: "expense-dev", 5,
-    multi_hop_goes_up_after_a_rollback_from_every_step: "multi-hop", 15,
-    custom_ami_goes_up_after_a_rollback_from_every_step: "custom-ami", 7,
-    controller_ingress_goes_up_after_a_rollback_from_every_step: "controller-ingress", 7,
-    local_policy_goes_up_after_a_rollback_from_every_step: "local-policy", 7,
-    canary_goes_up_after_a_rollback_from_every_step: "canary", 7,
-    self_managed_goes_up_after_a_rollback_from_every_step: "self-managed", 11,
-    karpenter_blue_green_goes_up_after_a_rollback_from_every_step: "karpenter-blue-green", 9,
-    karpenter_drift_goes_up_after_a_rollback_from_every_step: "karpenter-drift", 7,
-    fargate_goes_up_after_a_rollback_from_every_step: "fargate", 5,
+    expense_dev_goes_up_after_a_rollback_from_every_step: "expense-dev", 12,
+    multi_hop_goes_up_after_a_rollback_from_every_step: "multi-hop", 30,
+    custom_ami_goes_up_after_a_rollback_from_every_step: "custom-ami", 12,
+    controller_ingress_goes_up_after_a_rollback_from_every_step: "controller-ingress", 12,
+    local_policy_goes_up_after_a_rollback_from_every_step: "local-policy", 12,
+    canary_goes_up_after_a_rollback_from_every_step: "canary", 12,
+    self_managed_goes_up_after_a_rollback_from_every_step: "self-managed", 20,
+    karpenter_blue_green_goes_up_after_a_rollback_from_every_step: "karpenter-blue-green", 20,
+    karpenter_drift_goes_up_after_a_rollback_from_every_step: "karpenter-drift", 12,
+    fargate_goes_up_after_a_rollback_from_every_step: "fargate", 9,
     auto_mode_goes_up_after_a_rollback_from_every_step: "auto-mode", 2,
-    windows_goes_up_after_a_rollback_from_every_step: "windows", 9,
-    eksctl_goes_up_after_a_rollback_from_every_step: "eksctl", 15,
-    mixed_goes_up_after_a_rollback_from_every_step: "mixed", 45,
+    windows_goes_up_after_a_rollback_from_every_step: "windows", 15,
+    eksctl_goes_up_after_a_rollback_from_every_step: "eksctl", 25,
+    mixed_goes_up_after_a_rollback_from_every_step: "mixed", 70,
 );
