@@ -66,7 +66,8 @@ pub struct ReplaceObservation {
     unchanged_for: Duration,
     /// How long it has seen nothing under way and all workloads whole.
     quiet_for: Duration,
-    /// How long ago it first let nodes go without one having gone since; and what was in the way.
+    /// How long ago it first let nodes go, or first looked where EKS lets them go, without one having gone since; and what was
+    /// in the way.
     fruitless: Option<(Duration, Vec<String>)>,
 }
 
@@ -250,6 +251,28 @@ impl ReplacePoolStep {
         if seen.unchanged_for > self.terms.timeout {
             return refuse_standstill(&self.nodes, &explain_standstill(&self.nodes, progress));
         }
+        // EKS begins with a node and takes it back, again and again, where no replacement comes up. A node may also wait to
+        // be begun with for the whole time, and then need as long to be emptied.
+        if let Some((since, troubles)) = &seen.fruitless {
+            let limit = match troubles.is_empty() {
+                true => self.terms.timeout * 2,
+                false => self.terms.timeout,
+            };
+            if *since > limit {
+                let known = match troubles.is_empty() {
+                    true => explain_standstill(&self.nodes, progress),
+                    false => troubles.join("; "),
+                };
+                let minutes = since.as_secs() / 60;
+                return refuse_standstill(
+                    &self.nodes,
+                    &format!(
+                        "{}, and no old node has gone for {minutes} minutes; {known}",
+                        progress.describe()
+                    ),
+                );
+            }
+        }
         let mut why = progress.describe();
         if !progress.blockers.is_empty() {
             why = format!("{why}; {}", progress.blockers.join("; "));
@@ -285,6 +308,10 @@ impl Step<StepWorld> for ReplacePoolStep {
         let quiet = progress.is_quiet() && short.workloads.is_empty();
         let quiet = quiet.then(|| QUIET_TIMER.to_owned());
         let opening = self.openings.note_troubles(&progress);
+        // EKS needs nobody to let it begin.
+        if !self.has_budget() {
+            self.openings.note(progress.old.len());
+        }
         let fruitless = opening.as_ref().map(|_| FRUITLESS_TIMER.to_owned());
         let elapsed = {
             let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -421,170 +448,4 @@ impl Step<StepWorld> for ReplacePoolStep {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::node_pool::NodePool;
-
-    fn step() -> ReplacePoolStep {
-        let terms = ReplaceTerms {
-            kubelet: Minor::new(29),
-            budget: Some("1".into()),
-            bake: Duration::from_secs(60),
-            timeout: Duration::from_secs(3600),
-        };
-        ReplacePoolStep::new("run".into(), ReplacedNodes::Pool("general".into()), terms)
-    }
-
-    fn seen(budget: DriftBudget, old: &[&str], leaving: &[&str]) -> ReplaceObservation {
-        let names = |all: &[&str]| all.iter().map(|n| (*n).to_owned()).collect();
-        ReplaceObservation {
-            progress: ReplacementProgress {
-                pool: Some(NodePool::default()),
-                old: names(old),
-                total: 3,
-                leaving: names(leaving),
-                ..ReplacementProgress::default()
-            },
-            budget,
-            open_until: (budget == DriftBudget::Open).then(|| end_of_opening(NOW)),
-            short: Shortage::default(),
-            unchanged_for: Duration::ZERO,
-            quiet_for: Duration::ZERO,
-            fruitless: None,
-        }
-    }
-
-    fn decide(seen: &ReplaceObservation, last: Option<&ReplaceAct>) -> Decision<ReplaceAct> {
-        let past = StepHistory {
-            last_act: last.map(|act| serde_json::to_value(act).unwrap()),
-            ..StepHistory::default()
-        };
-        step().decide_next(seen, &past, NOW)
-    }
-
-    fn after_minutes(minutes: i64) -> Timestamp {
-        NOW + jiff::SignedDuration::from_mins(minutes)
-    }
-
-    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-
-    const CLOSED: ReplaceAct = ReplaceAct::Close { stuck: None };
-
-    #[test]
-    fn a_node_on_its_way_out_closes_the_budget_and_the_next_waits_until_the_watch_is_over() {
-        let first = seen(DriftBudget::Held, &["a", "b"], &[]);
-        assert_eq!(
-            decide(&first, None),
-            Decision::Act(ReplaceAct::Open { old: 2 })
-        );
-        let going = seen(DriftBudget::Open, &["a", "b"], &["a"]);
-        assert_eq!(
-            decide(&going, Some(&ReplaceAct::Open { old: 2 })),
-            Decision::Act(CLOSED)
-        );
-        let going = seen(DriftBudget::Held, &["a", "b"], &["a"]);
-        assert!(matches!(
-            decide(&going, Some(&CLOSED)),
-            Decision::Wait { .. }
-        ));
-        let mut gone = seen(DriftBudget::Held, &["b"], &[]);
-        assert!(
-            matches!(decide(&gone, Some(&CLOSED)), Decision::Wait { why, .. } if why.contains("60s left"))
-        );
-        gone.quiet_for = Duration::from_secs(60);
-        assert_eq!(
-            decide(&gone, Some(&CLOSED)),
-            Decision::Act(ReplaceAct::Open { old: 1 })
-        );
-    }
-
-    #[test]
-    fn a_node_that_went_between_two_looks_closes_the_budget_too() {
-        let missed = seen(DriftBudget::Open, &["b"], &[]);
-        let opened = ReplaceAct::Open { old: 2 };
-        assert_eq!(decide(&missed, Some(&opened)), Decision::Act(CLOSED));
-    }
-
-    #[test]
-    fn an_open_budget_is_renewed_while_it_is_watched() {
-        let opened = ReplaceAct::Open { old: 2 };
-        let mut waits = seen(DriftBudget::Open, &["a", "b"], &[]);
-        assert!(matches!(
-            decide(&waits, Some(&opened)),
-            Decision::Wait { .. }
-        ));
-        let renewed = ReplaceAct::Renew {
-            old: 2,
-            until: after_minutes(10),
-        };
-        // The second is an opening of a version that knew no end.
-        for until in [Some(after_minutes(5)), None] {
-            waits.open_until = until;
-            let decided = decide(&waits, Some(&opened));
-            assert_eq!(decided, Decision::Act(renewed.clone()));
-        }
-        // What it was opened with is still known.
-        let missed = seen(DriftBudget::Open, &["b"], &[]);
-        assert_eq!(decide(&missed, Some(&renewed)), Decision::Act(CLOSED));
-    }
-
-    #[test]
-    fn an_opening_that_ended_while_nobody_watched_begins_again_under_the_gates() {
-        let mut ended = seen(DriftBudget::Open, &["a", "b"], &[]);
-        ended.open_until = Some(NOW);
-        let opened = ReplaceAct::Open { old: 2 };
-        assert_eq!(decide(&ended, Some(&opened)), Decision::Act(CLOSED));
-    }
-
-    #[test]
-    fn the_last_node_is_watched_too() {
-        let mut last = seen(DriftBudget::Held, &[], &[]);
-        assert!(matches!(
-            decide(&last, Some(&CLOSED)),
-            Decision::Wait { .. }
-        ));
-        last.quiet_for = Duration::from_secs(60);
-        assert!(matches!(decide(&last, Some(&CLOSED)), Decision::Done(_)));
-    }
-
-    #[test]
-    fn a_standstill_closes_the_budget_before_a_person_is_asked() {
-        let mut stuck = seen(DriftBudget::Open, &["a"], &[]);
-        stuck.unchanged_for = Duration::from_secs(3601);
-        stuck.progress.blockers = vec!["PodDisruptionBudget shop/web".into()];
-        let Decision::Act(act @ ReplaceAct::Close { stuck: Some(_) }) =
-            decide(&stuck, Some(&ReplaceAct::Open { old: 1 }))
-        else {
-            panic!("the budget stays open");
-        };
-        let held = seen(DriftBudget::Held, &["a"], &[]);
-        let refused = decide(&held, Some(&act));
-        assert!(
-            matches!(&refused, Decision::Refuse(why) if why.to_string().contains("shop/web")),
-            "{refused:?}"
-        );
-    }
-
-    #[test]
-    fn openings_of_which_nothing_comes_end_and_say_what_was_in_the_way() {
-        let mut again = seen(DriftBudget::Held, &["a"], &[]);
-        again.quiet_for = Duration::from_secs(60);
-        again.fruitless = Some((Duration::from_secs(3600), Vec::new()));
-        let opened = Decision::Act(ReplaceAct::Open { old: 1 });
-        assert_eq!(decide(&again, Some(&CLOSED)), opened);
-        again.fruitless = Some((Duration::from_secs(3601), vec!["no capacity".into()]));
-        let refused = decide(&again, Some(&CLOSED));
-        assert!(
-            matches!(&refused, Decision::Refuse(why) if why.to_string().contains("no capacity")),
-            "{refused:?}"
-        );
-    }
-
-    #[test]
-    fn a_budget_that_somebody_took_off_is_set_again() {
-        for off in [DriftBudget::Absent, DriftBudget::TakenOff] {
-            let off = seen(off, &["a"], &[]);
-            assert_eq!(decide(&off, None), Decision::Act(CLOSED));
-        }
-    }
-}
+mod tests;

@@ -43,6 +43,22 @@ async fn a_pod_that_is_not_to_be_disrupted_stops_the_wait_and_is_named() {
     whole(&after);
 }
 
+/// EKS begins with a node, takes it back when no machine comes up, and begins again: each time looked like progress, and the
+/// run waited for as long as there was no capacity.
+#[tokio::test(start_paused = true)]
+async fn machines_that_cannot_be_launched_stop_the_wait_and_are_named() {
+    let rig = rig_with(PLAN);
+    rig.apply_until("control-plane-1.31").await;
+    happen(&rig, &["node-pool-capacity:general-purpose"]);
+    let began = rig.clock.now();
+    let why = stuck_in(&rig, WAIT).await;
+    assert!(
+        why.contains("InsufficientCapacity") || why.contains("capacity"),
+        "{why}"
+    );
+    assert!(rig.clock.now().duration_since(began).as_hours() < 5);
+}
+
 /// The run until after this step and back, with the control plane or without: how many nodes are of the old version.
 async fn old_nodes_after_rollback(step: &str, control_plane: bool) -> (Inventory, usize) {
     let rig = rig_with(PLAN);
