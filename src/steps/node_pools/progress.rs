@@ -1,5 +1,6 @@
 //! How far the replacement of a set of nodes has come.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::blockers::find_blockers;
@@ -34,6 +35,8 @@ pub struct ReplacementProgress {
     pub leaving: Vec<String>,
     /// New machines that are not Ready yet.
     pub starting: Vec<String>,
+    /// All machines, new and old: names of NodeClaims and of nodes.
+    pub machines: BTreeSet<String>,
     /// Old nodes that Karpenter wants to replace.
     pub drifted: usize,
     /// What keeps new machines from coming, in Karpenter's words.
@@ -126,6 +129,8 @@ impl ReplacedNodes {
         let mut starting: Vec<String> = starting_claims.chain(starting_nodes).collect();
         starting.sort();
         starting.dedup();
+        let machines = claims.iter().map(|c| c.name.clone());
+        let machines = machines.chain(nodes.iter().map(|n| n.name.clone()));
         let old: Vec<&Arc<Node>> = nodes.iter().copied().filter(|n| is_old(n)).collect();
         let staying = old.iter().filter(|n| !is_leaving(n));
         let drifted = claims.iter().filter(|c| c.has_condition("Drifted"));
@@ -134,6 +139,7 @@ impl ReplacedNodes {
             total: nodes.len(),
             leaving: names_where(&nodes, is_leaving),
             starting,
+            machines: machines.collect(),
             drifted: drifted.count(),
             troubles: find_troubles(objects, &pools, &claims),
             // What is on its way out may be held up by budgets too.
