@@ -18,7 +18,7 @@ use crate::run::run_checks::{check_can_roll_back, check_rollback_worthwhile};
 use crate::run::run_target::RunTarget;
 use crate::run::stored_run::{read_run_state, stored_route};
 use crate::run::unless_stopped::unless_stopped;
-use crate::run::version_rollback::check_version_rollback;
+use crate::run::version_rollback::{check_version_rollback, is_under_way};
 
 /// Roll the run back: traffic and pods return to blue, green is deleted
 ///
@@ -90,15 +90,22 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     for line in describe_run(&state, &route) {
         cx.ui.print_note(&line);
     }
+    let under_way = unless_stopped(&stop, is_under_way(&reached, &state, &route)).await?;
+    let control_plane = args.control_plane || under_way;
+    if under_way && !args.control_plane {
+        cx.ui.print_note(
+            "EKS rolls the control plane back already, which cannot be stopped: this goes on as with --control-plane",
+        );
+    }
     let scope = unless_stopped(
         &stop,
-        rollback_scope::read_scope(&reached, &state, &route, args.control_plane),
+        rollback_scope::read_scope(&reached, &state, &route, control_plane),
     )
     .await?;
     // Nothing that moved workloads is left to roll back: said instead of asked.
     check_rollback_worthwhile(&state, &scope)
         .map_err(|e| e.or_next_command(&cx.command_again("status", &args.plan)))?;
-    if args.control_plane {
+    if control_plane {
         let plain = cx.command_again("rollback", &args.plan);
         check_version_rollback(&reached, &state, &route, &scope, &plain).await?;
     }
@@ -125,12 +132,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
         accept_short: Vec::new(),
         live: true,
     };
-    execute_run(
-        &context,
-        RunRequest::Rollback {
-            control_plane: args.control_plane,
-        },
-    )
-    .await
-    .map(drop)
+    execute_run(&context, RunRequest::Rollback { control_plane })
+        .await
+        .map(drop)
 }

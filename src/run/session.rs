@@ -19,6 +19,7 @@ use super::run_checks::{
 use super::run_facts::{JudgedFacts, describe_run, tell_facts, tell_rollback};
 use super::stored_run::{new_run_name, stored_route};
 use super::unless_stopped::unless_stopped;
+use super::version_rollback::is_under_way;
 use super::{plan_diff, plan_gates};
 use crate::engine::{Engine, PauseAfter, RunGates, RunOutcome, stop};
 use crate::event::{EventBus, EventKind as What, RunEvent};
@@ -172,6 +173,7 @@ impl<'a> RunSession<'a> {
         let context = self.context;
         check_can_roll_back(state, &context.reached.cluster.arn, &context.commands.plan)?;
         let route = stored_route(state)?;
+        let control_plane = control_plane || is_under_way(context.reached, state, &route).await?;
         // Found out before anything is touched: a rollback that cannot reach what was asked for is refused here.
         let scope =
             rollback_scope::read_scope(context.reached, state, &route, control_plane).await?;

@@ -161,6 +161,38 @@ pub async fn check_version_rollback(
     )))
 }
 
+/// Whether EKS rolls the run's last hop back now, as the run has asked. That cannot be stopped, so the rollback goes on with the
+/// versions, whatever the command says: what keeps Karpenter from the newer images must hold until it is over.
+///
+/// # Errors
+/// Those of reading the cluster's updates.
+pub async fn is_under_way(
+    reached: &ClusterConnection,
+    state: &RunState,
+    route: &Route,
+) -> Result<bool, RunError> {
+    let hop = find_last_made(state, route);
+    let asked = |known: &StepState| known.back.as_ref().is_some_and(|back| back.acts > 0);
+    let Some((.., from, _)) = hop.filter(|(_, known, ..)| asked(known)) else {
+        return Ok(false);
+    };
+    let (aws, name) = (&reached.aws, reached.cluster.name.as_str());
+    for id in aws.list_updates(name, UpdateOf::Cluster).await? {
+        let update = aws.describe_update(name, UpdateOf::Cluster, &id).await?;
+        if is_rolling_back(&update, from) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_rolling_back(update: &Update, to: Minor) -> bool {
+    let version = update.params.get("Version");
+    is_in_progress(update)
+        && update.kind == "VersionRollback"
+        && version.is_some_and(|version| *version == to.to_string())
+}
+
 /// What the answer depends on.
 pub struct RollbackFacts {
     pub cluster: Cluster,
@@ -246,6 +278,10 @@ pub fn rollback_blockers(
     let mut blockers = Vec::new();
     let RollbackFacts { cluster, .. } = facts;
     let (name, from, to) = (&cluster.name, hop.from, hop.to);
+    // EKS has taken it, and nothing more is asked of it.
+    if facts.updates.iter().any(|u| is_rolling_back(u, from)) {
+        return blockers;
+    }
     // All reasons are gathered before one is told, so that a person fixes them in one go.
     if let Some(update) = facts.updates.iter().find(|u| is_in_progress(u)) {
         blockers.push(format!(

@@ -307,6 +307,41 @@ async fn a_rollback_of_the_control_plane_takes_the_budget_off() {
     whole(&after);
 }
 
+/// EKS was asked to roll the control plane back, and the process died. The command that continues it was refused until EKS had
+/// ended; the one without the flag let Karpenter go meanwhile, and its new nodes were newer than the control plane.
+#[tokio::test(start_paused = true)]
+async fn a_rollback_that_eks_is_at_goes_on_with_the_flag_and_without() {
+    for control_plane in [true, false] {
+        let rig = rig_with(PLAN);
+        let before = objects(&rig).await.unwrap();
+        rig.apply_until("bake-control-plane-1.29").await;
+        let asked = async {
+            while rig.count("POST /clusters/karpenter-drift/updates", "") < 2 {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        };
+        let back = RunCommand::Rollback {
+            control_plane: true,
+        };
+        tokio::select! {
+            ended = rig.process(back) => panic!("{ended:?}\n{}", rig.log()),
+            () = asked => {}
+        }
+        let ended = rig.process(RunCommand::Rollback { control_plane }).await;
+        let rolled = matches!(&ended, Ok(RunOutcome::RolledBack { kept }) if kept.is_empty());
+        assert!(rolled, "{control_plane}: {ended:?}\n{}", rig.log());
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let after = rig.read().await;
+        assert_eq!(after.cluster.version, Minor::new(28));
+        for pool in ["general", "batch"] {
+            let now = objects(&rig).await.unwrap();
+            assert_eq!(machines(&now, pool), machines(&before, pool));
+        }
+        no_marks(&after);
+        whole(&after);
+    }
+}
+
 /// EKS asks for another order of hops and node groups: the second route holds the same NodePools, in a run of its own.
 #[tokio::test(start_paused = true)]
 async fn another_route_takes_the_first_ones_budgets_over() {
