@@ -1,7 +1,9 @@
-//! What a run holds for its whole length, in a rollback. All pure.
+//! A rollback's words, and what a run holds for its whole length. All pure.
 
+use super::journal_status::status_lines;
 use super::rollback_scope::{RollbackScope, compute_scope};
 use super::rollback_tests::{gone, route, run, there};
+use crate::journal::StepStatus;
 use crate::model::warm_pool::WarmPool;
 use crate::route::{self, Route};
 
@@ -64,4 +66,22 @@ fn a_rollback_that_leaves_the_control_plane_says_that_karpenter_follows_it() {
     assert_eq!(later(false).len(), 1);
     assert!(later(false)[0].contains("general"), "{:?}", later(false));
     assert_eq!(later(true), Vec::<String>::new());
+}
+
+/// A reader took a rollback that was under way for an upgrade.
+#[test]
+fn a_control_plane_and_a_green_on_their_way_back_are_said_to_be() {
+    let route = route();
+    let mut state = run(&route, "drain-expense-blue");
+    for step in &mut state.steps {
+        if ["control-plane-1.29", "green-expense-green"].contains(&step.id.as_str()) {
+            step.status = StepStatus::Undoing;
+        }
+    }
+    let lines = status_lines(&state, &route, None).join("\n");
+    assert!(
+        lines.contains("control plane: being rolled back from 1.29 to 1.28"),
+        "{lines}"
+    );
+    assert!(lines.contains("being deleted"), "{lines}");
 }

@@ -39,10 +39,16 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
     let mut groups: BTreeMap<&str, String> = BTreeMap::new();
     for step in &route.steps {
         let at = step_position(state, &step.id);
+        let known = state.find_step(&step.id);
+        let is_undoing =
+            known.is_some_and(|s| matches!(s.status, StepStatus::Undoing | StepStatus::UndoFailed));
         let seen = view.and_then(|v| v.find_step(&step.id)).map(|(_, s)| s);
         match &step.spec {
             StepSpec::ControlPlane { from, to, .. } => match at {
                 StepPosition::Before => {}
+                StepPosition::Midway if is_undoing => {
+                    version = format!("control plane: being rolled back from {to} to {from}");
+                }
                 StepPosition::Midway => {
                     version = format!("control plane: being upgraded from {from} to {to}");
                 }
@@ -63,12 +69,11 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
             }
             // A rollback deletes green again, and a reader must not take that for a green that is still to come.
             StepSpec::CreateGreen { group, .. } => {
-                let back = state
-                    .find_step(&step.id)
-                    .is_some_and(|s| s.status == StepStatus::Undone);
+                let back = known.is_some_and(|s| s.status == StepStatus::Undone);
                 let text = match at {
                     StepPosition::Before if back => "gone again",
                     StepPosition::Before => "not created yet",
+                    StepPosition::Midway if is_undoing => "being deleted",
                     StepPosition::Midway => "being built",
                     StepPosition::After => "in service",
                 };
