@@ -68,9 +68,9 @@ fn a_rollback_that_leaves_the_control_plane_says_that_karpenter_follows_it() {
     assert_eq!(later(true), Vec::<String>::new());
 }
 
-/// A reader took a rollback that was under way for an upgrade.
+/// A reader took a rollback for an upgrade.
 #[test]
-fn a_control_plane_and_a_green_on_their_way_back_are_said_to_be() {
+fn a_control_plane_and_a_green_that_are_rolled_back_are_said_to_be() {
     let route = route();
     let mut state = run(&route, "drain-expense-blue");
     for step in &mut state.steps {
