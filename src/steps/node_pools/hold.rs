@@ -127,7 +127,9 @@ impl HoldPoolStep {
     ) -> HoldPoolObservation {
         let pool = objects.find_pool(&self.pool);
         let class = pool.and_then(|pool| objects.class_of(pool));
-        let newer = class.filter(|class| class.selects_newer_version(version));
+        // An image that is named by its id is the same at every version, whatever its name says.
+        let newer = class
+            .filter(|class| !class.names_images_by_id() && class.selects_newer_version(version));
         let of_pool = |claim: &&NodeClaim| claim.pool.as_ref() == Some(&self.pool);
         let claims = objects.claims.iter().filter(of_pool);
         let drifted = claims.filter(|claim| claim.has_condition("Drifted"));
