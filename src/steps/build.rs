@@ -180,7 +180,7 @@ pub fn build_step(
         StepSpec::Shift { green: _, shift } => Box::new(ShiftStep::new(id, shift)),
         StepSpec::Drain { blue, green, drain } => Box::new(DrainStep::new(id, blue, green, drain)),
         StepSpec::HoldPool { pool, all_reasons } => {
-            Box::new(HoldPoolStep::new_holding(pool, run, all_reasons))
+            Box::new(HoldPoolStep::new_holding(pool, run, all_reasons, roll_back))
         }
         StepSpec::ReleasePool { pool } => Box::new(HoldPoolStep::new_releasing(pool, run)),
         StepSpec::DriftPool {

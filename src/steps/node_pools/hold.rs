@@ -20,6 +20,9 @@ use crate::steps::StepWorld;
 /// How long Karpenter may take to select images of a control plane that was rolled back, before a person is asked: it asks for the
 /// version every five minutes, and looks at its classes as often (KARP-6).
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// How long after the control plane was rolled back a class may still come to select the newer images: the version was asked for
+/// up to five minutes ago, and is used for five more.
+const LOOK_TIME: Duration = Duration::from_secs(10 * 60);
 /// How long nodes are waited for that Karpenter calls drifted at the control plane's own version. They may be so for another
 /// reason, which the run does not hold back forever.
 const DRIFT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -31,6 +34,8 @@ pub struct HoldPoolStep {
     run: String,
     /// How the step holds; none where it releases.
     holds: Option<HeldReasons>,
+    /// The control plane is rolled back before this step is.
+    after_versions: bool,
 }
 
 /// For which reasons Karpenter disrupts no node.
@@ -93,7 +98,8 @@ pub async fn hold_open_pools(world: &StepWorld, route: &Route) -> Result<(), Ste
 
 impl HoldPoolStep {
     /// Returns the step that keeps Karpenter from replacing nodes of `pool` for a new version, or for any reason.
-    pub fn new_holding(pool: String, run: String, all_reasons: bool) -> Self {
+    /// `after_versions`: in a rollback that takes the control plane back first.
+    pub fn new_holding(pool: String, run: String, all_reasons: bool, after_versions: bool) -> Self {
         let reasons = match all_reasons {
             true => HeldReasons::All,
             false => HeldReasons::Drift,
@@ -102,6 +108,7 @@ impl HoldPoolStep {
             pool,
             run,
             holds: Some(reasons),
+            after_versions,
         }
     }
 
@@ -111,6 +118,7 @@ impl HoldPoolStep {
             pool,
             run,
             holds: None,
+            after_versions: false,
         }
     }
 
@@ -169,6 +177,11 @@ impl HoldPoolStep {
                     "See whether Karpenter runs, and what `kubectl describe ec2nodeclass {class}` selects; the budget of 0 stays until then"
                 ))),
             });
+        }
+        if self.after_versions && waited < LOOK_TIME {
+            return Some(wait(format!(
+                "Karpenter may still read the version from before the rollback to {version}: it asks every five minutes, and looks at its classes as often"
+            )));
         }
         let first = seen.drifted.first().filter(|_| waited < DRIFT_TIMEOUT)?;
         Some(wait(format!(
@@ -320,7 +333,7 @@ mod tests {
     use serde_json::json;
 
     fn step() -> HoldPoolStep {
-        HoldPoolStep::new_holding("general".into(), "r1".into(), false)
+        HoldPoolStep::new_holding("general".into(), "r1".into(), false, false)
     }
 
     /// A held pool with one node at 1.28, which Karpenter calls drifted or not; its class selects images of `selected`.
@@ -372,6 +385,16 @@ mod tests {
         assert!(matches!(reason(&looked, 14), Some(Decision::Wait { .. })));
         assert_eq!(reason(&looked, 15), None, "drifted for a reason of its own");
         assert_eq!(reason(&seen(28, "1.28", "False"), 0), None);
+    }
+
+    /// A class that had not looked yet took the newer version's images after the rollback.
+    #[test]
+    fn a_pool_is_held_for_as_long_as_karpenter_may_look_late() {
+        let step = HoldPoolStep::new_holding("general".into(), "r1".into(), false, true);
+        let seen = seen(28, "1.28", "False");
+        let reason = |minutes: u64| step.reason_to_hold(&seen, Duration::from_secs(minutes * 60));
+        assert!(matches!(reason(9), Some(Decision::Wait { .. })));
+        assert_eq!(reason(10), None);
     }
 
     #[test]
