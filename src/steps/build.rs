@@ -180,7 +180,11 @@ pub fn build_step(
         StepSpec::Shift { green: _, shift } => Box::new(ShiftStep::new(id, shift)),
         StepSpec::Drain { blue, green, drain } => Box::new(DrainStep::new(id, blue, green, drain)),
         StepSpec::HoldPool { pool, all_reasons } => {
-            Box::new(HoldPoolStep::new_holding(pool, run, all_reasons, roll_back))
+            // The other NodePools come after it, and need not wait for the same thing again.
+            let mut back = route.rollback_order().into_iter();
+            let first = back.find(|s| s.spec.held_pool().is_some());
+            let follows = roll_back && first.is_some_and(|first| first.id == id);
+            Box::new(HoldPoolStep::new_holding(pool, run, all_reasons, follows))
         }
         StepSpec::ReleasePool { pool } => Box::new(HoldPoolStep::new_releasing(pool, run)),
         StepSpec::DriftPool {

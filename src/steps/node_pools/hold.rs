@@ -34,8 +34,8 @@ pub struct HoldPoolStep {
     run: String,
     /// How the step holds; none where it releases.
     holds: Option<HeldReasons>,
-    /// The control plane is rolled back before this step is.
-    after_versions: bool,
+    /// It is the first NodePool to be let go after the control plane was rolled back.
+    follows_versions: bool,
 }
 
 /// For which reasons Karpenter disrupts no node.
@@ -98,8 +98,13 @@ pub async fn hold_open_pools(world: &StepWorld, route: &Route) -> Result<(), Ste
 
 impl HoldPoolStep {
     /// Returns the step that keeps Karpenter from replacing nodes of `pool` for a new version, or for any reason.
-    /// `after_versions`: in a rollback that takes the control plane back first.
-    pub fn new_holding(pool: String, run: String, all_reasons: bool, after_versions: bool) -> Self {
+    /// `follows_versions`: it is the first to be let go in a rollback that takes the control plane back.
+    pub fn new_holding(
+        pool: String,
+        run: String,
+        all_reasons: bool,
+        follows_versions: bool,
+    ) -> Self {
         let reasons = match all_reasons {
             true => HeldReasons::All,
             false => HeldReasons::Drift,
@@ -108,7 +113,7 @@ impl HoldPoolStep {
             pool,
             run,
             holds: Some(reasons),
-            after_versions,
+            follows_versions,
         }
     }
 
@@ -118,7 +123,7 @@ impl HoldPoolStep {
             pool,
             run,
             holds: None,
-            after_versions: false,
+            follows_versions: false,
         }
     }
 
@@ -178,7 +183,7 @@ impl HoldPoolStep {
                 ))),
             });
         }
-        if self.after_versions && waited < LOOK_TIME {
+        if self.follows_versions && waited < LOOK_TIME {
             return Some(wait(format!(
                 "Karpenter may still read the version from before the rollback to {version}: it asks every five minutes, and looks at its classes as often"
             )));

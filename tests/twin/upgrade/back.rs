@@ -248,16 +248,18 @@ fn sweep(name: &'static str, every: usize) {
     assert!(whole > 0);
 }
 
+/// A test for each plan, which sweeps it: every n-th step.
 macro_rules! swept {
-    ($($test:ident: $plan:literal, $every:literal),* $(,)?) => {$(
+    ($sweep:ident: $($test:ident: $plan:literal, $every:literal),* $(,)?) => {$(
         #[test]
         fn $test() {
-            sweep($plan, $every);
+            $sweep($plan, $every);
         }
     )*};
 }
+pub(super) use swept;
 
-swept!(
+swept!(sweep:
     every_step_of_expense_dev_rolls_back_until_blue_is_deleted: "expense-dev", 1,
     every_step_of_minimal_rolls_back_until_blue_is_deleted: "minimal", 2,
     every_step_of_multi_hop_rolls_back_to_the_last_point_of_no_return: "multi-hop", 9,

@@ -1,6 +1,7 @@
 //! Karpenter replaces its own nodes under the run's budget: what holds it back is named, and a run that stops leaves the
 //! budget closed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use eksup::engine::RunOutcome;
@@ -293,6 +294,15 @@ async fn a_rollback_of_the_control_plane_takes_the_budget_off() {
     let ended = rig.process(back).await;
     let rolled = matches!(ended, Ok(RunOutcome::RolledBack { .. }));
     assert!(rolled, "{ended:?}\n{}", rig.log());
+    // Once for all NodePools.
+    let log = rig.log();
+    let late = log
+        .lines()
+        .filter(|l| l.contains("may still read the version"));
+    let late: BTreeSet<&str> = late
+        .filter_map(|l| l.split(": ").next()?.split_whitespace().last())
+        .collect();
+    assert_eq!(late.len(), 1, "{late:?}");
     // Karpenter has read the newer version, and reads the older one some minutes later only.
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let after = rig.read().await;

@@ -8,7 +8,7 @@ use eksup::model::kube::Node;
 use eksup::route::StepSpec;
 use eksup::run::RunErrorKind;
 
-use super::back::{Stop, back, find_differences, nothing, sampled, walk};
+use super::back::{Stop, back, find_differences, nothing, sampled, swept, walk};
 use super::world::{addons, differences};
 
 /// With the flag: the last hop is rolled back too where EKS still can, or nothing is touched and every reason is said.
@@ -96,16 +96,7 @@ fn sweep_versions(name: &'static str, every: usize) {
     assert!(!back_to.is_empty());
 }
 
-macro_rules! swept {
-    ($($test:ident: $plan:literal, $every:literal),* $(,)?) => {$(
-        #[test]
-        fn $test() {
-            sweep_versions($plan, $every);
-        }
-    )*};
-}
-
-swept!(
+swept!(sweep_versions:
     the_control_plane_of_expense_dev_rolls_back_one_minor_until_blue_is_deleted: "expense-dev", 4,
     the_control_plane_of_minimal_rolls_back_one_minor_until_blue_is_deleted: "minimal", 5,
     the_control_plane_of_multi_hop_rolls_back_by_its_last_hop_only: "multi-hop", 11,
